@@ -1,0 +1,1 @@
+//! What does a step cost? Micro benchmarks of the way of one call.

@@ -1,0 +1,1 @@
+//! What operators and orchestrators say: tasks, tokens, leases, status.

@@ -1,0 +1,2 @@
+//! The door: config in, a running gateway out.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Fakes with real sockets: an upstream, an issuer, a collector.

@@ -1,0 +1,2 @@
+//! One command for what needs code: `cargo xtask test`, `bench`.
+fn main() {}
