@@ -1,1 +1,122 @@
-//! The way of one call. Read [`Way`] from top to bottom: that is all the gateway does.
+//! The way of one call. Read [`Way::walk`] from top to bottom: that is all the gateway does.
+//!
+//! pingora is an adapter around it: [`engine`](self) walks the way in `request_filter`, before any
+//! upstream connection exists, and applies the [`Outbound`] that comes out of it.
+//!
+//! **Invariant.** Nothing is sent upstream but an [`Outbound`]; no call is forwarded or refused
+//! without its audit line; every call that was opened is closed once, even when it is cut or panics.
+
+mod body;
+mod engine;
+mod exchange;
+mod framing;
+mod refusal;
+mod reply;
+mod server;
+mod setup;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use call::{Call, Head};
+use credentials::Outbound;
+use policy::{Explanation, Ruling};
+use tasks::{TaskId, Tasks};
+use telemetry::Recorder;
+
+use crate::body::Reader;
+use crate::exchange::Exchange;
+
+pub use crate::refusal::{CODES, Code, Refusal};
+pub use crate::server::{Limits, Server};
+pub use crate::setup::Setup;
+pub use crate::upstream::{
+    ClientCertificate, HttpVersion, Timeouts, Unusable, Upstream, Upstreams,
+};
+
+/// Everything a call meets on its way.
+#[derive(Debug)]
+pub struct Way {
+    setup: ArcSwap<Setup>,
+    tasks: Arc<Tasks>,
+    recorder: Recorder,
+    limits: Limits,
+}
+
+impl Way {
+    /// Makes the way of all calls. `setup` can be replaced while calls are on it.
+    pub fn new(setup: Setup, tasks: Arc<Tasks>, recorder: Recorder, limits: Limits) -> Arc<Self> {
+        let setup = ArcSwap::from_pointee(setup);
+        Arc::new(Self {
+            setup,
+            tasks,
+            recorder,
+            limits,
+        })
+    }
+
+    /// Replaces what calls meet: each call is judged by exactly one setup, the one it began with.
+    pub fn replace(&self, setup: Setup) {
+        self.setup.store(Arc::new(setup));
+    }
+
+    /// What calls meet now.
+    pub fn setup(&self) -> Arc<Setup> {
+        self.setup.load_full()
+    }
+
+    /// Walks one call from its head to the request that leaves for its upstream.
+    async fn walk(
+        &self,
+        setup: &Setup,
+        head: Head,
+        mut body: Reader<'_>,
+        exchange: &Exchange,
+    ) -> Result<Outbound, Refusal> {
+        let agent = exchange.saw(setup.identity.authenticate(head.headers()).await?); // Who asks?
+        let task = exchange.saw(self.tasks.bind(agent, head.headers())?); // What for?
+        let route = exchange.saw(setup.tools.route(&head)?);
+        let body = body.read(route.body_plan(&head)?).await?;
+        let call = exchange.saw(Call::observe(task, route, head, body)?); // What is asked? (keys off)
+        let ruling = setup.policy.decide(call, exchange.decision()).await?;
+        let permit = exchange.saw(permitted(ruling)?); // May it?
+        let credential = exchange.saw(setup.credentials.issue(permit).await?); // With what?
+        Ok(credential.inject()?) // (key on)
+    }
+
+    /// Says what would be decided of a call, and why. Nothing is counted, leased or sent.
+    pub fn explain(
+        &self,
+        task: &TaskId,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<Explanation, Refusal> {
+        let setup = self.setup();
+        let (parts, body) = request.into_parts();
+        let task = self
+            .tasks
+            .rehearse(task)
+            .ok_or_else(|| Refusal::UnknownTask(task.clone()))?;
+        let head = Head::canonical(parts, None)?;
+        let route = setup.tools.route(&head)?;
+        let body = if body.is_empty() {
+            call::Body::Empty
+        } else {
+            call::Body::Whole(body.into())
+        };
+        let call = Call::observe(task, route, head, body)?;
+        Ok(setup.policy.explain(&call))
+    }
+}
+
+/// A ruling that allows; approvals are not built yet, so what needs one is refused.
+fn permitted(ruling: Ruling) -> Result<policy::Permit, Refusal> {
+    match ruling {
+        Ruling::Allow(permit) => Ok(permit),
+        Ruling::Escalate(pending) => Err(Refusal::approval_required(&pending)),
+    }
+}
+
+/// The caller's network address, where the socket tells.
+type Client = Option<SocketAddr>;

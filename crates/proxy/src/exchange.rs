@@ -1,0 +1,234 @@
+//! One call while it is open: its record, and the thread by which it can be cut.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use call::{Call, Protocol, Route};
+use credentials::Credential;
+use identity::Agent;
+use parking_lot::Mutex;
+use policy::Permit;
+use tasks::Task;
+use telemetry::{CallRecord, DecisionId, Ending, Mcp, StrippedKey, Trace, Verdict};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Client;
+use crate::refusal::Refusal;
+use crate::reply::Form;
+
+/// One call while it is open. Shared by the wrapper that closes it and the phases that fill it.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    // Each call has its own lock, held for a few assignments by one task at a time: it never waits.
+    open: Mutex<Option<Open>>,
+    cut: Mutex<Option<oneshot::Sender<CancellationToken>>>,
+}
+
+/// Tells, once a task is bound, by what it ends.
+pub(crate) type Told = oneshot::Receiver<CancellationToken>;
+
+#[derive(Debug)]
+pub(crate) struct Open {
+    record: CallRecord,
+    form: Form,
+    since: Instant,
+    /// When the last step was seen.
+    step: Instant,
+    /// The thread by which the bound task can cut the call.
+    ended: Option<CancellationToken>,
+}
+
+impl Exchange {
+    /// Makes an exchange that no head has opened yet, and the way to learn which task may cut it.
+    pub(crate) fn new() -> (Arc<Self>, Told) {
+        let (cut, told) = oneshot::channel();
+        (
+            Arc::new(Self {
+                open: Mutex::new(None),
+                cut: Mutex::new(Some(cut)),
+            }),
+            told,
+        )
+    }
+
+    /// Opens the record: a head is in.
+    pub(crate) fn open(&self, trace: Trace, client: Client) {
+        let record = CallRecord::open(trace, client);
+        let now = Instant::now();
+        *self.open.lock() = Some(Open {
+            record,
+            form: Form::Problem,
+            since: now,
+            step: now,
+            ended: None,
+        });
+    }
+
+    /// Whether a head is in and the call is not closed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.lock().is_some()
+    }
+
+    /// Writes down what a step saw, and passes it on.
+    pub(crate) fn saw<T: Seen>(&self, seen: T) -> T {
+        let ended = self.open.lock().as_mut().and_then(|open| {
+            let took = open.step();
+            seen.tell(open, took);
+            open.ended.take()
+        });
+        if let Some(ended) = ended
+            && let Some(cut) = self.cut.lock().take()
+        {
+            // The wrapper may be gone already; then there is nobody left to cut.
+            cut.send(ended).ok();
+        }
+        seen
+    }
+
+    /// Changes the record.
+    pub(crate) fn note(&self, note: impl FnOnce(&mut CallRecord)) {
+        if let Some(open) = self.open.lock().as_mut() {
+            note(&mut open.record);
+        }
+    }
+
+    /// Reads the record.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&CallRecord) -> T) -> Option<T> {
+        self.open.lock().as_ref().map(|open| read(&open.record))
+    }
+
+    /// The decision's id; a new one for an exchange that was never opened.
+    pub(crate) fn decision(&self) -> DecisionId {
+        self.read(|record| record.decision.clone())
+            .unwrap_or_else(DecisionId::new)
+    }
+
+    /// How a refusal of this call must look.
+    pub(crate) fn form(&self) -> Form {
+        self.open
+            .lock()
+            .as_ref()
+            .map_or(Form::Problem, |open| open.form.clone())
+    }
+
+    /// Says how a refusal of this call must look.
+    pub(crate) fn set_form(&self, form: Form) {
+        if let Some(open) = self.open.lock().as_mut() {
+            open.form = form;
+        }
+    }
+
+    /// Writes down a refusal.
+    pub(crate) fn refused(&self, refusal: &Refusal) {
+        if let Some(open) = self.open.lock().as_mut() {
+            let took = open.step();
+            let record = &mut open.record;
+            if matches!(
+                refusal,
+                Refusal::Denied(_) | Refusal::ApprovalRequired { .. }
+            ) {
+                record.policy_time = took;
+            }
+            record.code = Some(refusal.code());
+            record.verdict = refusal.verdict();
+            record.reason = refusal.reason().map(str::to_owned);
+            record.cause = Some(refusal.to_string());
+        }
+    }
+
+    /// Closes the record. `ending` overrides what the phases saw.
+    pub(crate) fn close(&self, ending: Option<Ending>) -> Option<CallRecord> {
+        let Open {
+            mut record, since, ..
+        } = self.open.lock().take()?;
+        record.total_time = since.elapsed();
+        if let Some(ending) = ending {
+            record.ending = ending;
+        }
+        Some(record)
+    }
+}
+
+impl Open {
+    /// Ends a step and says what it took.
+    fn step(&mut self) -> Duration {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.step, now))
+    }
+}
+
+/// What a step of the way leaves in the record.
+pub(crate) trait Seen {
+    fn tell(&self, open: &mut Open, took: Duration);
+}
+
+impl Seen for Agent {
+    fn tell(&self, open: &mut Open, _: Duration) {
+        open.record.agent = Some(self.id().as_str().into());
+        open.record.agent_method = Some(self.method().as_str());
+    }
+}
+
+impl Seen for Task {
+    fn tell(&self, open: &mut Open, _: Duration) {
+        open.record.task = Some(self.id().as_str().into());
+        open.record.owner = Some(self.owner().into());
+        open.ended = Some(self.ended());
+    }
+}
+
+impl Seen for Route {
+    fn tell(&self, open: &mut Open, _: Duration) {
+        let tool = self.tool();
+        open.record.tool = Some(tool.name.as_str().into());
+        open.record.protocol = Some(tool.protocol.as_str());
+        open.record.environment.clone_from(&tool.environment);
+        open.form = match tool.protocol {
+            Protocol::Http => Form::Problem,
+            Protocol::Mcp => Form::JsonRpc { id: None },
+            Protocol::Grpc => Form::Grpc,
+        };
+    }
+}
+
+impl Seen for Call {
+    fn tell(&self, open: &mut Open, _: Duration) {
+        open.record.operation = Some(self.operation().into());
+        open.record.access = Some(self.access().as_str());
+        open.record.stripped = self
+            .stripped()
+            .iter()
+            .map(|key| StrippedKey {
+                place: key.place.clone(),
+                fingerprint: key.fingerprint.clone(),
+            })
+            .collect();
+        if let Some(mcp) = self.mcp() {
+            open.form = Form::JsonRpc { id: mcp.id.clone() };
+            open.record.mcp = Some(Mcp {
+                method: mcp.method.clone(),
+                name: mcp.name.clone(),
+                request_id: mcp.id.as_ref().map(ToString::to_string),
+                session: mcp.session.clone(),
+                version: mcp.version.clone(),
+            });
+        }
+    }
+}
+
+impl Seen for Permit {
+    fn tell(&self, open: &mut Open, took: Duration) {
+        open.record.policy_time = took;
+        open.record.verdict = Verdict::Allow;
+        open.record.reason = self.reason().map(str::to_owned);
+    }
+}
+
+impl Seen for Credential {
+    fn tell(&self, open: &mut Open, took: Duration) {
+        open.record.lease_time = took;
+        open.record.lease = self.lease();
+    }
+}

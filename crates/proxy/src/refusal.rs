@@ -1,0 +1,305 @@
+//! The ways in which the gateway says no: the one table from causes to what an agent sees.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use call::{Malformed, NoRoute, Unobservable};
+use credentials::{Unavailable, Uninjectable};
+use http::StatusCode;
+use identity::Unauthenticated;
+use policy::{Denial, DenialKind, Pending};
+use serde_json::Value;
+use tasks::{TaskId, Unbound};
+use telemetry::{AuditUnavailable, Verdict};
+
+/// Why a call was not forwarded, or not answered.
+///
+/// The agent sees the [`Code`], the decision's id and a hint for its developer; the cause is for
+/// operators alone. A policy's reason and message are meant for the agent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The message has more than one framing.
+    #[error("framing is ambiguous: {0}")]
+    Framing(&'static str),
+    /// The head has more than one reading.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// Nobody was authenticated.
+    #[error(transparent)]
+    Unauthenticated(#[from] Unauthenticated),
+    /// No open task.
+    #[error(transparent)]
+    Unbound(#[from] Unbound),
+    /// No such task (asked by an operator).
+    #[error("no task `{0}`")]
+    UnknownTask(TaskId),
+    /// No tool at this address.
+    #[error(transparent)]
+    NoRoute(#[from] NoRoute),
+    /// The body is larger than the tool's limit.
+    #[error("body is larger than {limit} bytes")]
+    BodyTooLarge {
+        /// Bytes.
+        limit: usize,
+    },
+    /// The body did not come in time.
+    #[error("body did not come within {0} s")]
+    BodyTimeout(u64),
+    /// The body broke off.
+    #[error("body can't be read: {0}")]
+    BodyBroken(String),
+    /// Too much is buffered already.
+    #[error("too many bytes wait for a decision")]
+    Busy,
+    /// What is asked can't be known.
+    #[error(transparent)]
+    Unobservable(#[from] Unobservable),
+    /// Policy said no.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// Policy wants an approval, and there is none.
+    #[error("approval required: {reason:?}")]
+    ApprovalRequired {
+        /// The policy's reason.
+        reason: Option<String>,
+        /// The policy's message.
+        message: Option<String>,
+    },
+    /// No credential could be had.
+    #[error(transparent)]
+    NoCredential(#[from] Unavailable),
+    /// The credential does not fit.
+    #[error(transparent)]
+    BadCredential(#[from] Uninjectable),
+    /// The call can't be audited.
+    #[error(transparent)]
+    Unaudited(#[from] AuditUnavailable),
+    /// The upstream can't be reached.
+    #[error("upstream can't be reached: {0}")]
+    UpstreamUnreachable(String),
+    /// The upstream's certificate is not trusted.
+    #[error("upstream is not trusted: {0}")]
+    UpstreamUntrusted(String),
+    /// The upstream was silent for too long.
+    #[error("upstream was silent for too long: {0}")]
+    UpstreamTimeout(String),
+    /// The upstream's answer is broken.
+    #[error("upstream failed: {0}")]
+    UpstreamFailed(String),
+    /// The gateway failed.
+    #[error("gateway failed: {0}")]
+    Internal(String),
+}
+
+/// What an agent sees of a refusal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Code {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The code; it never changes its meaning.
+    pub code: &'static str,
+    /// What the agent's developer can do.
+    pub hint: &'static str,
+}
+
+macro_rules! codes {
+    ($($name:ident = $status:ident, $code:literal, $hint:literal;)*) => {
+        $(const $name: Code = Code { status: StatusCode::$status, code: $code, hint: $hint };)*
+        /// Every code there is, for the docs.
+        pub const CODES: &[Code] = &[$($name),*];
+    };
+}
+
+codes! {
+    MALFORMED_REQUEST = BAD_REQUEST, "malformed_request", "the request can be read in more than one way; send one Host, one framing, and a path without dot segments or encoded separators";
+    METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method_not_allowed", "send GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, in upper case and without override headers";
+    NO_PROOF = UNAUTHORIZED, "no_proof", "send the task token as `Authorization: Bearer …` or in the key slot of your SDK";
+    INVALID_PROOF = UNAUTHORIZED, "invalid_proof", "the token is not one that this gateway believes; get a new one";
+    EXPIRED_PROOF = UNAUTHORIZED, "expired_proof", "the token has expired; open a task or get a new token";
+    PROOFS_DISAGREE = UNAUTHORIZED, "proofs_disagree", "send one proof of identity, or two that name the same agent and task";
+    ISSUER_UNAVAILABLE = SERVICE_UNAVAILABLE, "issuer_unavailable", "the keys of the token's issuer can't be had right now; try again";
+    NO_TASK = FORBIDDEN, "no_task", "name an open task: send a task token, or `Agent-Task: <id>` beside your credential";
+    UNKNOWN_TASK = FORBIDDEN, "unknown_task", "there is no open task of this id for this agent";
+    TASK_ENDED = FORBIDDEN, "task_ended", "the task has ended; open a new one";
+    TASK_EXPIRED = FORBIDDEN, "task_expired", "the task has expired; open a new one";
+    DECLARATION_CONTRADICTS = FORBIDDEN, "declaration_contradicts", "a declared header differs from what is proven or asked; leave it out or correct it";
+    MALFORMED_DECLARATION = BAD_REQUEST, "malformed_declaration", "`Agent-Context` is an RFC 9651 dictionary of at most 2 KiB; each declaring header is sent once";
+    UNKNOWN_TOOL = NOT_FOUND, "unknown_tool", "call `/{tool}/…` with a tool that this gateway is configured for";
+    BODY_TOO_LARGE = PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than the tool's `max_body`";
+    BODY_TIMEOUT = REQUEST_TIMEOUT, "body_timeout", "the body did not come in time";
+    MALFORMED_BODY = BAD_REQUEST, "malformed_body", "send one well formed document: UTF-8, no duplicate keys, nothing after it";
+    UNSUPPORTED_BODY = UNSUPPORTED_MEDIA_TYPE, "unsupported_body", "send JSON or a form, uncompressed; other bodies need `body: stream` in the tool's config";
+    BUSY = SERVICE_UNAVAILABLE, "busy", "too many requests wait for a decision; try again";
+    UNKNOWN_OPERATION = FORBIDDEN, "unknown_operation", "the tool's config names no operation for this";
+    UNKNOWN_METHOD = NOT_FOUND, "unknown_method", "this method is not forwarded";
+    HEADER_MISMATCH = BAD_REQUEST, "header_mismatch", "an MCP header says something else than the body";
+    OUT_OF_REMIT = FORBIDDEN, "out_of_remit", "the task's grants do not cover this; open a task that does";
+    KEY_REFUSED = FORBIDDEN, "key_refused", "do not send keys of your own; the gateway brings the credential";
+    DENIED = FORBIDDEN, "denied", "policy does not allow this; `reason` says why";
+    POLICY_UNDEFINED = FORBIDDEN, "policy_undefined", "no policy rule allows this";
+    POLICY_FAILED = FORBIDDEN, "policy_failed", "the policy could not decide; tell the operator the decision id";
+    APPROVAL_REQUIRED = FORBIDDEN, "approval_required", "a person must approve this call first";
+    LIMIT_EXHAUSTED = TOO_MANY_REQUESTS, "limit_exhausted", "the task has used up a limit; `reason` says which";
+    STORE_UNAVAILABLE = SERVICE_UNAVAILABLE, "store_unavailable", "the gateway can't write its state; try again";
+    BRIDGE_EXPIRED = FORBIDDEN, "bridge_expired", "the static key of this tool may not be used any more; ask the operator for a real provider";
+    CREDENTIAL_UNAVAILABLE = BAD_GATEWAY, "credential_unavailable", "the credential for this tool can't be had right now";
+    AUDIT_UNAVAILABLE = SERVICE_UNAVAILABLE, "audit_unavailable", "the gateway can't write its audit; try again";
+    UPSTREAM_UNREACHABLE = BAD_GATEWAY, "upstream_unreachable", "the tool can't be reached";
+    UPSTREAM_UNTRUSTED = BAD_GATEWAY, "upstream_untrusted", "the tool's certificate is not trusted";
+    UPSTREAM_TIMEOUT = GATEWAY_TIMEOUT, "upstream_timeout", "the tool did not answer in time";
+    UPSTREAM_FAILED = BAD_GATEWAY, "upstream_failed", "the tool's answer is broken";
+    INTERNAL = INTERNAL_SERVER_ERROR, "internal", "the gateway failed; tell the operator the decision id";
+}
+
+impl Refusal {
+    /// The one table.
+    pub fn outcome(&self) -> Code {
+        match self {
+            Self::Framing(_) => MALFORMED_REQUEST,
+            Self::Malformed(malformed) => malformed_code(malformed),
+            Self::Unauthenticated(unauthenticated) => unauthenticated_code(unauthenticated),
+            Self::Unbound(unbound) => unbound_code(unbound),
+            Self::UnknownTask(_) => UNKNOWN_TASK,
+            Self::NoRoute(_) => UNKNOWN_TOOL,
+            Self::BodyTooLarge { .. } => BODY_TOO_LARGE,
+            Self::BodyTimeout(_) => BODY_TIMEOUT,
+            Self::BodyBroken(_) => MALFORMED_BODY,
+            Self::Busy => BUSY,
+            Self::Unobservable(unobservable) => unobservable_code(unobservable),
+            Self::Denied(denial) => denial_code(denial.kind),
+            Self::ApprovalRequired { .. } => APPROVAL_REQUIRED,
+            Self::NoCredential(unavailable) => unavailable_code(unavailable),
+            Self::BadCredential(_) => CREDENTIAL_UNAVAILABLE,
+            Self::Unaudited(_) => AUDIT_UNAVAILABLE,
+            Self::UpstreamUnreachable(_) => UPSTREAM_UNREACHABLE,
+            Self::UpstreamUntrusted(_) => UPSTREAM_UNTRUSTED,
+            Self::UpstreamTimeout(_) => UPSTREAM_TIMEOUT,
+            Self::UpstreamFailed(_) => UPSTREAM_FAILED,
+            Self::Internal(_) => INTERNAL,
+        }
+    }
+
+    /// What waits for an approval is refused until approvals exist.
+    pub(crate) fn approval_required(pending: &Pending) -> Self {
+        Self::ApprovalRequired {
+            reason: pending.reason().map(str::to_owned),
+            message: pending.message().map(str::to_owned),
+        }
+    }
+
+    /// The code that the agent sees.
+    pub fn code(&self) -> &'static str {
+        self.outcome().code
+    }
+
+    /// The policy's reason, or what was exhausted.
+    pub fn reason(&self) -> Option<&str> {
+        self.policy_words().0
+    }
+
+    /// The policy's message.
+    pub fn message(&self) -> Option<&str> {
+        self.policy_words().1
+    }
+
+    fn policy_words(&self) -> (Option<&str>, Option<&str>) {
+        if let Self::Denied(Denial {
+            reason, message, ..
+        })
+        | Self::ApprovalRequired { reason, message } = self
+        {
+            (reason.as_deref(), message.as_deref())
+        } else {
+            (None, None)
+        }
+    }
+
+    /// How the record rules it.
+    pub(crate) fn verdict(&self) -> Verdict {
+        if matches!(self, Self::ApprovalRequired { .. }) {
+            Verdict::Escalate
+        } else if self.outcome().status.is_server_error() {
+            Verdict::Error
+        } else {
+            Verdict::Deny
+        }
+    }
+
+    /// The JSON-RPC id that observation got hold of before it refused.
+    pub(crate) fn request_id(&self) -> Option<&Value> {
+        if let Self::Unobservable(
+            Unobservable::UnknownOperation { id, .. }
+            | Unobservable::UnknownMethod { id, .. }
+            | Unobservable::HeaderMismatch { id, .. }
+            | Unobservable::OutOfRemit { id, .. },
+        ) = self
+        {
+            id.as_ref()
+        } else {
+            None
+        }
+    }
+}
+
+fn malformed_code(malformed: &Malformed) -> Code {
+    match malformed {
+        Malformed::Method => METHOD_NOT_ALLOWED,
+        Malformed::Path(_) | Malformed::Query(_) | Malformed::Host(_) | Malformed::Header(..) => {
+            MALFORMED_REQUEST
+        }
+    }
+}
+
+fn unauthenticated_code(unauthenticated: &Unauthenticated) -> Code {
+    match unauthenticated {
+        Unauthenticated::NoProof => NO_PROOF,
+        Unauthenticated::Expired => EXPIRED_PROOF,
+        Unauthenticated::Disagreement => PROOFS_DISAGREE,
+        Unauthenticated::KeysUnavailable(_) => ISSUER_UNAVAILABLE,
+        Unauthenticated::Invalid(_) => INVALID_PROOF,
+    }
+}
+
+fn unbound_code(unbound: &Unbound) -> Code {
+    match unbound {
+        Unbound::NoTask => NO_TASK,
+        Unbound::Ended(_) => TASK_ENDED,
+        Unbound::Expired(_) => TASK_EXPIRED,
+        Unbound::Contradiction => DECLARATION_CONTRADICTS,
+        Unbound::Malformed { .. } => MALFORMED_DECLARATION,
+        Unbound::Unknown(_) => UNKNOWN_TASK,
+    }
+}
+
+fn unobservable_code(unobservable: &Unobservable) -> Code {
+    match unobservable {
+        Unobservable::Malformed(malformed) => malformed_code(malformed),
+        Unobservable::BodyType(_) => UNSUPPORTED_BODY,
+        Unobservable::UnknownOperation { .. } => UNKNOWN_OPERATION,
+        Unobservable::UnknownMethod { .. } => UNKNOWN_METHOD,
+        Unobservable::HeaderMismatch { .. } => HEADER_MISMATCH,
+        Unobservable::Contradiction(_) => DECLARATION_CONTRADICTS,
+        Unobservable::OutOfRemit { .. } => OUT_OF_REMIT,
+        Unobservable::KeyRefused(_) => KEY_REFUSED,
+        Unobservable::Body(_) => MALFORMED_BODY,
+    }
+}
+
+fn denial_code(kind: DenialKind) -> Code {
+    match kind {
+        DenialKind::Denied => DENIED,
+        DenialKind::Undefined => POLICY_UNDEFINED,
+        DenialKind::Failed => POLICY_FAILED,
+        DenialKind::Exhausted => LIMIT_EXHAUSTED,
+        DenialKind::TaskEnded => TASK_ENDED,
+        DenialKind::StoreFailed => STORE_UNAVAILABLE,
+    }
+}
+
+fn unavailable_code(unavailable: &Unavailable) -> Code {
+    match unavailable {
+        Unavailable::BridgeExpired { .. } => BRIDGE_EXPIRED,
+        Unavailable::Store(_) => STORE_UNAVAILABLE,
+        Unavailable::Provider { .. } => CREDENTIAL_UNAVAILABLE,
+    }
+}

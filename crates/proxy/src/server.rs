@@ -1,0 +1,205 @@
+//! Takes connections, tells what they speak, and hands them to the engine.
+//!
+//! The listener is ours and not pingora's: so a port can be chosen by the system, connections are
+//! counted, a preface is waited for no longer than a head, and workers have the deep stacks that
+//! policy needs.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::apps::ServerApp;
+use pingora_core::listeners::tls::Acceptor;
+use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::{GetSocketDigest, SocketDigest};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::Way;
+use crate::engine::Engine;
+
+/// How an HTTP/2 connection begins (RFC 9113, section 3.4). No HTTP/1 request begins so.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long to wait before looking again for the rest of a preface that came in pieces.
+const PREFACE_PAUSE: Duration = Duration::from_millis(5);
+/// How long to wait after the system could not give a connection (out of descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The bounds of the data path.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time; more wait in the system's queue. 10,240 unless configured.
+    pub connections: usize,
+    /// For a connection to bring a whole head, idle time included. 60 s unless configured.
+    pub idle: Duration,
+    /// For a body that is read before the decision. 60 s unless configured.
+    pub body: Duration,
+    /// For an agent to take what is written to it. 60 s unless configured.
+    pub write: Duration,
+    /// Bytes of bodies that may wait for a decision, over all calls. 256 MiB unless configured.
+    pub buffered: usize,
+    /// How long calls in flight may take to finish when the gateway stops. 30 s unless configured.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_240,
+            idle: Duration::from_secs(60),
+            body: Duration::from_secs(60),
+            write: Duration::from_secs(60),
+            buffered: 256 * 1024 * 1024,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// One listener of the data path.
+pub struct Server {
+    way: Arc<Way>,
+    http: Arc<Engine>,
+    http2: Arc<Engine>,
+    tls: Option<Acceptor>,
+    connections: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("tls", &self.tls.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Makes a server of the way; with TLS, ALPN chooses between HTTP/2 and HTTP/1.1.
+    pub fn new(way: &Arc<Way>, tls: Option<rustls::ServerConfig>) -> Self {
+        let tls = tls.map(|mut config| {
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            Acceptor::from_server_config(Arc::new(config))
+        });
+        Self {
+            way: Arc::clone(way),
+            http: Engine::new(way, false),
+            http2: Engine::new(way, true),
+            tls,
+            connections: Arc::new(Semaphore::new(way.limits.connections)),
+        }
+    }
+
+    /// Serves a listener until `stop`; then lets calls in flight finish, for as long as the limits say.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let server = Arc::new(self);
+        let (stopping, shutdown) = watch::channel(false);
+        let open = TaskTracker::new();
+        let cut = CancellationToken::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                (stream, client, permit) = server.accept(&listener) => {
+                    let (server, shutdown, cut) = (Arc::clone(&server), shutdown.clone(), cut.clone());
+                    open.spawn(async move {
+                        tokio::select! {
+                            () = server.talk(stream, client, shutdown) => {}
+                            () = cut.cancelled() => {}
+                        }
+                        drop(permit);
+                    });
+                }
+            }
+        }
+        drop(listener);
+        stopping.send_replace(true);
+        server.http.stop().await;
+        server.http2.stop().await;
+        open.close();
+        if timeout(server.way.limits.drain, open.wait()).await.is_err() {
+            tracing::warn!(
+                open = open.len(),
+                "calls were cut: they did not finish in time"
+            );
+            cut.cancel();
+        }
+    }
+
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> (
+        TcpStream,
+        SocketAddr,
+        Option<tokio::sync::OwnedSemaphorePermit>,
+    ) {
+        // The semaphore is never closed, so there always is a permit in the end.
+        let permit = Arc::clone(&self.connections).acquire_owned().await.ok();
+        loop {
+            match listener.accept().await {
+                Ok((stream, client)) => return (stream, client, permit),
+                Err(error) => {
+                    tracing::warn!(%error, "connection can't be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Talks on one connection until it closes.
+    async fn talk(&self, stream: TcpStream, client: SocketAddr, shutdown: watch::Receiver<bool>) {
+        // Only latency suffers where it can't be set.
+        stream.set_nodelay(true).ok();
+        let patience = self.way.limits.idle;
+        match &self.tls {
+            Some(acceptor) => {
+                let handshake = acceptor.tls_handshake(with_client(stream, client));
+                if let Ok(Ok(stream)) = timeout(patience, handshake).await {
+                    self.http.process_new(Box::new(stream), &shutdown).await;
+                }
+            }
+            None => match timeout(patience, begins_http2(&stream)).await {
+                Ok(true) => {
+                    self.http2
+                        .process_new(Box::new(with_client(stream, client)), &shutdown)
+                        .await;
+                }
+                Ok(false) => {
+                    self.http
+                        .process_new(Box::new(with_client(stream, client)), &shutdown)
+                        .await;
+                }
+                Err(_) => {}
+            },
+        }
+    }
+}
+
+/// Whether the whole preface of HTTP/2 is there. A connection that sends nothing is waited for.
+async fn begins_http2(stream: &TcpStream) -> bool {
+    let mut begin = [0; PREFACE.len()];
+    loop {
+        let Ok(length) = stream.peek(&mut begin).await else {
+            return false;
+        };
+        let seen = begin.get(..length).unwrap_or_default();
+        if length == 0 || !PREFACE.starts_with(seen) {
+            return false;
+        }
+        if length == PREFACE.len() {
+            return true;
+        }
+        sleep(PREFACE_PAUSE).await;
+    }
+}
+
+fn with_client(stream: TcpStream, client: SocketAddr) -> Stream {
+    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    // The cell is new, so it is empty.
+    digest.peer_addr.set(Some(client.into())).ok();
+    let mut stream = Stream::from(stream);
+    stream.set_socket_digest(digest);
+    stream
+}
