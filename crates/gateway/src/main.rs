@@ -1,2 +1,11 @@
-//! The door: config in, a running gateway out.
-fn main() {}
+//! The `remit` command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use gateway::command::Cli;
+
+fn main() -> ExitCode {
+    // Backtraces of swallowed policy errors cost more than the policy; panics still have theirs.
+    Cli::parse().run()
+}

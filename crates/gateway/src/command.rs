@@ -1,0 +1,102 @@
+//! The commands of `remit`, one file each.
+
+mod audit;
+mod config;
+mod doctor;
+mod explain;
+mod lease;
+mod outcome;
+mod policy;
+mod serve;
+mod task;
+mod up;
+mod whereabouts;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::command::outcome::{Failure, Screen};
+
+/// Remit takes the keys away from AI agents: it authorizes each of their calls and brings the credential itself.
+#[derive(Debug, Parser)]
+#[command(name = "remit", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print JSON for machines instead of text for people.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start everything on this machine, with nothing to configure: gateway, example tools, policies.
+    Up(up::Up),
+    /// Start the gateway with a config.
+    Serve(serve::Serve),
+    /// Open, show, list and end tasks.
+    #[command(subcommand)]
+    Task(task::Task),
+    /// List leases of upstream credentials.
+    #[command(subcommand)]
+    Lease(lease::Lease),
+    /// Check, test and evaluate policies.
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// Say what would be decided for a call, and why. Nothing is sent.
+    Explain(explain::Explain),
+    /// Verify the audit file.
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Check a config, or print its JSON Schema.
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Find out why something does not work, and say what to do.
+    Doctor(doctor::Doctor),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the key of an example tool, as the `cmd` provider reads it. `up` calls this.
+    #[command(hide = true)]
+    ExampleKey {
+        /// The file that holds the key.
+        file: std::path::PathBuf,
+    },
+}
+
+impl Cli {
+    /// Runs the command. The exit code is 0 for success, 1 for a no, 2 for wrong usage.
+    pub fn run(self) -> ExitCode {
+        let screen = Screen::new(self.json);
+        match self.command.run(&screen) {
+            Ok(code) => code,
+            Err(failure) => screen.fail(&failure),
+        }
+    }
+}
+
+impl Command {
+    fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Up(up) => up.run(screen),
+            Self::Serve(serve) => serve.run(screen),
+            Self::Task(task) => task.run(screen),
+            Self::Lease(lease) => lease.run(screen),
+            Self::Policy(policy) => policy.run(screen),
+            Self::Explain(explain) => explain.run(screen),
+            Self::Audit(audit) => audit.run(screen),
+            Self::Config(config) => config.run(screen),
+            Self::Doctor(doctor) => doctor.run(screen),
+            Self::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "remit", &mut script);
+                screen.raw(&script)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::ExampleKey { file } => up::print_example_key(&file, screen),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `remit audit`: verifies the audit file.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::command::outcome::{Failure, Screen};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Verify that nobody edited, cut or reordered the file; says where if so.
+    Verify {
+        /// The audit file.
+        file: PathBuf,
+    },
+}
+
+impl Audit {
+    pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
+        let Self::Verify { file } = self;
+        match telemetry::verify(&file) {
+            Ok(verified) => screen.show(&json!({ "whole": true, "lines": verified.lines, "last": verified.last }), |screen| {
+                format!("{} {} lines, last hash {}", screen.good("whole:"), verified.lines, verified.last)
+            }),
+            Err(broken) => Err(Failure::new("audit_broken", broken)),
+        }
+    }
+}

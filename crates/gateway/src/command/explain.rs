@@ -1,0 +1,77 @@
+//! `remit explain`: what would be decided for a call, and why. Nothing is sent.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use control::{ExplainAnswer, ExplainRequest};
+use tasks::TaskId;
+
+use crate::command::outcome::{Failure, Screen, pretty};
+use crate::command::whereabouts::{Whereabouts, ask};
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The method, such as POST.
+    method: String,
+    /// The path below the gateway, such as `/notes/notes`, or the whole URL that the agent would call.
+    url: String,
+    /// The task it is made for.
+    #[arg(long)]
+    task: TaskId,
+    /// A header, `name: value`; may be repeated.
+    #[arg(short = 'H', long = "header", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// The body.
+    #[arg(short = 'd', long = "data")]
+    data: Option<String>,
+    #[command(flatten)]
+    gateway: Whereabouts,
+}
+
+impl Explain {
+    pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
+        let client = self.gateway.client()?;
+        let request = ExplainRequest {
+            method: self.method.to_ascii_uppercase(),
+            url: self.url,
+            task: self.task,
+            headers: self.headers.into_iter().collect(),
+            body: self.data,
+        };
+        let answer = ask(client.explain(&request))?;
+        screen.show(&answer, |screen| text(screen, &answer))?;
+        Ok(if answer.verdict == "allow" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn text(screen: &Screen, answer: &ExplainAnswer) -> String {
+    let verdict = match answer.verdict.as_str() {
+        "allow" => screen.good("allow"),
+        verdict => screen.bad(verdict),
+    };
+    let mut text = format!("verdict    {verdict}\n");
+    let mut line = |name: &str, value: Option<&String>| {
+        if let Some(value) = value {
+            text.push_str(&format!("{name:<10} {value}\n"));
+        }
+    };
+    line("code", answer.code.as_ref());
+    line("reason", answer.reason.as_ref());
+    line("message", answer.message.as_ref());
+    line("tool", answer.tool.as_ref());
+    line("operation", answer.operation.as_ref());
+    line("access", answer.access.as_ref());
+    line("policy", answer.policy_revision.as_ref());
+    for rule in &answer.rules {
+        text.push_str(&format!("rule       {rule}\n"));
+    }
+    if !answer.input.is_null() {
+        text.push_str(&screen.dim(&format!("input {}\n", pretty(&answer.input))));
+    }
+    text
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write `name: value`")?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+}

@@ -1,0 +1,213 @@
+//! `remit task`: opens, shows, lists and ends tasks.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use control::{EndRequest, EndingWish, OpenRequest};
+use serde_json::{Map, Value, json};
+use tasks::{Access, Grant, Limits, OperationPattern, TaskId, TaskView, ToolName};
+
+use crate::command::outcome::{Failure, Screen, pretty};
+use crate::command::whereabouts::{Whereabouts, ask};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Open a task and print its token.
+    Open(Box<Open>),
+    /// Show one task.
+    Show(One),
+    /// List tasks, newest first.
+    List(List),
+    /// End a task: its calls are cut and its leases taken back.
+    End(End),
+    /// End a task because it must not go on; like `end --revoke`.
+    Revoke(One),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Open {
+    /// A tool the task may touch; may be repeated, all with the same access.
+    #[arg(long = "tool", value_name = "TOOL", required_unless_present = "grants")]
+    tools: Vec<ToolName>,
+    /// What it may do there; may be repeated or separated by commas.
+    #[arg(long, value_delimiter = ',', value_parser = access, default_value = "read")]
+    access: Vec<Access>,
+    /// An operation it may do, such as `GET /notes/**`; all of the access class unless given.
+    #[arg(long = "operation", value_name = "PATTERN")]
+    operations: Vec<OperationPattern>,
+    /// The tools' environment.
+    #[arg(long)]
+    environment: Option<String>,
+    /// A whole grant as JSON, as the control API takes it; may be repeated.
+    #[arg(long = "grant", value_name = "JSON", value_parser = grant)]
+    grants: Vec<Grant>,
+    /// How long it lives, such as `10m`; the gateway's default unless given.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
+    /// How many calls it may make.
+    #[arg(long)]
+    calls: Option<u64>,
+    /// What it is for.
+    #[arg(long, default_value = "")]
+    purpose: String,
+    /// The agent that works on it; `up`'s demo agent unless given.
+    #[arg(long)]
+    agent: Option<String>,
+    /// On whose behalf; the operator's unless given.
+    #[arg(long)]
+    owner: Option<String>,
+    /// A label for policy; may be repeated.
+    #[arg(long = "label")]
+    labels: Vec<String>,
+    /// An attribute for policy, `name=value`; may be repeated.
+    #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+    attributes: Vec<(String, String)>,
+    /// Print `export TASK=… TOKEN=…` for a shell to evaluate.
+    #[arg(long, conflicts_with = "json")]
+    shell: bool,
+    #[command(flatten)]
+    gateway: Whereabouts,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// The task's id.
+    id: TaskId,
+    #[command(flatten)]
+    gateway: Whereabouts,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only open tasks.
+    #[arg(long)]
+    open: bool,
+    #[command(flatten)]
+    gateway: Whereabouts,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct End {
+    /// The task's id.
+    id: TaskId,
+    /// Say that it was taken back, not done.
+    #[arg(long)]
+    revoke: bool,
+    #[command(flatten)]
+    gateway: Whereabouts,
+}
+
+impl Task {
+    pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Open(open) => open.run(screen),
+            Self::Show(one) => {
+                let view = ask(one.gateway.client()?.show(&one.id))?;
+                screen.show(&view, |_| text(&view))
+            }
+            Self::List(list) => {
+                let state = list.open.then_some("open");
+                let views = ask(list.gateway.client()?.list(state))?;
+                screen.show(&views, |screen| table(screen, &views))
+            }
+            Self::End(end) => {
+                let ending = if end.revoke { EndingWish::Revoked } else { EndingWish::Completed };
+                finish(&end.gateway, &end.id, ending, screen)
+            }
+            Self::Revoke(one) => finish(&one.gateway, &one.id, EndingWish::Revoked, screen),
+        }
+    }
+}
+
+impl Open {
+    fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
+        let client = self.gateway.client()?;
+        let shell = self.shell;
+        let opened = ask(client.open(&self.request()))?;
+        if shell {
+            screen.line(&format!("export TASK={} TOKEN={}", opened.id, opened.token))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let short = json!({ "id": opened.id, "token": opened.token, "expires_at": opened.expires_at });
+        screen.show(&short, |screen| {
+            format!(
+                "task   {}\nuntil  {}\ntoken  {}\n{}",
+                opened.id,
+                opened.expires_at,
+                opened.token,
+                screen.dim("the agent sends the token as `Authorization: Bearer …` or as its SDK's API key")
+            )
+        })
+    }
+
+    fn request(self) -> OpenRequest {
+        let tools = self.tools.into_iter().map(|tool| Grant {
+            tool,
+            environment: self.environment.clone(),
+            access: self.access.clone(),
+            operations: self.operations.clone(),
+        });
+        let attributes = self.attributes.into_iter().map(|(name, value)| (name, Value::from(value)));
+        OpenRequest {
+            agent: self.agent,
+            owner: self.owner,
+            purpose: self.purpose,
+            grants: tools.chain(self.grants).collect(),
+            ttl_seconds: self.ttl.map(|ttl| ttl.as_secs()),
+            limits: Limits { calls: self.calls, ..Limits::default() },
+            attributes: attributes.collect::<Map<_, _>>(),
+            labels: self.labels,
+        }
+    }
+}
+
+fn finish(gateway: &Whereabouts, id: &TaskId, ending: EndingWish, screen: &Screen) -> Result<ExitCode, Failure> {
+    let ended = ask(gateway.client()?.end(id, EndRequest { ending }))?;
+    screen.show(&ended, |_| {
+        let mut text = format!("task {} has ended\n", ended.task.id);
+        for lease in &ended.leases {
+            let outcome = lease.outcome.as_deref().unwrap_or("ended");
+            text.push_str(&format!("  lease {} of {} ({}): {outcome}\n", lease.id, lease.tool, lease.provider));
+        }
+        text
+    })
+}
+
+fn text(view: &TaskView) -> String {
+    serde_json::to_value(view).map(|value| pretty(&value)).unwrap_or_default()
+}
+
+fn table(screen: &Screen, views: &[TaskView]) -> String {
+    if views.is_empty() {
+        return "no tasks".to_owned();
+    }
+    let heading = ["ID", "STATE", "AGENT", "OWNER", "CALLS", "EXPIRES", "PURPOSE"].map(str::to_owned);
+    let mut rows = vec![heading.to_vec()];
+    rows.extend(views.iter().map(|view| {
+        let limit = view.limits.calls.map_or(String::new(), |limit| format!("/{limit}"));
+        vec![
+            view.id.to_string(),
+            view.state.clone(),
+            view.agent.clone(),
+            view.owner.clone(),
+            format!("{}{limit}", view.used.calls),
+            view.expires_at.clone(),
+            view.purpose.clone(),
+        ]
+    }));
+    screen.table(&rows)
+}
+
+fn access(text: &str) -> Result<Access, String> {
+    serde_json::from_value(Value::from(text)).map_err(|_| "write `read`, `write` or `execute`".to_owned())
+}
+
+fn grant(text: &str) -> Result<Grant, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn attribute(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write `name=value`")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

@@ -1,0 +1,139 @@
+//! What outlives a reload: the state folder, tasks, leases, token keys and the recorder.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use credentials::Leases;
+use identity::{KeyKind, TaskTokens};
+use tasks::{Embedded, Store, Tasks};
+use telemetry::{Recorder, Telemetry};
+use zeroize::Zeroizing;
+
+use crate::config::{Config, StoreConfig};
+
+/// What outlives a reload.
+#[derive(Clone, Debug)]
+pub(crate) struct Ground {
+    pub(crate) tasks: Arc<Tasks>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) tokens: Arc<TaskTokens>,
+    pub(crate) recorder: Recorder,
+}
+
+/// The gateway can't start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A file or folder of its own.
+    #[error("`{path}` can't be used: {error}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] tasks::StoreError),
+    /// The key of task tokens.
+    #[error(transparent)]
+    Key(#[from] identity::InvalidKey),
+    /// A secret that the config names.
+    #[error("{what}: {cause}")]
+    Secret {
+        /// Which.
+        what: String,
+        /// Why; no secret.
+        cause: String,
+    },
+    /// An exporter or the audit.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::StartError),
+    /// Config or policy, with every mistake.
+    #[error("{}", .0.join("\n"))]
+    Setup(Vec<String>),
+    /// A listener.
+    #[error("can't listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// Threads.
+    #[error("can't start threads: {0}")]
+    Threads(io::Error),
+}
+
+impl Ground {
+    /// Lays the ground: opens the store, loads tasks and leases, starts the exporters.
+    pub(crate) async fn lay(config: &Config, state: &Path) -> Result<(Self, Telemetry), StartError> {
+        make_private_folder(state)?;
+        let tokens = Arc::new(task_tokens(config, state).await?);
+        let (recorder, telemetry) = Recorder::start(config.telemetry.clone())?;
+        let folder = match &config.tasks.store {
+            Some(StoreConfig::Embedded(folder)) => folder.as_path(),
+            None => state,
+        };
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(folder)?);
+        let tasks = Tasks::load(config.tasks.book.clone(), Arc::clone(&store)).await?;
+        let open = Arc::clone(&tasks);
+        let leases = Leases::load(store, move |task| is_open(&open, task)).await?;
+        Ok((Self { tasks, leases, tokens, recorder }, telemetry))
+    }
+}
+
+/// Whether a task may still use leases.
+pub(crate) fn is_open(tasks: &Tasks, task: &tasks::TaskId) -> bool {
+    tasks.show(task).is_some_and(|view| view.state == "open")
+}
+
+async fn task_tokens(config: &Config, state: &Path) -> Result<TaskTokens, StartError> {
+    let pem: Zeroizing<Vec<u8>> = match &config.tasks.signing_key {
+        Some(reference) => reference.read_document().await.map_err(|error| StartError::Secret {
+            what: "tasks.signing_key".to_owned(),
+            cause: error.to_string(),
+        })?,
+        None => {
+            let path = state.join("task.key");
+            let make = || TaskTokens::generate(KeyKind::P256);
+            if !path.exists() {
+                write_private(&path, make()?.as_bytes())?;
+            }
+            Zeroizing::new(fs::read(&path).map_err(|error| file_error(&path, error))?)
+        }
+    };
+    if let Some(issuer) = &config.tasks.issuer {
+        return Ok(TaskTokens::from_pem(&pem, issuer.as_str())?);
+    }
+    // Without a configured name the key itself names the issuer, so that tokens outlive a change of address.
+    let key = TaskTokens::from_pem(&pem, "urn:remit")?.jwks();
+    let kid = key.pointer("/keys/0/kid").and_then(serde_json::Value::as_str).unwrap_or_default();
+    Ok(TaskTokens::from_pem(&pem, &format!("urn:remit:{kid}"))?)
+}
+
+/// Makes a folder that only its owner can enter.
+pub(crate) fn make_private_folder(path: &Path) -> Result<(), StartError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| file_error(path, error))
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), StartError> {
+    let draft = path.with_extension("draft");
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)
+    };
+    write().map_err(|error| file_error(path, error))
+}
+
+pub(crate) fn file_error(path: &Path, error: io::Error) -> StartError {
+    StartError::File { path: path.display().to_string(), error }
+}

@@ -1,0 +1,133 @@
+//! Applies the config anew while calls go on: parse, compile, test, swap. What is broken changes nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use control::{ConfigStatus, Live, Operator, ReloadError, ReloadStatus, Reloaded};
+use jiff::Timestamp;
+use notify::{RecursiveMode, Watcher};
+use proxy::Way;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::ground::Ground;
+use crate::setup::{self, Applied};
+
+/// Editors write in several steps; a reload waits until they are done.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// Applies a config file anew.
+pub(crate) struct Reloader {
+    pub(crate) path: PathBuf,
+    pub(crate) ground: Ground,
+    pub(crate) way: Arc<Way>,
+    pub(crate) live: Arc<ArcSwap<Live>>,
+    /// The operator whose token lies in the state folder, where the config names none.
+    pub(crate) fallback: Option<Operator>,
+    /// One reload at a time.
+    pub(crate) turn: Mutex<()>,
+}
+
+impl Reloader {
+    /// Applies the file anew, and tells status and telemetry what came of it.
+    pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        let _turn = self.turn.lock().await;
+        let applied = self.build().await;
+        let at = Timestamp::now().to_string();
+        let mut live = (*self.live.load_full()).clone();
+        let error = applied.as_ref().err().map(ToString::to_string);
+        live.status.last_reload = Some(ReloadStatus { at: at.clone(), error: error.clone() });
+        let outcome = applied.map(|applied| {
+            self.way.replace(applied.setup.clone());
+            take(&mut live, &self.path, applied, at);
+            Reloaded {
+                revision: live.status.revision,
+                config_hash: live.status.config.as_ref().map(|config| config.hash.clone()),
+                policy_revision: live.policy.revision().to_string(),
+                warnings: live.status.warnings.clone(),
+            }
+        });
+        self.ground.recorder.reloaded(live.policy.revision(), error.as_deref());
+        self.live.store(Arc::new(live));
+        match &outcome {
+            Ok(reloaded) => tracing::info!(revision = reloaded.revision, policy = %reloaded.policy_revision, "config applied"),
+            Err(error) => tracing::error!(%error, "config not applied; the running one stays"),
+        }
+        outcome
+    }
+
+    async fn build(&self) -> Result<Applied, ReloadError> {
+        let config = config::load(&self.path).map_err(|mistakes| ReloadError {
+            mistakes: mistakes.0.iter().map(ToString::to_string).collect(),
+        })?;
+        let previous = self.way.setup();
+        let built = setup::build(config, &self.ground, Some(&previous), self.fallback.clone()).await;
+        built.map_err(|mistakes| ReloadError { mistakes })
+    }
+
+    /// Reloads when the file or its policies change, until `stop`.
+    pub(crate) async fn watch(self: Arc<Self>, policies: PathBuf, stop: CancellationToken) {
+        // One change that waits stands for all that come meanwhile.
+        let (changed, mut changes) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                changed.try_send(()).ok();
+            }
+        });
+        let Ok(mut watcher) = watcher.inspect_err(|error| tracing::warn!(%error, "config is not watched; send SIGHUP to reload")) else {
+            return;
+        };
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        for (path, mode) in [(folder, RecursiveMode::NonRecursive), (&policies, RecursiveMode::Recursive)] {
+            if let Err(error) = watcher.watch(path, mode) {
+                tracing::warn!(%error, path = %path.display(), "not watched; send SIGHUP to reload");
+            }
+        }
+        let mut seen = digest(&self.path, &policies).await;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                change = changes.recv() => if change.is_none() { return },
+            }
+            tokio::time::sleep(SETTLE).await;
+            let now = digest(&self.path, &policies).await;
+            if now != seen {
+                seen = now;
+                // The outcome stands in status, log and metrics.
+                self.reload().await.ok();
+            }
+        }
+    }
+}
+
+/// Puts an applied config into what the control API answers from.
+pub(crate) fn take(live: &mut Live, path: &Path, applied: Applied, at: String) {
+    live.policy = Arc::clone(&applied.setup.policy);
+    live.credentials = Arc::clone(&applied.setup.credentials);
+    live.operators = applied.operators;
+    live.status.revision += 1;
+    live.status.warnings = applied.warnings;
+    live.status.config = Some(ConfigStatus {
+        path: path.display().to_string(),
+        hash: applied.hash,
+        applied_at: at,
+    });
+}
+
+/// Tells whether config or policies changed: their bytes, not their times.
+async fn digest(config: &Path, policies: &Path) -> Vec<u8> {
+    let (config, policies) = (config.to_owned(), policies.to_owned());
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut all = ring::digest::Context::new(&ring::digest::SHA256);
+        all.update(&std::fs::read(config).unwrap_or_default());
+        for source in policy::Policy::read(&policies).unwrap_or_default() {
+            all.update(source.path.as_os_str().as_encoded_bytes());
+            all.update(source.text.as_bytes());
+        }
+        all.finish().as_ref().to_vec()
+    });
+    reading.await.unwrap_or_default()
+}

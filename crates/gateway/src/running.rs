@@ -1,0 +1,304 @@
+//! A running gateway: its threads, listeners and signals, from start to the last call.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use control::{Control, ListenerStatus, Live, Operator, Options, Plaintext, Status};
+use identity::AgentId;
+use jiff::Timestamp;
+use proxy::{Limits, Server, Way};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, ServerTls};
+use crate::explain;
+use crate::ground::{Ground, StartError, is_open};
+use crate::reload::{self, Reloader};
+use crate::setup;
+
+/// Policy is evaluated on the worker that walks the call. A hostile policy that got past the load checks runs into
+/// its instruction limit before it runs out of this much stack; it is address space, not memory.
+const CALL_STACK: usize = 64 * 1024 * 1024;
+/// How long waiting records are flushed at the end.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// What to run.
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    /// The config's file: watched, and read again at SIGHUP.
+    pub(crate) path: PathBuf,
+    pub(crate) state: PathBuf,
+    /// The agent of tasks whose opener names none.
+    pub(crate) default_agent: Option<AgentId>,
+    /// The operator whose token lies in the state folder.
+    pub(crate) fallback: Option<Operator>,
+}
+
+/// Where a gateway listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Listening {
+    pub(crate) calls: Vec<SocketAddr>,
+    pub(crate) control: SocketAddr,
+    pub(crate) tls: bool,
+}
+
+/// Runs a gateway until SIGTERM or SIGINT. `ready` is told once it can be called.
+pub(crate) fn run<E: From<StartError>>(plan: Plan, ready: impl FnOnce(&Listening) -> Result<(), E>) -> Result<(), E> {
+    let calls = call_threads().map_err(StartError::Threads)?;
+    let control = control_threads().map_err(StartError::Threads)?;
+    let stop = CancellationToken::new();
+    let (ground, telemetry) = control.block_on(Ground::lay(&plan.config, &plan.state))?;
+    let keeping = Keeping::start(&control, &ground);
+    let (listening, serving) = start(plan, &ground, &calls, &control, &stop)?;
+    ready(&listening)?;
+    control.block_on(until_told(&stop));
+    control.block_on(serving.finish());
+    control.block_on(keeping.finish());
+    calls.shutdown_timeout(FLUSH);
+    control.shutdown_timeout(FLUSH);
+    telemetry.shutdown(FLUSH);
+    Ok(())
+}
+
+fn call_threads() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().thread_name("calls").thread_stack_size(CALL_STACK).enable_all().build()
+}
+
+fn control_threads() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()
+}
+
+/// Keeps tasks and leases: expiry, and the end of leases with their task.
+struct Keeping {
+    stop: CancellationToken,
+    open: TaskTracker,
+}
+
+impl Keeping {
+    fn start(control: &Runtime, ground: &Ground) -> Self {
+        let stop = CancellationToken::new();
+        let open = TaskTracker::new();
+        let handle = control.handle();
+        open.spawn_on(Arc::clone(&ground.tasks).keep(stop.clone()), handle);
+        open.spawn_on(end_leases(ground.clone(), stop.clone()), handle);
+        open.close();
+        Self { stop, open }
+    }
+
+    async fn finish(self) {
+        self.stop.cancel();
+        self.open.wait().await;
+    }
+}
+
+/// Takes leases back as their tasks end.
+async fn end_leases(ground: Ground, stop: CancellationToken) {
+    let mut endings = ground.tasks.endings();
+    loop {
+        let ended = tokio::select! {
+            () = stop.cancelled() => return,
+            ended = endings.recv() => ended,
+        };
+        if let Ok(task) = ended {
+            ground.leases.end(&task).await;
+        } else {
+            // Too many ended at once to be told one by one, so every lease is looked at.
+            for lease in ground.leases.list() {
+                if lease.state == "active" && !is_open(&ground.tasks, &lease.task) {
+                    ground.leases.end(&lease.task).await;
+                }
+            }
+        }
+    }
+}
+
+/// The servers of a gateway.
+struct Serving {
+    open: TaskTracker,
+    draining: CancellationToken,
+    stop: CancellationToken,
+    stop_control: CancellationToken,
+}
+
+impl Serving {
+    /// Calls first, so that operators can watch them finish.
+    async fn finish(self) {
+        self.draining.cancel();
+        self.stop.cancel();
+        self.open.close();
+        self.open.wait().await;
+        self.stop_control.cancel();
+    }
+}
+
+fn start(
+    plan: Plan,
+    ground: &Ground,
+    calls: &Runtime,
+    control: &Runtime,
+    stop: &CancellationToken,
+) -> Result<(Listening, Serving), StartError> {
+    let Plan { config, path, state: _, default_agent, fallback } = plan;
+    let limits = limits(&config);
+    let listen = config.listen.clone();
+    let policies = config.policy.path.clone();
+    let tls = listen.tls.as_ref().map(server_tls).transpose().map_err(|mistake| StartError::Setup(vec![mistake]))?;
+    let built = setup::build(config, ground, None, fallback.clone());
+    let applied = control.block_on(built).map_err(StartError::Setup)?;
+    let way = Way::new(applied.setup.clone(), Arc::clone(&ground.tasks), ground.recorder.clone(), limits);
+
+    let serving = Serving {
+        open: TaskTracker::new(),
+        draining: CancellationToken::new(),
+        stop: stop.clone(),
+        stop_control: CancellationToken::new(),
+    };
+    let mut listening = Listening { calls: Vec::new(), control: listen.control, tls: tls.is_some() };
+    for address in listen.calls {
+        let (listener, bound) = bind(address)?;
+        listening.calls.push(bound);
+        let listener = {
+            let _entered = calls.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(|error| listen_error(address, error))?
+        };
+        let server = Server::new(&way, tls.clone());
+        serving.open.spawn_on(server.serve(listener, stop.clone()), calls.handle());
+    }
+    let (control_listener, bound) = bind(listen.control)?;
+    listening.control = bound;
+
+    let live = live(ground, &listening, &applied);
+    let live = Arc::new(ArcSwap::from_pointee(live));
+    let mut first = (*live.load_full()).clone();
+    ground.recorder.reloaded(first.policy.revision(), None);
+    reload::take(&mut first, &path, applied, Timestamp::now().to_string());
+    live.store(Arc::new(first));
+    let reloader = Arc::new(Reloader {
+        path,
+        ground: ground.clone(),
+        way: Arc::clone(&way),
+        live: Arc::clone(&live),
+        fallback,
+        turn: Mutex::new(()),
+    });
+    control.spawn(Arc::clone(&reloader).watch(policies, stop.clone()));
+    control.spawn(reload_at_hangup(Arc::clone(&reloader), stop.clone()));
+    let api = Control {
+        live,
+        tasks: Arc::clone(&ground.tasks),
+        recorder: ground.recorder.clone(),
+        explain: explain::by(&way),
+        reload: Arc::new(move || {
+            let reloader = Arc::clone(&reloader);
+            Box::pin(async move { reloader.reload().await })
+        }),
+        draining: serving.draining.clone(),
+        options: Options { hosts: Vec::new(), plaintext: Plaintext::Loopback, default_agent },
+    };
+    let stop_control = serving.stop_control.clone();
+    control.spawn(async move {
+        if let Err(error) = api.serve(control_listener, stop_control).await {
+            tracing::error!(%error, "control API stopped");
+        }
+    });
+    Ok((listening, serving))
+}
+
+fn live(ground: &Ground, listening: &Listening, applied: &setup::Applied) -> Live {
+    let told = |name: &str, address: &SocketAddr| ListenerStatus { name: name.to_owned(), address: address.to_string() };
+    let mut listeners: Vec<_> = listening.calls.iter().map(|address| told("calls", address)).collect();
+    listeners.push(told("control", &listening.control));
+    Live {
+        policy: Arc::clone(&applied.setup.policy),
+        credentials: Arc::clone(&applied.setup.credentials),
+        tokens: Arc::clone(&ground.tokens),
+        operators: Arc::clone(&applied.operators),
+        status: Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: Timestamp::now().to_string(),
+            listeners,
+            ..Status::default()
+        },
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        connections: config.limits.max_connections,
+        idle: config.limits.idle_timeout,
+        body: config.limits.body_timeout,
+        buffered: config.limits.buffered_bytes,
+        ..Limits::default()
+    }
+}
+
+fn server_tls(tls: &ServerTls) -> Result<rustls::ServerConfig, String> {
+    let certificates = setup::certificates(&tls.certificate)?;
+    let key = setup::key(&tls.key)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+    let builder = match &tls.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(authorities) => {
+            let mut roots = rustls::RootCertStore::empty();
+            for authority in setup::certificates(authorities)? {
+                roots.add(authority).map_err(|error| format!("`{}`: {error}", authorities.display()))?;
+            }
+            let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
+        }
+    };
+    builder.with_single_cert(certificates, key).map_err(|error| format!("`{}`: {error}", tls.certificate.display()))
+}
+
+fn bind(address: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), StartError> {
+    let bound = || -> std::io::Result<_> {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1024)?;
+        let listener = std::net::TcpListener::from(socket);
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    bound().map_err(|error| listen_error(address, error))
+}
+
+fn listen_error(address: SocketAddr, error: std::io::Error) -> StartError {
+    StartError::Listen { address: address.to_string(), error }
+}
+
+/// Waits for SIGTERM, SIGINT, or whoever stops the gateway.
+async fn until_told(stop: &CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::warn!("signals can't be received; the gateway runs until it is killed");
+        return stop.cancelled().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: calls in flight finish"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: calls in flight finish"),
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn reload_at_hangup(reloader: Arc<Reloader>, stop: CancellationToken) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = hangup.recv() => {
+                // The outcome stands in status, log and metrics.
+                reloader.reload().await.ok();
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! From a parsed config to what calls meet.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use call::Tools;
+use control::{Operator, Operators};
+use credentials::{Binding, Cmd, Credentials, Provider, Static};
+use identity::Identity;
+use policy::{Finding, Policy};
+use proxy::{ClientCertificate, HttpVersion, Setup, Timeouts, Upstream, Upstreams};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tasks::ToolName;
+use url::Url;
+
+use crate::config::{BindingConfig, Config, Http2, ProviderConfig, Role, ToolConfig, UpstreamConfig};
+use crate::ground::Ground;
+
+/// One applied config.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) setup: Setup,
+    pub(crate) operators: Arc<Operators>,
+    /// The SHA-256 of the config's text.
+    pub(crate) hash: String,
+    /// What is right but worth a look.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Builds what calls meet; every mistake at once. Reads files and runs the policy's tests, so not for the data path.
+pub(crate) async fn build(
+    config: Config,
+    ground: &Ground,
+    previous: Option<&Setup>,
+    fallback: Option<Operator>,
+) -> Result<Applied, Vec<String>> {
+    let mut mistakes = Vec::new();
+    let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    let policy = load_policy(config.policy.path.clone()).await;
+    let policy = policy.map_err(|findings| mistakes.extend(findings)).ok();
+    let operators = operators(&config, fallback).await;
+    let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
+    let identity = Identity::new(
+        identity::Config { issuers: config.identity, tokens: Arc::clone(&ground.tokens) },
+        previous.map(|setup| &*setup.identity),
+    );
+    let mut tools = Vec::new();
+    let mut upstreams = Vec::new();
+    let mut bindings = Vec::new();
+    for ToolConfig { tool, upstream: reached, bindings: taken } in config.tools {
+        match upstream(&tool.upstream, &reached) {
+            Ok(upstream) => upstreams.push((tool.name.clone(), upstream)),
+            Err(mistake) => mistakes.push(format!("tools.{}: {mistake}", tool.name)),
+        }
+        bindings.extend(taken.into_iter().map(|taken| binding(&tool.name, taken)));
+        tools.push(tool);
+    }
+    let tools = Tools::new(tools).map_err(|error| mistakes.push(error.to_string())).ok();
+    let (Some(tools), Some((policy, findings)), Some(operators), true) = (tools, policy, operators, mistakes.is_empty()) else {
+        return Err(mistakes);
+    };
+    warnings.extend(findings);
+    let setup = Setup {
+        identity: Arc::new(identity),
+        tools: Arc::new(tools),
+        policy: Arc::new(policy),
+        credentials: Arc::new(Credentials::new(bindings, Arc::clone(&ground.leases))),
+        upstreams: Arc::new(Upstreams::new(upstreams)),
+    };
+    Ok(Applied { setup, operators: Arc::new(operators), hash: config.hash, warnings })
+}
+
+/// Parses, checks, compiles and tests a policy, off the threads that answer.
+async fn load_policy(folder: std::path::PathBuf) -> Result<(Policy, Vec<String>), Vec<String>> {
+    let loading = tokio::task::spawn_blocking(move || {
+        let sources = Policy::read(&folder)
+            .map_err(|error| vec![format!("policy `{}` can't be read: {error}", folder.display())])?;
+        Policy::load(sources).map_err(|findings| lines(&findings))
+    });
+    let (policy, findings) = loading.await.map_err(|error| vec![format!("policy can't be loaded: {error}")])??;
+    Ok((policy, lines(&findings)))
+}
+
+fn lines(findings: &[Finding]) -> Vec<String> {
+    let line = |finding: &Finding| format!("{}:{}:{}: {}: {}", finding.file, finding.line, finding.column, finding.code, finding.message);
+    findings.iter().map(line).collect()
+}
+
+async fn operators(config: &Config, fallback: Option<Operator>) -> Result<Operators, String> {
+    let mut operators: Vec<Operator> = fallback.into_iter().collect();
+    for operator in &config.control.operators {
+        let token = operator.token.read_document().await;
+        let token = token.map_err(|error| format!("control.operators `{}`: {error}", operator.name))?;
+        operators.push(Operator {
+            name: operator.name.clone(),
+            token: token.trim_ascii().to_vec(),
+            role: role(operator.role),
+        });
+    }
+    Operators::new(operators).map_err(|error| format!("control.operators: {error}"))
+}
+
+fn role(role: Role) -> control::Role {
+    match role {
+        Role::Viewer => control::Role::Viewer,
+        Role::Approver => control::Role::Approver,
+        Role::Orchestrator => control::Role::Orchestrator,
+        Role::Operator => control::Role::Operator,
+    }
+}
+
+fn binding(tool: &ToolName, taken: BindingConfig) -> Binding {
+    let provider: Arc<dyn Provider> = match taken.provider {
+        ProviderConfig::Static { secret, until } => Arc::new(Static::new(secret, until)),
+        ProviderConfig::Cmd { argv, timeout, ttl } => Arc::new(Cmd::new(argv, timeout, ttl)),
+    };
+    Binding { tool: tool.clone(), access: taken.access, provider, injection: taken.injection }
+}
+
+fn upstream(url: &Url, reached: &UpstreamConfig) -> Result<Upstream, String> {
+    let authorities = match &reached.ca {
+        Some(path) => certificates(path)?,
+        None => Vec::new(),
+    };
+    let certificate = match &reached.client_certificate {
+        Some(pair) => {
+            let key = key(&pair.key)?;
+            let shown = ClientCertificate::new(&certificates(&pair.certificate)?, &key);
+            Some(shown.map_err(|error| error.to_string())?)
+        }
+        None => None,
+    };
+    let version = match reached.http2 {
+        Http2::Auto => HttpVersion::Auto,
+        Http2::Always => HttpVersion::Http2,
+        Http2::Never => HttpVersion::Http1,
+    };
+    let timeouts = Timeouts {
+        connect: reached.timeouts.connect,
+        read: reached.timeouts.read,
+        write: reached.timeouts.write,
+    };
+    Upstream::new(url, &authorities, certificate, version, timeouts).map_err(|error| error.to_string())
+}
+
+/// Reads the certificates of a PEM file; at least one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let unreadable = |error: &dyn std::fmt::Display| format!("`{}` holds no certificates: {error}", path.display());
+    let found = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
+    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| unreadable(&error))?;
+    if found.is_empty() {
+        return Err(unreadable(&"the file has none"));
+    }
+    Ok(found)
+}
+
+/// Reads the private key of a PEM file.
+pub(crate) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| format!("`{}` holds no private key: {error}", path.display()))
+}
