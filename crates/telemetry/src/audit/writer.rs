@@ -1,0 +1,94 @@
+//! The thread that writes the audit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chain::Chain;
+use super::sync::Progress;
+use super::{Entry, WAITING, Written, line};
+use crate::CallRecord;
+use crate::metrics::Metrics;
+use crate::queue::Queue;
+
+/// How many lines are written at once, and how long `closed` lines may wait for company.
+pub(super) const AT_ONCE: usize = 1024;
+const WAIT: Duration = Duration::from_millis(50);
+
+/// All that the thread needs.
+pub(super) struct Work {
+    pub(super) queue: Arc<Queue<Entry>>,
+    pub(super) chain: Chain,
+    pub(super) progress: Arc<Progress>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// What waits to be written: `decided` lines are written now or fail, `closed` lines wait for a better disk.
+#[derive(Default)]
+struct Round {
+    decided: Vec<(Vec<u8>, Written)>,
+    closed: VecDeque<Arc<CallRecord>>,
+}
+
+impl Work {
+    /// Writes until the queue is closed and nothing is left, or nothing more can be written.
+    pub(super) fn run(mut self) {
+        let mut entries = Vec::with_capacity(AT_ONCE);
+        let mut round = Round::default();
+        let mut well = true;
+        loop {
+            let more_is_there = well && !round.closed.is_empty();
+            let wait = if more_is_there { Duration::ZERO } else { WAIT };
+            let open = self.queue.take(&mut entries, AT_ONCE, wait);
+            for entry in entries.drain(..) {
+                match entry {
+                    Entry::Decided { body, written } => round.decided.push((body, written)),
+                    Entry::Closed(record) => round.closed.push_back(record),
+                }
+            }
+            well = self.write(&mut round);
+            if !open && (!well || round.closed.is_empty()) {
+                break;
+            }
+        }
+        self.metrics.audit_failed(round.closed.len());
+        self.progress.end();
+    }
+
+    /// Writes what fits one batch. False when it couldn't be written.
+    fn write(&mut self, round: &mut Round) -> bool {
+        let count = round.closed.len().min(AT_ONCE);
+        if count == 0 && round.decided.is_empty() {
+            return true;
+        }
+        // A line that can't be made is as lost as one that can't be written. None of ours is.
+        let closed: Vec<_> = round
+            .closed
+            .iter()
+            .take(count)
+            .map(|record| line::closed(record))
+            .collect();
+        self.metrics
+            .audit_failed(closed.iter().filter(|line| line.is_err()).count());
+        let decided = round.decided.iter().map(|(body, _)| body.as_slice());
+        let bodies = decided.chain(closed.iter().flatten().map(Vec::as_slice));
+        let outcome = match self.progress.failure() {
+            Some(failure) => Err(failure),
+            None => self.chain.append(bodies).map_err(|e| e.to_string()),
+        };
+        for (_, written) in round.decided.drain(..) {
+            // The call may have gone away meanwhile; its line stays.
+            drop(written.send(outcome.clone()));
+        }
+        if let Err(error) = outcome {
+            tracing::error!(error, "audit failed");
+            let excess = round.closed.len().saturating_sub(WAITING);
+            round.closed.drain(..excess);
+            self.metrics.audit_failed(excess);
+            return false;
+        }
+        round.closed.drain(..count);
+        self.progress.wrote(self.chain.head());
+        true
+    }
+}

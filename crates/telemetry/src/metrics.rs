@@ -1,0 +1,346 @@
+//! What is counted and timed, for Prometheus and for OTLP.
+//!
+//! Counted on the call's own way and not from the queues, so that no call is missing when an output is
+//! slow: one look-up of the series, a few atomic additions and short locks. Labels come from the config and
+//! from closed sets; no agent, task, path or other text of a peer's ever is one.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Meter;
+use parking_lot::RwLock;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::{CallRecord, names};
+
+mod otlp;
+
+use otlp::Durations;
+
+/// **Invariant.** A number is here once; both outputs read it, except for histograms, which each keeps.
+pub(crate) struct Metrics {
+    registry: Registry,
+    series: Arc<RwLock<HashMap<CallLabels, Arc<Series>>>>,
+    calls: Family<CallLabels, Counter>,
+    whole: Family<ToolLabels, Histogram, fn() -> Histogram>,
+    gateway: Family<ToolLabels, Histogram, fn() -> Histogram>,
+    upstream: Family<ToolLabels, Histogram, fn() -> Histogram>,
+    policy: Histogram,
+    keys_stripped: Counter,
+    dropped: [Counter; 4],
+    audit_failures: Counter,
+    reloads: [Counter; 2],
+    config: Family<RevisionLabels, Gauge>,
+    durations: OnceLock<Durations>,
+}
+
+/// The numbers of one combination of labels, found by one look-up.
+#[derive(Debug)]
+struct Series {
+    calls: Counter,
+    whole: Histogram,
+    gateway: Histogram,
+    upstream: Histogram,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct CallLabels {
+    tool: Arc<str>,
+    access: &'static str,
+    verdict: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ToolLabels {
+    tool: Arc<str>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RevisionLabels {
+    revision: String,
+}
+
+/// An output that can lose records.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Signal {
+    Traces,
+    Logs,
+    Metrics,
+    Stderr,
+}
+
+/// In the order of [`Metrics::dropped`].
+const SIGNALS: [(Signal, &str); 4] = [
+    (Signal::Traces, "traces"),
+    (Signal::Logs, "logs"),
+    (Signal::Metrics, "metrics"),
+    (Signal::Stderr, "stderr"),
+];
+
+/// In the order of [`Metrics::reloads`].
+const RESULTS: [&str; 2] = ["applied", "failed"];
+
+/// Seconds. The gateway's own share: from 10 µs, where a call without policy lies, to 1 s.
+const GATEWAY_BUCKETS: [f64; 16] = [
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
+    0.05, 0.1, 0.25, 0.5, 1.0,
+];
+/// Seconds, as HTTP's semantic conventions advise, and on to MCP's 300 s for long tools.
+const CALL_BUCKETS: [f64; 18] = [
+    0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0,
+    30.0, 120.0, 300.0,
+];
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("remit"),
+            series: Arc::default(),
+            calls: Family::default(),
+            whole: Family::new_with_constructor(call_histogram),
+            gateway: Family::new_with_constructor(gateway_histogram),
+            upstream: Family::new_with_constructor(call_histogram),
+            policy: gateway_histogram(),
+            keys_stripped: Counter::default(),
+            dropped: Default::default(),
+            audit_failures: Counter::default(),
+            reloads: Default::default(),
+            config: Family::default(),
+            durations: OnceLock::new(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("calls", "Calls, by how they were ruled", self.calls.clone());
+        let mut seconds =
+            |name: &str, help: &str, family: &Family<ToolLabels, Histogram, fn() -> Histogram>| {
+                registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+            };
+        seconds(
+            "call_duration",
+            "From the head in to the last byte out",
+            &self.whole,
+        );
+        seconds(
+            "gateway_duration",
+            "From the head in to forwarding or refusing",
+            &self.gateway,
+        );
+        seconds(
+            "upstream_duration",
+            "From forwarding to the first byte of the answer",
+            &self.upstream,
+        );
+        registry.register_with_unit(
+            "policy_duration",
+            "What decisions took",
+            Unit::Seconds,
+            self.policy.clone(),
+        );
+        registry.register(
+            "keys_stripped",
+            "Keys of agents that came off",
+            self.keys_stripped.clone(),
+        );
+        let dropped = Family::<[(&str, &str); 1], Counter>::default();
+        for ((_, name), counter) in SIGNALS.iter().zip(&mut self.dropped) {
+            *counter = dropped.get_or_create_owned(&[("signal", *name)]);
+        }
+        registry.register("telemetry_dropped", "Records that an output lost", dropped);
+        registry.register(
+            "audit_failures",
+            "Audit lines that couldn't be written",
+            self.audit_failures.clone(),
+        );
+        let reloads = Family::<[(&str, &str); 1], Counter>::default();
+        for (name, counter) in RESULTS.iter().zip(&mut self.reloads) {
+            *counter = reloads.get_or_create_owned(&[("result", *name)]);
+        }
+        registry.register("reload", "Reloads of the config", reloads);
+        registry.register(
+            "config_info",
+            "The config revision that is applied",
+            self.config.clone(),
+        );
+    }
+
+    /// Counts and times one closed call.
+    pub(crate) fn closed(&self, record: &CallRecord) {
+        let series = self.series_of(record);
+        series.calls.inc();
+        series.whole.observe(record.total_time.as_secs_f64());
+        series.gateway.observe(record.gateway_time().as_secs_f64());
+        if let Some(time) = record.upstream_time {
+            series.upstream.observe(time.as_secs_f64());
+        }
+        if !record.policy_time.is_zero() {
+            self.policy.observe(record.policy_time.as_secs_f64());
+        }
+        if !record.stripped.is_empty() {
+            self.keys_stripped.inc_by(count(record.stripped.len()));
+        }
+        if let Some(durations) = self.durations.get() {
+            durations.record(record);
+        }
+    }
+
+    /// Counts records that an output lost.
+    pub(crate) fn dropped(&self, signal: Signal, records: usize) {
+        let mut counters = SIGNALS.iter().zip(&self.dropped);
+        if let Some((_, counter)) = counters.find(|((named, _), _)| *named == signal) {
+            counter.inc_by(count(records));
+        }
+    }
+
+    /// Counts audit lines that couldn't be written.
+    pub(crate) fn audit_failed(&self, lines: usize) {
+        self.audit_failures.inc_by(count(lines));
+    }
+
+    /// Counts a reload that put `revision` to work.
+    pub(crate) fn applied(&self, revision: &str) {
+        let [applied, _] = &self.reloads;
+        applied.inc();
+        self.config.clear();
+        self.config
+            .get_or_create(&RevisionLabels {
+                revision: revision.to_owned(),
+            })
+            .set(1);
+    }
+
+    /// Counts a reload that changed nothing.
+    pub(crate) fn reload_failed(&self) {
+        let [_, failed] = &self.reloads;
+        failed.inc();
+    }
+
+    /// Prometheus' text format (`OpenMetrics` 1.0).
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string can't fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+
+    /// Begins to tell the same over OTLP.
+    pub(crate) fn observe_with(&self, meter: &Meter) {
+        let series = Arc::clone(&self.series);
+        otlp::counter(meter, names::METRIC_CALLS, "{call}", move |tell| {
+            for (labels, series) in series.read().iter() {
+                tell(series.calls.get(), &labels.attributes());
+            }
+        });
+        let keys = self.keys_stripped.clone();
+        otlp::counter(meter, names::METRIC_KEYS_STRIPPED, "{key}", move |tell| {
+            tell(keys.get(), &[])
+        });
+        let failures = self.audit_failures.clone();
+        otlp::counter(meter, names::METRIC_AUDIT_FAILURES, "{line}", move |tell| {
+            tell(failures.get(), &[])
+        });
+        let dropped = self.dropped.clone();
+        otlp::counter(meter, names::METRIC_DROPPED, "{record}", move |tell| {
+            for ((_, name), counter) in SIGNALS.iter().zip(&dropped) {
+                tell(counter.get(), &[KeyValue::new(names::SIGNAL, *name)]);
+            }
+        });
+        let reloads = self.reloads.clone();
+        otlp::counter(meter, names::METRIC_RELOADS, "{reload}", move |tell| {
+            for (name, counter) in RESULTS.iter().zip(&reloads) {
+                tell(counter.get(), &[KeyValue::new(names::RESULT, *name)]);
+            }
+        });
+        self.durations
+            .get_or_init(|| Durations::new(meter, &CALL_BUCKETS, &GATEWAY_BUCKETS));
+    }
+
+    fn series_of(&self, record: &CallRecord) -> Arc<Series> {
+        let labels = CallLabels::of(record);
+        if let Some(series) = self.series.read().get(&labels) {
+            return Arc::clone(series);
+        }
+        let tool = ToolLabels {
+            tool: Arc::clone(&labels.tool),
+        };
+        let series = Series {
+            calls: self.calls.get_or_create_owned(&labels),
+            whole: self.whole.get_or_create_owned(&tool),
+            gateway: self.gateway.get_or_create_owned(&tool),
+            upstream: self.upstream.get_or_create_owned(&tool),
+        };
+        Arc::clone(
+            self.series
+                .write()
+                .entry(labels)
+                .or_insert_with(|| Arc::new(series)),
+        )
+    }
+}
+
+impl CallLabels {
+    fn of(record: &CallRecord) -> Self {
+        Self {
+            tool: tool_label(record),
+            access: record.access.unwrap_or_default(),
+            verdict: record.verdict.as_str(),
+            code: record.code.unwrap_or_default(),
+        }
+    }
+
+    fn attributes(&self) -> [KeyValue; 4] {
+        [
+            KeyValue::new(names::TOOL_NAME, Arc::clone(&self.tool)),
+            KeyValue::new(names::TOOL_ACCESS, self.access),
+            KeyValue::new(names::VERDICT, self.verdict),
+            KeyValue::new(names::REFUSAL_CODE, self.code),
+        ]
+    }
+}
+
+/// The tool; an empty text where the call was routed to none.
+fn tool_label(record: &CallRecord) -> Arc<str> {
+    static NONE: OnceLock<Arc<str>> = OnceLock::new();
+    Arc::clone(
+        record
+            .tool
+            .as_ref()
+            .unwrap_or_else(|| NONE.get_or_init(|| "".into())),
+    )
+}
+
+fn call_histogram() -> Histogram {
+    Histogram::new(CALL_BUCKETS)
+}
+
+fn gateway_histogram() -> Histogram {
+    Histogram::new(GATEWAY_BUCKETS)
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// How long an output may be silent before its numbers are sent again.
+pub(crate) const EVERY: Duration = Duration::from_secs(10);
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! Everything worth telling about one call.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{DecisionId, Trace};
+
+/// Everything worth telling about one call. Filled on the way; texts hold no secret.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CallRecord {
+    /// The one id.
+    pub decision: DecisionId,
+    /// When the head was in.
+    pub started: jiff::Timestamp,
+    /// The trace this call belongs to.
+    pub trace: Trace,
+    /// The caller's network address.
+    pub client: Option<SocketAddr>,
+    /// `http` or `https`: how the agent reached the gateway; `http` unless said.
+    pub scheme: &'static str,
+    /// Upper case.
+    pub method: String,
+    /// The canonical authority, once known.
+    pub host: String,
+    /// The canonical path, once known; without the query.
+    pub path: String,
+    /// `1.1` or `2`.
+    pub http_version: &'static str,
+    /// The agent, once known.
+    pub agent: Option<Arc<str>>,
+    /// How it proved itself: `task_token`, `jwt`.
+    pub agent_method: Option<&'static str>,
+    /// The task, once bound.
+    pub task: Option<Arc<str>>,
+    /// Its owner.
+    pub owner: Option<Arc<str>>,
+    /// The tool, once routed.
+    pub tool: Option<Arc<str>>,
+    /// `http`, `mcp`, `grpc`.
+    pub protocol: Option<&'static str>,
+    /// The operation, once observed.
+    pub operation: Option<Arc<str>>,
+    /// `read`, `write`, `execute`.
+    pub access: Option<&'static str>,
+    /// The tool's environment.
+    pub environment: Option<Arc<str>>,
+    /// What MCP says of the call.
+    pub mcp: Option<Mcp>,
+    /// The agent's keys that came off.
+    pub stripped: Vec<StrippedKey>,
+    /// How it was ruled.
+    pub verdict: Verdict,
+    /// The refusal's code, where it was refused.
+    pub code: Option<&'static str>,
+    /// The policy's reason.
+    pub reason: Option<String>,
+    /// Why, for operators alone.
+    pub cause: Option<String>,
+    /// The policy revision that judged.
+    pub policy_revision: Option<Arc<str>>,
+    /// The lease that was used.
+    pub lease: Option<LeaseNote>,
+    /// What the agent was answered.
+    pub status: Option<u16>,
+    /// Body bytes from the agent.
+    pub bytes_in: u64,
+    /// Body bytes to the agent.
+    pub bytes_out: u64,
+    /// What policy took.
+    pub policy_time: Duration,
+    /// What obtaining the credential took.
+    pub lease_time: Duration,
+    /// From forwarding to the first byte of the answer.
+    pub upstream_time: Option<Duration>,
+    /// When it was forwarded.
+    pub forwarded: Option<jiff::Timestamp>,
+    /// The upstream's address and port, once forwarded.
+    pub upstream: Option<(Arc<str>, u16)>,
+    /// The URL that was asked upstream, without userinfo and query, once forwarded.
+    pub upstream_url: Option<String>,
+    /// From the head in to the last byte out.
+    pub total_time: Duration,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+impl CallRecord {
+    /// Opens the record of one call: a new decision id, started now.
+    pub fn open(trace: Trace, client: Option<SocketAddr>) -> Self {
+        Self {
+            decision: DecisionId::new(),
+            started: jiff::Timestamp::now(),
+            trace,
+            client,
+            scheme: "http",
+            method: String::new(),
+            host: String::new(),
+            path: String::new(),
+            http_version: "1.1",
+            agent: None,
+            agent_method: None,
+            task: None,
+            owner: None,
+            tool: None,
+            protocol: None,
+            operation: None,
+            access: None,
+            environment: None,
+            mcp: None,
+            stripped: Vec::new(),
+            verdict: Verdict::default(),
+            code: None,
+            reason: None,
+            cause: None,
+            policy_revision: None,
+            lease: None,
+            status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            policy_time: Duration::ZERO,
+            lease_time: Duration::ZERO,
+            upstream_time: None,
+            forwarded: None,
+            upstream: None,
+            upstream_url: None,
+            total_time: Duration::ZERO,
+            ending: Ending::default(),
+        }
+    }
+
+    /// When the last byte was out.
+    pub(crate) fn ended(&self) -> jiff::Timestamp {
+        self.started
+            .checked_add(self.total_time)
+            .unwrap_or(self.started)
+    }
+
+    /// What the gateway itself took: until the call was forwarded, or until it was refused.
+    pub(crate) fn gateway_time(&self) -> Duration {
+        let Some(forwarded) = self.forwarded else {
+            return self.total_time;
+        };
+        // Two readings of the wall clock: it may have been set back in between.
+        Duration::try_from(forwarded.duration_since(self.started)).unwrap_or_default()
+    }
+
+    /// Was MCP asked to run a tool, and which?
+    pub(crate) fn mcp_tool(&self) -> Option<&str> {
+        let mcp = self.mcp.as_ref()?;
+        if mcp.method == "tools/call" {
+            mcp.name.as_deref()
+        } else {
+            None
+        }
+    }
+
+    /// Did it fail, by fault of the gateway or the upstream?
+    pub(crate) fn failed(&self) -> bool {
+        let ending = match self.ending {
+            Ending::UpstreamFailed | Ending::Internal => true,
+            Ending::Complete | Ending::Cut | Ending::ClientGone => false,
+        };
+        ending || self.status.is_some_and(|status| status >= 500)
+    }
+}
+
+/// How a call was ruled.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Verdict {
+    /// No ruling was reached.
+    #[default]
+    Error,
+    /// Allowed.
+    Allow,
+    /// Denied.
+    Deny,
+    /// Needs an approval.
+    Escalate,
+}
+
+impl Verdict {
+    /// The word for it in telemetry and audit: `error`, `allow`, `deny` or `escalate`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Escalate => "escalate",
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Ending {
+    /// The whole answer went out.
+    #[default]
+    Complete,
+    /// The task ended while it was open.
+    Cut,
+    /// The agent went away.
+    ClientGone,
+    /// The upstream failed.
+    UpstreamFailed,
+    /// The gateway failed.
+    Internal,
+}
+
+impl Ending {
+    /// The word for it: `complete`, `cut`, `client_gone`, `upstream_failed` or `internal`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Cut => "cut",
+            Self::ClientGone => "client_gone",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// What MCP says of a call.
+#[derive(Clone, Debug, Default)]
+pub struct Mcp {
+    /// The JSON-RPC method.
+    pub method: String,
+    /// The tool, prompt or resource named.
+    pub name: Option<String>,
+    /// The JSON-RPC id, as JSON.
+    pub request_id: Option<String>,
+    /// The session.
+    pub session: Option<String>,
+    /// The protocol version.
+    pub version: Option<String>,
+}
+
+/// A key of the agent's that came off.
+#[derive(Clone, Debug)]
+pub struct StrippedKey {
+    /// `header:x-api-key`, `query:api_key`, `cookie`, `userinfo`.
+    pub place: String,
+    /// The first 16 hex digits of a keyed hash.
+    pub fingerprint: String,
+}
+
+/// What is told of a lease.
+#[derive(Clone, Debug)]
+pub struct LeaseNote {
+    /// Its id.
+    pub id: Arc<str>,
+    /// `static`, `cmd`…
+    pub provider: &'static str,
+    /// RFC 3339, if it expires.
+    pub expires_at: Option<String>,
+    /// A legacy static key?
+    pub bridge: bool,
+}
