@@ -1,0 +1,138 @@
+//! A request body, and the arguments in it.
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use serde_json::{Map, Value};
+
+use crate::call::Unobservable;
+use crate::head::pairs;
+use crate::tools::BodyKeys;
+use crate::{json, keys};
+
+/// A request body as far as it was read.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// There is none.
+    Empty,
+    /// All of it.
+    Whole(Bytes),
+    /// It streams.
+    Streamed,
+}
+
+impl Body {
+    /// The bytes that were read, if there are any.
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Whole(bytes) if !bytes.is_empty() => Some(bytes),
+            Self::Empty | Self::Whole(_) | Self::Streamed => None,
+        }
+    }
+}
+
+/// What a body's arguments are written in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Language {
+    Json,
+    Form,
+}
+
+/// Reads a JSON body, or the fields of a form. A body without a type is taken for JSON: whoever
+/// guesses, guesses that.
+pub(crate) fn arguments(
+    headers: &HeaderMap,
+    bytes: &[u8],
+    body_keys: BodyKeys,
+) -> Result<Value, Unobservable> {
+    let value = match language(headers)? {
+        Language::Json => parse(bytes)?,
+        Language::Form => form(bytes, body_keys)?,
+    };
+    check_keys(&value, body_keys)?;
+    Ok(value)
+}
+
+/// Reads a body that must be JSON.
+pub(crate) fn json(
+    headers: &HeaderMap,
+    bytes: &[u8],
+    body_keys: BodyKeys,
+) -> Result<Value, Unobservable> {
+    if language(headers)? != Language::Json {
+        return Err(Unobservable::BodyType("a form, not JSON".to_owned()));
+    }
+    let value = parse(bytes)?;
+    check_keys(&value, body_keys)?;
+    Ok(value)
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, Unobservable> {
+    json::parse(bytes).map_err(|error| Unobservable::Body(error.to_string()))
+}
+
+fn language(headers: &HeaderMap) -> Result<Language, Unobservable> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(Language::Json);
+    };
+    let Ok(text) = value.to_str() else {
+        return Err(Unobservable::BodyType("it is not ASCII".to_owned()));
+    };
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
+    for parameter in parts {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let is_utf8 = ["utf-8", "utf8", "us-ascii"]
+            .iter()
+            .any(|charset| value.trim().trim_matches('"').eq_ignore_ascii_case(charset));
+        if name.trim().eq_ignore_ascii_case("charset") && !is_utf8 {
+            return Err(Unobservable::BodyType(
+                "a charset other than UTF-8".to_owned(),
+            ));
+        }
+    }
+    match essence.as_str() {
+        "application/json" => Ok(Language::Json),
+        "application/x-www-form-urlencoded" => Ok(Language::Form),
+        suffixed if suffixed.ends_with("+json") => Ok(Language::Json),
+        other => Err(Unobservable::BodyType(format!("`{other}`"))),
+    }
+}
+
+fn form(bytes: &[u8], body_keys: BodyKeys) -> Result<Value, Unobservable> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Unobservable::Body("form is not ASCII".to_owned()))?;
+    let pairs = pairs(text).map_err(|problem| Unobservable::Body(format!("form: {problem}")))?;
+    let has_key = pairs.iter().any(|pair| keys::is_form_field(&pair.key));
+    if has_key && body_keys == BodyKeys::Refuse {
+        return Err(Unobservable::KeyRefused("body".to_owned()));
+    }
+    let fields: Map<String, Value> = pairs
+        .into_iter()
+        .map(|pair| (pair.key, Value::String(pair.value)))
+        .collect();
+    Ok(Value::Object(fields))
+}
+
+/// Refuses arguments that hold a key of a known format: a body is never edited, and a key of the
+/// agent's is never forwarded.
+fn check_keys(value: &Value, body_keys: BodyKeys) -> Result<(), Unobservable> {
+    if body_keys == BodyKeys::Refuse && holds_key(value) {
+        return Err(Unobservable::KeyRefused("body".to_owned()));
+    }
+    Ok(())
+}
+
+/// Recursion is bounded by the depth that [`json::parse`] allows.
+fn holds_key(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => keys::find(text.as_bytes()).is_some(),
+        Value::Array(values) => values.iter().any(holds_key),
+        Value::Object(map) => map
+            .iter()
+            .any(|(key, value)| keys::find(key.as_bytes()).is_some() || holds_key(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,313 @@
+//! One thing an agent asks of one tool.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Uri, header};
+use serde_json::Value;
+use tasks::{Access, Task};
+
+use crate::body::Body;
+use crate::head::{Head, Malformed, Pieces};
+use crate::keys;
+use crate::mcp::McpCall;
+use crate::observed::{Asking, Observed};
+use crate::request::{self, Request};
+use crate::strip::{self, Connection, Stripped};
+use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool};
+
+/// One thing an agent asks of one tool. It carries no key.
+///
+/// Only [`Call::observe`] makes one, from a task and what its agent sent; nothing changes it; and it
+/// is used once.
+///
+/// ```compile_fail,E0451
+/// fn take(call: call::Call) {
+///     let call::Call { task, .. } = call;
+/// }
+/// ```
+/// ```compile_fail,E0616
+/// fn change(mut call: call::Call) {
+///     call.operation = "another".to_owned();
+/// }
+/// ```
+/// ```compile_fail,E0599
+/// fn copy(call: call::Call) -> call::Call {
+///     call.clone()
+/// }
+/// ```
+/// ```compile_fail,E0382
+/// fn twice(call: call::Call) {
+///     let _ = call.into_wire();
+///     let _ = call.into_wire();
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Call {
+    task: Task,
+    tool: Arc<Tool>,
+    operation: String,
+    access: Access,
+    request: Request,
+    mcp: Option<McpCall>,
+    stripped: Vec<Stripped>,
+    parts: Parts,
+    body: Body,
+}
+
+impl Call {
+    /// Observes what is asked, takes the keys off, and checks the task's cover.
+    ///
+    /// `route` and `head` belong together, and `body` was read as [`Route::body_plan`] says.
+    ///
+    /// # Errors
+    /// [`Unobservable`] says why this is no call: it has no one reading, is no operation of the
+    /// tool, contradicts what the agent declared, holds a key where none may be, or is outside the
+    /// task.
+    pub fn observe(task: Task, route: Route, head: Head, body: Body) -> Result<Self, Unobservable> {
+        let plan = route.body_plan(&head)?;
+        let connection = connection(&route, &head, &body)?;
+        let tool = Arc::clone(&route.tool);
+        if let Some(declared) = &task.declared().tool
+            && declared != tool.name.as_str()
+        {
+            return Err(Unobservable::Contradiction("agent-tool"));
+        }
+
+        let mut pieces = head.into_pieces();
+        strip::take_proofs(&mut pieces.parts.headers, task.agent());
+        let stripped = take_keys(&mut pieces, &route, connection)?;
+
+        let segments = below(std::mem::take(&mut pieces.path.segments), route.skip);
+        let wire_path = pieces.path.below(route.skip);
+        let asking = Asking {
+            tool: &tool,
+            method: &pieces.parts.method,
+            path: if wire_path.is_empty() { "/" } else { wire_path },
+            segments: &segments,
+            headers: &pieces.parts.headers,
+            body: &body,
+            plan,
+            body_keys: route.body_keys,
+        };
+        let observed = asking.observe()?;
+        asking.check(&observed, &task)?;
+
+        let path = asking.path.to_owned();
+        let uri = route.upstream.uri(wire_path, &pieces.query);
+        let uri = uri.ok_or(Malformed::Path("it can't be written"))?;
+        let Observed {
+            operation,
+            access,
+            arguments,
+            mcp,
+            ..
+        } = observed;
+        let request = Request {
+            method: pieces.parts.method.as_str().to_owned(),
+            host: pieces.authority.to_string(),
+            path,
+            segments,
+            query: decoded(&pieces),
+            headers: request::headers(&pieces.parts.headers),
+            arguments,
+            size: size(&pieces.parts.headers, &body),
+            streamed: plan == BodyPlan::Stream && !matches!(body, Body::Empty),
+            client: pieces.client,
+        };
+        Ok(Self {
+            parts: wire(pieces.parts, uri, &route, &body)?,
+            task,
+            tool,
+            operation,
+            access,
+            request,
+            mcp,
+            stripped,
+            body,
+        })
+    }
+
+    /// The task it is for.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The tool it asks.
+    pub fn tool(&self) -> &Arc<Tool> {
+        &self.tool
+    }
+
+    /// The operation: the matched pattern verbatim, or the MCP tool's name.
+    pub fn operation(&self) -> &str {
+        &self.operation
+    }
+
+    /// Its access class.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// The request as policy sees it.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// What MCP says of it.
+    pub fn mcp(&self) -> Option<&McpCall> {
+        self.mcp.as_ref()
+    }
+
+    /// The keys that came off.
+    pub fn stripped(&self) -> &[Stripped] {
+        &self.stripped
+    }
+
+    /// The head that goes on the wire, its `uri` the upstream's whole one, and the body.
+    ///
+    /// Hop-by-hop headers are off, but for a WebSocket's handshake, `te: trailers`, and
+    /// `transfer-encoding: chunked` on a body that streams. A body that was read has its length.
+    pub fn into_wire(self) -> (Parts, Body, Arc<Tool>) {
+        (self.parts, self.body, self.tool)
+    }
+}
+
+/// What follows the head, in the terms of the headers that are set anew.
+fn connection(route: &Route, head: &Head, body: &Body) -> Result<Connection, Unobservable> {
+    let opens_websocket = head.is_websocket() && route.tool.protocol == Protocol::Http;
+    match body {
+        Body::Whole(bytes) if opens_websocket && !bytes.is_empty() => {
+            Err(Unobservable::Body("a WebSocket has none".to_owned()))
+        }
+        Body::Empty | Body::Whole(_) | Body::Streamed if opens_websocket => {
+            Ok(Connection::WebSocket)
+        }
+        Body::Streamed => Ok(Connection::Streams),
+        Body::Empty | Body::Whole(_) => Ok(Connection::Closes),
+    }
+}
+
+/// Takes every key off head and query. A path can't be cut: a key in it is refused.
+fn take_keys(
+    pieces: &mut Pieces,
+    route: &Route,
+    connection: Connection,
+) -> Result<Vec<Stripped>, Unobservable> {
+    let is_key = |segment: &String| keys::find(segment.as_bytes()).is_some();
+    if pieces.path.segments.iter().any(is_key) {
+        return Err(Unobservable::KeyRefused("path".to_owned()));
+    }
+    let headers = &mut pieces.parts.headers;
+    let mut stripped = strip::take_headers(headers, &route.declarations, connection);
+    stripped.extend(strip::take_query(&mut pieces.query));
+    match (route.tool.strip, stripped.first()) {
+        (StripMode::Refuse, Some(key)) => Err(Unobservable::KeyRefused(key.place.clone())),
+        (StripMode::Refuse, None) | (StripMode::Strip, _) => Ok(stripped),
+    }
+}
+
+/// The segments below a tool; none for the tool itself, with or without a slash.
+fn below(segments: Vec<String>, skip: usize) -> Vec<String> {
+    let below: Vec<String> = segments.into_iter().skip(skip).collect();
+    match below.as_slice() {
+        [only] if only.is_empty() => Vec::new(),
+        _ => below,
+    }
+}
+
+fn decoded(pieces: &Pieces) -> Vec<(String, String)> {
+    pieces
+        .query
+        .iter()
+        .map(|pair| (pair.key.clone(), pair.value.clone()))
+        .collect()
+}
+
+fn size(headers: &HeaderMap, body: &Body) -> Option<u64> {
+    match body {
+        Body::Empty => Some(0),
+        Body::Whole(bytes) => u64::try_from(bytes.len()).ok(),
+        Body::Streamed => headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok())
+            .and_then(|length| length.parse().ok()),
+    }
+}
+
+/// The head that goes on the wire.
+fn wire(mut parts: Parts, uri: Uri, route: &Route, body: &Body) -> Result<Parts, Unobservable> {
+    let host = route.upstream.host();
+    let host = host.ok_or(Malformed::Host("the tool has none"))?.clone();
+    parts.headers.insert(header::HOST, host);
+    parts.uri = uri;
+    match body {
+        Body::Whole(bytes) => {
+            parts.headers.remove(header::EXPECT);
+            let length = HeaderValue::from(bytes.len());
+            parts.headers.insert(header::CONTENT_LENGTH, length);
+        }
+        Body::Empty => {
+            parts.headers.remove(header::EXPECT);
+            if parts.headers.contains_key(header::CONTENT_LENGTH) {
+                let none = HeaderValue::from_static("0");
+                parts.headers.insert(header::CONTENT_LENGTH, none);
+            }
+        }
+        Body::Streamed => {}
+    }
+    Ok(parts)
+}
+
+/// Why a request can't become a call.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unobservable {
+    /// Ambiguous.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The body can't be understood in one way only.
+    #[error("body can't be read: {0}")]
+    Body(String),
+    /// The body's type or encoding is not understood.
+    #[error("body type is not understood: {0}")]
+    BodyType(String),
+    /// No pattern of the tool covers it.
+    #[error("tool `{tool}` has no operation for this")]
+    UnknownOperation {
+        /// The tool.
+        tool: String,
+        /// The JSON-RPC id, on MCP.
+        id: Option<Value>,
+    },
+    /// The MCP method is not one we forward.
+    #[error("method `{method}` is not forwarded")]
+    UnknownMethod {
+        /// The method.
+        method: String,
+        /// The JSON-RPC id.
+        id: Option<Value>,
+    },
+    /// A header contradicts the body (MCP).
+    #[error("header `{header}` contradicts the body")]
+    HeaderMismatch {
+        /// The header.
+        header: &'static str,
+        /// The JSON-RPC id.
+        id: Option<Value>,
+    },
+    /// A declaration contradicts what is observed.
+    #[error("`{0}` contradicts what is asked")]
+    Contradiction(&'static str),
+    /// The task does not cover it.
+    #[error("outside the task's remit")]
+    OutOfRemit {
+        /// What was asked, for the hint.
+        operation: String,
+        /// The JSON-RPC id, on MCP.
+        id: Option<Value>,
+    },
+    /// The agent brought a key, and the tool refuses them.
+    #[error("the agent brought a key in {0}")]
+    KeyRefused(String),
+}

@@ -1,0 +1,129 @@
+//! What keys look like: the names they stand under, and the formats that give them away.
+
+mod formats;
+
+use std::sync::LazyLock;
+
+use ring::hmac;
+use ring::rand::SystemRandom;
+
+pub(crate) use formats::find;
+
+/// Whether a header of this name (lower case, `-` for `_`) carries a credential, or a proof made with one.
+pub(crate) fn is_header(name: &str) -> bool {
+    match name {
+        "x-csrf-token" | "x-xsrf-token" | "csrf-token" | "x-continuation-token" => false,
+        "cookie"
+        | "cookie2"
+        | "dpop"
+        | "signature"
+        | "signature-input"
+        | "token"
+        | "api-key"
+        | "apikey"
+        | "x-apikey"
+        | "password"
+        | "x-access-key"
+        | "x-secret-key"
+        | "x-auth-key"
+        | "x-functions-key"
+        | "x-master-key"
+        | "ocp-apim-subscription-key"
+        | "x-goog-iap-jwt-assertion"
+        | "x-jwt"
+        | "jwt" => true,
+        other => {
+            [
+                "-token",
+                "-api-key",
+                "-apikey",
+                "-secret",
+                "-password",
+                "-subscription-key",
+                "-jwt",
+                "-assertion",
+            ]
+            .iter()
+            .any(|end| other.ends_with(end))
+                || other.contains("authorization")
+                || other.contains("credential")
+        }
+    }
+}
+
+/// Whether a query key of this name carries a credential. Case, `-`, `_` and brackets don't count.
+pub(crate) fn is_query_key(key: &str) -> bool {
+    let name: String = key
+        .chars()
+        .filter(|letter| letter.is_ascii_alphanumeric())
+        .map(|letter| letter.to_ascii_lowercase())
+        .collect();
+    // AWS and Google sign URLs with keys of these names (SigV4 query, V4 signed URLs).
+    name.starts_with("xamz")
+        || name.starts_with("xgoog")
+        || is_form_key(&name)
+        || matches!(
+            name.as_str(),
+            "key"
+                | "token"
+                | "auth"
+                | "authorization"
+                | "bearer"
+                | "jwt"
+                | "sig"
+                | "signature"
+                | "secret"
+                | "password"
+                | "passwd"
+                | "awsaccesskeyid"
+                | "hapikey"
+                | "oauthtoken"
+                | "oauthsignature"
+                | "sessiontoken"
+        )
+}
+
+/// Whether a form field of this name carries a credential: fewer than in a query, where a key is
+/// only taken off; a form that holds one is refused.
+pub(crate) fn is_form_field(key: &str) -> bool {
+    let name: String = key
+        .chars()
+        .filter(|letter| letter.is_ascii_alphanumeric())
+        .map(|letter| letter.to_ascii_lowercase())
+        .collect();
+    is_form_key(&name)
+}
+
+fn is_form_key(name: &str) -> bool {
+    [
+        "apikey",
+        "accesstoken",
+        "authtoken",
+        "privatetoken",
+        "clientsecret",
+        "refreshtoken",
+        "idtoken",
+        "subscriptionkey",
+    ]
+    .iter()
+    .any(|end| name.ends_with(end))
+}
+
+/// Tells keys apart without telling them: the first 16 hex digits of an HMAC-SHA-256 under a key
+/// that lives as long as the process.
+pub(crate) fn fingerprint(secret: &[u8]) -> String {
+    static KEY: LazyLock<Option<hmac::Key>> =
+        LazyLock::new(|| hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok());
+    let Some(key) = &*KEY else {
+        return "unknown".to_owned();
+    };
+    hmac::sign(key, secret)
+        .as_ref()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! What is asked of a tool, in the words of its protocol.
+
+use http::{HeaderMap, Method, header};
+use serde_json::Value;
+use tasks::{Access, Asked, OperationPattern, Task};
+
+use crate::body::{self, Body};
+use crate::call::Unobservable;
+use crate::mcp::{self, Kind, McpCall};
+use crate::operation::{choose, judged, names_method};
+use crate::tools::{BodyKeys, BodyPlan, Protocol, Tool};
+
+/// A request below a tool, its keys off, before it has an operation.
+pub(crate) struct Asking<'a> {
+    pub(crate) tool: &'a Tool,
+    pub(crate) method: &'a Method,
+    /// As policy sees it.
+    pub(crate) path: &'a str,
+    pub(crate) segments: &'a [String],
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a Body,
+    pub(crate) plan: BodyPlan,
+    pub(crate) body_keys: BodyKeys,
+}
+
+/// What was observed.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    pub(crate) operation: String,
+    pub(crate) access: Access,
+    pub(crate) arguments: Option<Value>,
+    pub(crate) mcp: Option<McpCall>,
+    cover: Cover,
+}
+
+/// What a task must cover.
+#[derive(Debug)]
+enum Cover {
+    /// Any grant on the tool: without its lifecycle a tool can't be used at all, whatever
+    /// operations and access classes the grant names.
+    Lifecycle,
+    /// A named operation.
+    Name,
+    /// A method and the segments of the path.
+    Route { method: String },
+    /// A gRPC method, by its full name or as a route.
+    Rpc { name: String },
+}
+
+impl Asking<'_> {
+    /// Observes operation, access class and arguments.
+    pub(crate) fn observe(&self) -> Result<Observed, Unobservable> {
+        match self.tool.protocol {
+            Protocol::Http => self.http(),
+            Protocol::Mcp => self.mcp(),
+            Protocol::Grpc => self.grpc(),
+        }
+    }
+
+    fn http(&self) -> Result<Observed, Unobservable> {
+        let method = judged(self.method, self.patterns());
+        let asked = Asked::Route {
+            method,
+            segments: self.segments,
+        };
+        let (access, pattern) = choose(&self.tool.access, |pattern| {
+            // OPTIONS shows what a server can do: a pattern that says `*` does not mean it.
+            let is_meant =
+                *self.method != Method::OPTIONS || names_method(pattern.as_str(), self.method);
+            pattern.is_route() && is_meant && pattern.covers(asked)
+        })
+        .ok_or_else(|| self.unknown(None))?;
+        Ok(Observed {
+            operation: pattern.as_str().to_owned(),
+            access,
+            arguments: self.arguments()?,
+            mcp: None,
+            cover: Cover::Route {
+                method: method.to_owned(),
+            },
+        })
+    }
+
+    fn arguments(&self) -> Result<Option<Value>, Unobservable> {
+        let Some(bytes) = self.read_bytes()? else {
+            return Ok(None);
+        };
+        let arguments = body::arguments(self.headers, bytes, self.body_keys)?;
+        Ok(Some(arguments))
+    }
+
+    /// The body's bytes if it was to be read; doubt about that denies.
+    fn read_bytes(&self) -> Result<Option<&[u8]>, Unobservable> {
+        match (self.plan, self.body) {
+            (BodyPlan::Stream, _) => Ok(None),
+            (BodyPlan::Read { .. }, Body::Streamed) => {
+                Err(Unobservable::Body("it was not read".to_owned()))
+            }
+            (BodyPlan::Read { limit }, Body::Whole(bytes)) if bytes.len() > limit => {
+                Err(Unobservable::Body("it is over the limit".to_owned()))
+            }
+            (BodyPlan::Read { .. }, body) => Ok(body.bytes()),
+        }
+    }
+
+    fn mcp(&self) -> Result<Observed, Unobservable> {
+        if !self.segments.is_empty() {
+            return Err(self.unknown(None));
+        }
+        let bytes = self.read_bytes()?;
+        let message = match (self.method.as_str(), bytes) {
+            ("POST", bytes) => {
+                let value = body::json(self.headers, bytes.unwrap_or_default(), self.body_keys)?;
+                mcp::read(self.headers, value)?
+            }
+            ("GET", None) => mcp::without_body("stream/open", self.headers)?,
+            ("DELETE", None) => mcp::without_body("session/end", self.headers)?,
+            ("GET" | "DELETE", Some(_)) => {
+                return Err(Unobservable::Body("there is one".to_owned()));
+            }
+            _ => return Err(self.unknown(None)),
+        };
+        match message.kind {
+            Kind::Lifecycle => Ok(Observed {
+                operation: message.call.method.clone(),
+                access: Access::Read,
+                arguments: None,
+                mcp: Some(message.call),
+                cover: Cover::Lifecycle,
+            }),
+            Kind::ToolCall { name, arguments } => {
+                let found = choose(&self.tool.access, |pattern| {
+                    !pattern.is_route() && pattern.covers(Asked::Name(&name))
+                });
+                let (access, _) = found.ok_or_else(|| self.unknown(message.call.id.clone()))?;
+                Ok(Observed {
+                    operation: name,
+                    access,
+                    arguments,
+                    mcp: Some(message.call),
+                    cover: Cover::Name,
+                })
+            }
+        }
+    }
+
+    fn grpc(&self) -> Result<Observed, Unobservable> {
+        let content_type = self.headers.get(header::CONTENT_TYPE);
+        if !content_type.is_some_and(|value| is_grpc(value.as_bytes())) {
+            return Err(Unobservable::BodyType("it is not gRPC".to_owned()));
+        }
+        let name = match (self.method.as_str(), self.segments) {
+            ("POST", [service, method]) if !method.is_empty() => format!("{service}/{method}"),
+            _ => return Err(self.unknown(None)),
+        };
+        let route = Asked::Route {
+            method: self.method.as_str(),
+            segments: self.segments,
+        };
+        let (access, pattern) = choose(&self.tool.access, |pattern| {
+            if pattern.is_route() {
+                pattern.covers(route)
+            } else {
+                pattern.covers(Asked::Name(&name))
+            }
+        })
+        .ok_or_else(|| self.unknown(None))?;
+        Ok(Observed {
+            operation: pattern.as_str().to_owned(),
+            access,
+            arguments: None,
+            mcp: None,
+            cover: Cover::Rpc { name },
+        })
+    }
+
+    fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.tool
+            .access
+            .iter()
+            .map(|(_, pattern)| OperationPattern::as_str(pattern))
+    }
+
+    fn unknown(&self, id: Option<Value>) -> Unobservable {
+        Unobservable::UnknownOperation {
+            tool: self.tool.name.as_str().to_owned(),
+            id,
+        }
+    }
+
+    /// Refuses what is outside the task, and a declaration of another operation.
+    pub(crate) fn check(&self, observed: &Observed, task: &Task) -> Result<(), Unobservable> {
+        if let Some(declared) = &task.declared().operation
+            && !self.is_named(observed, declared)
+        {
+            return Err(Unobservable::Contradiction("agent-tool"));
+        }
+        if !self.is_covered(observed, task) {
+            return Err(Unobservable::OutOfRemit {
+                operation: observed.operation.clone(),
+                id: observed.mcp.as_ref().and_then(|mcp| mcp.id.clone()),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a declared operation is the observed one: by its pattern, its name, or as it stands
+    /// in the request line.
+    fn is_named(&self, observed: &Observed, declared: &str) -> bool {
+        declared == observed.operation
+            || match &observed.cover {
+                Cover::Lifecycle | Cover::Name => false,
+                Cover::Rpc { name } => declared == name,
+                Cover::Route { .. } => {
+                    declared.split_once(' ') == Some((self.method.as_str(), self.path))
+                }
+            }
+    }
+
+    fn is_covered(&self, observed: &Observed, task: &Task) -> bool {
+        let tool = &self.tool.name;
+        let environment = self.tool.environment.as_deref();
+        let covers = |asked| task.covers(tool, environment, observed.access, asked);
+        match &observed.cover {
+            Cover::Lifecycle => task.grants().iter().any(|grant| {
+                let is_here =
+                    grant.environment.is_none() || grant.environment.as_deref() == environment;
+                grant.tool == *tool && is_here
+            }),
+            Cover::Name => covers(Asked::Name(&observed.operation)),
+            Cover::Route { method } => covers(Asked::Route {
+                method,
+                segments: self.segments,
+            }),
+            Cover::Rpc { name } => {
+                covers(Asked::Name(name))
+                    || covers(Asked::Route {
+                        method: self.method.as_str(),
+                        segments: self.segments,
+                    })
+            }
+        }
+    }
+}
+
+/// `application/grpc`, alone or with a message format; gRPC-Web is another protocol.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let lower = content_type.to_ascii_lowercase();
+    lower
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest, [] | [b'+' | b';' | b' ', ..]))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! What comes off a head before anything else sees it: keys, and what only the gateway may say.
+
+use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use identity::Agent;
+
+use crate::head::{Pair, folded};
+use crate::keys;
+
+/// A key that came off, told by fingerprint.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stripped {
+    /// `header:x-api-key`, `query:api_key`, `cookie`.
+    pub place: String,
+    /// The first 16 hex digits of a keyed hash; the key is random per process.
+    pub fingerprint: String,
+}
+
+/// What becomes of a header.
+enum Fate {
+    /// It goes on, unless its value is a key.
+    Stays,
+    /// It is between the agent and the gateway alone.
+    Ends,
+    /// Its name says that it carries a key.
+    IsKey,
+}
+
+/// Takes the proofs off that the gateway asked for: they are no keys of the agent's.
+pub(crate) fn take_proofs(headers: &mut HeaderMap, agent: &Agent) {
+    let proofs: Vec<(HeaderName, HeaderValue)> = headers
+        .iter()
+        .filter(|(name, value)| is_slot(name) && agent.presented(name, value))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    for (name, _) in &proofs {
+        let others: Vec<HeaderValue> = headers
+            .get_all(name)
+            .iter()
+            .filter(|value| !proofs.iter().any(|(_, proof)| proof == *value))
+            .cloned()
+            .collect();
+        headers.remove(name);
+        for other in others {
+            headers.append(name, other);
+        }
+    }
+}
+
+fn is_slot(name: &HeaderName) -> bool {
+    keys::is_header(&folded(name))
+}
+
+/// Takes off hop-by-hop headers (RFC 9110 section 7.6.1), what only the gateway may say of the
+/// caller, the declarations, and every key; answers with the keys.
+pub(crate) fn take_headers(
+    headers: &mut HeaderMap,
+    declarations: &[HeaderName],
+    connection: Connection,
+) -> Vec<Stripped> {
+    let mut stripped = Vec::new();
+    let mut off: Vec<HeaderName> = Vec::new();
+    for (name, value) in &*headers {
+        let folded = folded(name);
+        let fate = if declarations.iter().any(|named| named.as_str() == folded) {
+            Fate::Ends
+        } else {
+            fate(&folded)
+        };
+        let key = match fate {
+            Fate::Stays => match keys::find(value.as_bytes()) {
+                Some(key) => Some(key),
+                None => continue,
+            },
+            Fate::Ends => None,
+            Fate::IsKey => Some(without_scheme(value)),
+        };
+        if let Some(key) = key {
+            stripped.push(Stripped {
+                place: place(name),
+                fingerprint: keys::fingerprint(key),
+            });
+        }
+        if off.last() != Some(name) {
+            off.push(name.clone());
+        }
+    }
+    let is_chunked = headers.contains_key(TRANSFER_ENCODING);
+    let takes_trailers = headers.get_all(TE).iter().any(|value| {
+        value
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"trailers")
+    });
+    for name in off {
+        headers.remove(name);
+    }
+    match connection {
+        Connection::WebSocket => {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        Connection::Streams if is_chunked => {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        Connection::Streams | Connection::Closes => {}
+    }
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    stripped
+}
+
+/// What follows a head, which decides on the hop-by-hop headers that the gateway sets anew.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Connection {
+    /// Nothing, or a body that was read.
+    Closes,
+    /// A body whose end only its framing tells.
+    Streams,
+    /// A WebSocket.
+    WebSocket,
+}
+
+fn fate(name: &str) -> Fate {
+    match name {
+        // hop-by-hop
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer"
+        | "transfer-encoding" | "upgrade" | "http2-settings"
+        // an agent does not speak for the gateway
+        | "forwarded" | "via" | "true-client-ip" | "cf-connecting-ip" | "client-ip"
+        | "fastly-client-ip" | "remote-user" | "x-remote-user" | "x-real-ip" | "x-client-ip"
+        | "x-cluster-client-ip" | "x-host" | "x-original-host" | "x-original-forwarded-for"
+        | "client-cert" | "client-cert-chain" => Fate::Ends,
+        name if keys::is_header(name) => Fate::IsKey,
+        name if ["x-forwarded", "x-envoy-", "x-auth-request-", "ssl-client-", "x-ssl-client-", "remit-"]
+            .iter()
+            .any(|start| name.starts_with(start)) =>
+        {
+            Fate::Ends
+        }
+        _ => Fate::Stays,
+    }
+}
+
+/// Takes every key off a query.
+pub(crate) fn take_query(query: &mut Vec<Pair>) -> Vec<Stripped> {
+    let mut stripped = Vec::new();
+    query.retain(|pair| {
+        let key = if keys::is_query_key(&pair.key) {
+            Some(pair.value.as_bytes())
+        } else {
+            keys::find(pair.value.as_bytes())
+        };
+        let found = key.or_else(|| keys::find(pair.key.as_bytes()));
+        if let Some(key) = found {
+            stripped.push(Stripped {
+                place: format!("query:{}", shown(pair)),
+                fingerprint: keys::fingerprint(key),
+            });
+        }
+        found.is_none()
+    });
+    stripped
+}
+
+/// A query key may itself be the secret, and then is not told.
+fn shown(pair: &Pair) -> &str {
+    if keys::find(pair.key.as_bytes()).is_some() {
+        "?"
+    } else {
+        &pair.key
+    }
+}
+
+fn place(name: &HeaderName) -> String {
+    match name.as_str() {
+        "cookie" | "cookie2" => "cookie".to_owned(),
+        name => format!("header:{name}"),
+    }
+}
+
+/// The part of `Bearer x` that tells one key from another, so that it has one fingerprint everywhere.
+fn without_scheme(value: &HeaderValue) -> &[u8] {
+    let bytes = value.as_bytes();
+    let space = bytes.iter().position(|byte| *byte == b' ');
+    space
+        .and_then(|space| bytes.get(space + 1..))
+        .unwrap_or(bytes)
+        .trim_ascii()
+}
+
+#[cfg(test)]
+mod tests;
