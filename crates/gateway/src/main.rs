@@ -1,2 +1,3 @@
-//! The door: config in, a running gateway out.
+//! The `remit` command: config in, a running gateway out.
+
 fn main() {}
