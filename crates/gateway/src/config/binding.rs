@@ -10,7 +10,7 @@ use tasks::Access;
 
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
-use super::shape::{Here, Shape, not_a_choice, section};
+use super::shape::{Here, NonEmpty, Shape, not_a_choice, section};
 
 /// The credential that a tool takes for an access class.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ section! {
     /// A command that prints a secret.
     struct RawCmd (provider: "cmd") {
         /// The program and its arguments; the wish comes on its standard input, as JSON.
-        command: Vec<At<String>> = required;
+        command: NonEmpty<String> = required;
         /// How long it may run.
         timeout: Duration = default("10s");
         /// How long its secrets live, where it doesn't say.
@@ -91,7 +91,7 @@ section! {
 }
 
 section! {
-    /// Where a secret enters a request: one of `header`, `query` and `basic`. `Authorization: Bearer …` unless given.
+    /// Where a secret enters a request: one of `header`, `query` and `basic`.
     struct RawInject {
         /// A header.
         header: HeaderName = optional;
@@ -194,7 +194,7 @@ impl RawBinding {
                     ttl,
                     inject,
                 } = *raw;
-                (parse_cmd(command, timeout, ttl, notes), inject)
+                (parse_cmd(command, timeout, ttl), inject)
             }
         }
     }
@@ -224,21 +224,13 @@ fn parse_static(
 }
 
 fn parse_cmd(
-    command: Option<At<Vec<At<String>>>>,
+    command: Option<At<NonEmpty<String>>>,
     timeout: Option<At<Duration>>,
     ttl: Option<At<Duration>>,
-    notes: &mut Notes,
 ) -> Option<ProviderConfig> {
-    let command = command?;
-    if command.value.is_empty() {
-        notes.mistake(
-            &command.place,
-            "wrong_value",
-            "expected a program and its arguments",
-        );
-    }
+    let argv = command?.value.0.into_iter();
     Some(ProviderConfig::Cmd {
-        argv: command.value.into_iter().map(|word| word.value).collect(),
+        argv: argv.map(|word| word.value).collect(),
         timeout: timeout?.value,
         ttl: ttl.map(|ttl| ttl.value),
     })

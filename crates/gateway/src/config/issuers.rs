@@ -4,7 +4,7 @@ use identity::{AgentTemplate, Algorithm, IssuerConfig};
 use url::Url;
 
 use super::mistake::{At, Notes};
-use super::shape::{section, words};
+use super::shape::{NonEmpty, section, words};
 use super::tools::is_loopback;
 
 words! {
@@ -32,7 +32,7 @@ section! {
         /// What must be among a token's `aud`.
         audience: String = required;
         /// The signature algorithms that are accepted.
-        algorithms: Vec<At<Algorithm>> = default(["ES256"]);
+        algorithms: NonEmpty<Algorithm> = default(["ES256"]);
         /// How the agent's id is made of claims.
         agent: AgentTemplate = default("{sub}");
         /// Its key set, where discovery is not wanted.
@@ -70,11 +70,6 @@ impl RawIssuer {
                 notes.mistake(&url.place, "plaintext_issuer", message);
             }
         }
-        if let Some(algorithms) = &self.algorithms
-            && algorithms.value.is_empty()
-        {
-            notes.mistake(&algorithms.place, "wrong_value", "expected at least one");
-        }
         let types = self.types?.value.into_iter();
         Some(IssuerConfig {
             issuer: self.issuer?.value,
@@ -82,6 +77,7 @@ impl RawIssuer {
             algorithms: self
                 .algorithms?
                 .value
+                .0
                 .into_iter()
                 .map(|at| at.value)
                 .collect(),

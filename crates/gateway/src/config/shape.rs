@@ -188,7 +188,8 @@ impl<'a> Section<'a> {
 /// Declares a mapping with fixed keys: its struct, its schema, its reading, from one list.
 ///
 /// Each key is `required`, `optional` or has a `default` as the config would spell it. Keys in
-/// `later` are designed, but can't be used yet. A key in parentheses tells one variant from another, and was read before. A field is `None` if its key was not there or was wrong.
+/// `later` are designed, but can't be used yet. A key in parentheses tells one variant from
+/// another, and was read before. A field is `None` if its key was not there or was wrong.
 macro_rules! section {
     (
         $(#[doc = $about:literal])+
@@ -313,6 +314,7 @@ pub(super) fn object(about: &str, properties: Vec<Property>) -> Value {
         .filter(|p| p.required)
         .map(|p| p.name)
         .collect();
+    let order: Vec<_> = properties.iter().map(|p| p.name).collect();
     let properties: Map<_, _> = properties
         .into_iter()
         .map(|p| (p.name.to_owned(), p.schema))
@@ -323,6 +325,8 @@ pub(super) fn object(about: &str, properties: Vec<Property>) -> Value {
         "additionalProperties": false,
         "required": required,
         "properties": properties,
+        // Objects of JSON have no order; the reference keeps the one of the declaration.
+        "x-order": order,
     })
 }
 
@@ -373,7 +377,7 @@ fn closest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word: String = word.chars().take(64).flat_map(char::to_lowercase).collect();
     known
         .iter()
-        .map(|known| (strsim::jaro_winkler(&word, known), *known))
+        .map(|known| (strsim::jaro_winkler(&word, &known.to_lowercase()), *known))
         .filter(|(likeness, _)| *likeness >= 0.8)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, known)| known)
@@ -410,13 +414,13 @@ impl<T: Shape> Shape for Vec<At<T>> {
     }
 }
 
-/// One value, or a list of them.
+/// A list of at least one.
 #[derive(Clone, Debug)]
-pub(super) struct OneOrMore<T>(pub(super) Vec<At<T>>);
+pub(super) struct NonEmpty<T>(pub(super) Vec<At<T>>);
 
-impl<T: Shape> Shape for OneOrMore<T> {
+impl<T: Shape> Shape for NonEmpty<T> {
     fn schema() -> Value {
-        json!({ "anyOf": [T::schema(), annotate(Vec::<At<T>>::schema(), "minItems", 1.into())] })
+        annotate(Vec::<At<T>>::schema(), "minItems", 1.into())
     }
     fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
         match &here.node.kind {
@@ -424,6 +428,22 @@ impl<T: Shape> Shape for OneOrMore<T> {
                 here.wrong_value("expected at least one", notes)
             }
             Kind::List(_) => Shape::read(here, notes).map(Self),
+            Kind::Scalar(_) | Kind::Map(_) | Kind::Broken => here.wrong_type("a list", notes),
+        }
+    }
+}
+
+/// One value, or a list of at least one.
+#[derive(Clone, Debug)]
+pub(super) struct OneOrMore<T>(pub(super) Vec<At<T>>);
+
+impl<T: Shape> Shape for OneOrMore<T> {
+    fn schema() -> Value {
+        json!({ "anyOf": [T::schema(), NonEmpty::<T>::schema()] })
+    }
+    fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
+        match &here.node.kind {
+            Kind::List(_) => NonEmpty::read(here, notes).map(|list| Self(list.0)),
             Kind::Scalar(_) | Kind::Map(_) | Kind::Broken => Some(Self(vec![here.read(notes)?])),
         }
     }

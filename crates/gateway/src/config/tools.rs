@@ -1,5 +1,7 @@
 //! `tools`: the upstreams that agents may call, by name.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,7 +100,7 @@ section! {
         access: RawAccess = default({});
         /// Its credentials by access class. Without one it is called without.
         credentials: RawBindings = default({});
-        /// Where the secret enters a request, unless a credential says otherwise.
+        /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query` and `basic`. `Authorization: Bearer …` unless given.
         inject: RawInject = optional;
         /// Its environment, such as `prod`, for grants and policy.
         environment: String = optional;
@@ -162,17 +164,18 @@ section! {
 
 /// Parses all tools, and what must hold between them.
 pub(super) fn parse(tools: Table<RawTool>, notes: &mut Notes) -> Option<Vec<ToolConfig>> {
-    let mut claimed: Vec<(String, String)> = Vec::new();
+    let mut claimed: HashMap<String, String> = HashMap::new();
     let mut parsed = Vec::new();
     for (name, raw) in tools.0 {
         for host in raw.hosts.iter().flat_map(|hosts| &hosts.value) {
-            match claimed.iter().find(|(other, _)| *other == host.value.0) {
-                Some((_, tool)) => notes.mistake(
-                    &host.place,
-                    "host_taken",
-                    format!("host `{}` belongs to tool `{tool}` already", host.value.0),
-                ),
-                None => claimed.push((host.value.0.clone(), name.value.clone())),
+            match claimed.entry(host.value.0.clone()) {
+                Entry::Vacant(free) => {
+                    free.insert(name.value.clone());
+                }
+                Entry::Occupied(taken) => {
+                    let message = format!("host belongs to tool `{}` already", taken.get());
+                    notes.mistake(&host.place, "host_taken", message);
+                }
             }
         }
         parsed.push(raw.parse(&name, notes));
