@@ -31,7 +31,7 @@ pub use listen::{Listen, ServerTls};
 pub use mistake::{Mistake, Mistakes};
 pub use operators::{ControlConfig, OperatorConfig, Role};
 pub use rules::PolicyConfig;
-pub use tools::{ClientCertificate, Http2, Timeouts, ToolConfig, UpstreamConfig};
+pub use tools::{BodyKeys, ClientCertificate, Http2, Timeouts, ToolConfig, UpstreamConfig};
 
 use mistake::{Notes, Place};
 use node::Node;
@@ -153,6 +153,7 @@ impl RawConfig {
             .control
             .and_then(|raw| raw.value.parse(control_listener.as_ref(), notes));
         let audit = self.audit.and_then(|raw| raw.value.parse());
+        let telemetry = self.telemetry.and_then(|raw| raw.value.parse(audit, notes));
         Some(Config {
             listen: listen?,
             identity: identity?,
@@ -160,7 +161,7 @@ impl RawConfig {
             tools: tools?,
             control: control?,
             policy: self.policy?.value.parse()?,
-            telemetry: self.telemetry?.value.parse(audit)?,
+            telemetry: telemetry?,
             limits: self.limits?.value.parse()?,
             warnings: Vec::new(),
             hash: String::new(),

@@ -60,12 +60,12 @@ fn an_empty_file_is_a_mistake() {
 #[test]
 fn every_mistake_is_told_at_once() {
     check(
-        "telemetry:\n  otpl: http://127.0.0.1:4318\n  queue: many\nlimits: { head_timeout: soon, max_connections: 0 }\n",
+        "telemetry:\n  otpl: http://127.0.0.1:4318\n  queue: many\nlimits: { idle: soon, connections: 0 }\n",
         &[
             "4:3 telemetry.otpl unknown_key",
             "5:10 telemetry.queue wrong_type",
-            "6:25 limits.head_timeout wrong_value",
-            "6:48 limits.max_connections wrong_value",
+            "6:17 limits.idle wrong_value",
+            "6:36 limits.connections wrong_value",
         ],
     );
 }

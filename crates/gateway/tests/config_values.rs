@@ -234,6 +234,13 @@ fn a_tool_has_a_name_that_can_be_one() {
 }
 
 #[test]
+fn a_name_that_is_none_is_told_without_its_control_characters() {
+    let text = format!("{BASE}tools: {{ \"a\\eb\": {{ upstream: 'https://x.example' }} }}");
+    let mistakes = parse(&text, "remit.yaml").unwrap_err();
+    assert!(!mistakes.to_string().contains('\u{1b}'), "{mistakes}");
+}
+
+#[test]
 fn an_upstream_is_an_address_and_nothing_else() {
     let check = |upstream, code| {
         check(
@@ -491,6 +498,24 @@ fn a_credential_is_a_bearer_token_unless_somebody_says_otherwise() {
             name: http::header::AUTHORIZATION,
             prefix: "Bearer ".into(),
         }
+    );
+}
+
+// telemetry
+
+#[test]
+fn a_collectors_address_holds_no_key() {
+    check(
+        "telemetry: { otlp: 'https://c.example/?key=1' }",
+        &["telemetry.otlp wrong_value"],
+    );
+    check(
+        "telemetry: { otlp: 'https://u:p@c.example' }",
+        &["telemetry.otlp literal_secret"],
+    );
+    check(
+        "telemetry: { otlp: 'http://127.0.0.1:4317', protocol: grpc }",
+        &[],
     );
 }
 

@@ -8,42 +8,47 @@ use super::shape::section;
 /// What one gateway takes on at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// How long an agent may take to send a request's head.
-    pub head_timeout: Duration,
-    /// How long an agent may stay silent within a request's body.
-    pub body_timeout: Duration,
-    /// How long a connection may stay open between requests.
-    pub idle_timeout: Duration,
-    /// How many connections may be open; more wait to be accepted.
-    pub max_connections: usize,
-    /// How many bytes of bodies may be held in memory at once, over all calls.
-    pub buffered_bytes: usize,
+    /// Connections at a time; more wait in the system's queue.
+    pub connections: usize,
+    /// For a connection to bring a whole head, idle time included.
+    pub idle: Duration,
+    /// For a body that is read before the decision.
+    pub body: Duration,
+    /// For an agent to take what is written to it.
+    pub write: Duration,
+    /// Bytes of bodies that may wait for a decision, over all calls.
+    pub buffered: usize,
+    /// How long calls in flight may take to finish when the gateway stops.
+    pub drain: Duration,
 }
 
 section! {
     /// What one gateway takes on at once.
     struct RawLimits {
-        /// How long an agent may take to send a request's head.
-        head_timeout: Duration = default("10s");
-        /// How long an agent may stay silent within a request's body.
-        body_timeout: Duration = default("30s");
-        /// How long a connection may stay open between requests.
-        idle_timeout: Duration = default("60s");
-        /// How many connections may be open.
-        max_connections: Count = default(10000);
-        /// How much of bodies may be held in memory at once, over all calls.
-        buffered_bytes: Size = default("256MiB");
+        /// How many connections may be open; more wait in the system's queue.
+        connections: Count = default(10240);
+        /// How long a connection may take to bring a whole head, idle time included.
+        idle: Duration = default("60s");
+        /// How long a body may take that is read before the decision.
+        body: Duration = default("60s");
+        /// How long an agent may take to receive what is written to it.
+        write: Duration = default("60s");
+        /// How much of bodies may wait for a decision, over all calls.
+        buffered: Size = default("256MiB");
+        /// How long calls in flight may take to finish when the gateway stops.
+        drain: Duration = default("30s");
     }
 }
 
 impl RawLimits {
     pub(super) fn parse(self) -> Option<Limits> {
         Some(Limits {
-            head_timeout: self.head_timeout?.value,
-            body_timeout: self.body_timeout?.value,
-            idle_timeout: self.idle_timeout?.value,
-            max_connections: self.max_connections?.value.0,
-            buffered_bytes: self.buffered_bytes?.value.0,
+            connections: self.connections?.value.0,
+            idle: self.idle?.value,
+            body: self.body?.value,
+            write: self.write?.value,
+            buffered: self.buffered?.value.0,
+            drain: self.drain?.value,
         })
     }
 }

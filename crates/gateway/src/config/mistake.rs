@@ -90,7 +90,7 @@ impl Notes {
         code: &'static str,
         message: impl Into<String>,
     ) {
-        let mistake = self.note(place, code, message.into());
+        let mistake = self.note(place, code, &message.into());
         self.mistakes.push(mistake);
     }
 
@@ -101,7 +101,7 @@ impl Notes {
         code: &'static str,
         message: impl Into<String>,
     ) {
-        let warning = self.note(place, code, message.into());
+        let warning = self.note(place, code, &message.into());
         self.warnings.push(warning);
     }
 
@@ -129,14 +129,27 @@ impl Notes {
         Err(Mistakes(self.mistakes))
     }
 
-    fn note(&self, place: &Place, code: &'static str, message: String) -> Mistake {
+    fn note(&self, place: &Place, code: &'static str, message: &str) -> Mistake {
         Mistake {
             code,
             file: self.file.clone(),
             path: place.path.clone(),
             line: place.mark.line,
             column: place.mark.column,
-            message,
+            message: printable(message),
         }
     }
+}
+
+/// A text that can't steer a terminal.
+fn printable(text: &str) -> String {
+    let mut printable = String::new();
+    for char in text.chars() {
+        if char.is_control() {
+            printable.extend(char.escape_default());
+        } else {
+            printable.push(char);
+        }
+    }
+    printable
 }

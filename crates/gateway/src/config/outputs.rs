@@ -6,6 +6,7 @@ use telemetry::url_text::Endpoint;
 use telemetry::{Audit, AuditFailure, Otlp, OtlpProtocol};
 use url::Url;
 
+use super::mistake::{At, Notes};
 use super::scalar::Count;
 use super::shape::{section, words};
 
@@ -37,18 +38,41 @@ section! {
 }
 
 impl RawTelemetry {
-    pub(super) fn parse(self, audit: Option<Audit>) -> Option<telemetry::Config> {
+    pub(super) fn parse(
+        self,
+        audit: Option<Audit>,
+        notes: &mut Notes,
+    ) -> Option<telemetry::Config> {
         let protocol = self.protocol?.value;
-        Some(telemetry::Config {
-            otlp: self.otlp.map(|url| Otlp {
-                endpoint: Endpoint(url.value.as_str().trim_end_matches('/').to_owned()),
+        let otlp = match self.otlp {
+            Some(url) => Some(Otlp {
+                endpoint: endpoint(&url, notes)?,
                 protocol,
             }),
+            None => None,
+        };
+        Some(telemetry::Config {
+            otlp,
             audit,
             queue: self.queue?.value.0,
             service_name: self.service_name?.value,
         })
     }
+}
+
+/// A collector's address; a key in its query would be a secret.
+fn endpoint(url: &At<Url>, notes: &mut Notes) -> Option<Endpoint> {
+    if url.value.query().is_some() {
+        notes.mistake(
+            &url.place,
+            "wrong_value",
+            "a collector's address has no query",
+        );
+        return None;
+    }
+    Some(Endpoint(
+        url.value.as_str().trim_end_matches('/').to_owned(),
+    ))
 }
 
 impl RawAudit {

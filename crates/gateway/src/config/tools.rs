@@ -24,6 +24,8 @@ pub struct ToolConfig {
     pub tool: Tool,
     /// How it is reached.
     pub upstream: UpstreamConfig,
+    /// What happens to keys in the bodies of its calls.
+    pub body_keys: BodyKeys,
     /// Its credentials, at most one for each access class.
     pub bindings: Vec<BindingConfig>,
 }
@@ -72,6 +74,15 @@ pub enum Http2 {
     Never,
 }
 
+/// What happens to a call whose body holds what looks like a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BodyKeys {
+    /// It is refused; the default. A body is sent as it was read, so a key can't be taken out.
+    Refuse,
+    /// It goes on, and the key reaches the tool.
+    Allow,
+}
+
 /// Whether bodies are read before the decision.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reading {
@@ -80,6 +91,7 @@ pub(super) enum Reading {
 }
 
 words! { Http2 { "auto" => Self::Auto, "always" => Self::Always, "never" => Self::Never } }
+words! { BodyKeys { "refuse" => Self::Refuse, "allow" => Self::Allow } }
 words! { Reading { "inspect" => Self::Inspect, "stream" => Self::Stream } }
 words! { StripMode { "strip" => Self::Strip, "refuse" => Self::Refuse } }
 words! {
@@ -114,6 +126,8 @@ section! {
         max_body: Size = default("1MiB");
         /// What happens to a key that the agent brought: it comes off (`strip`), or the call is refused (`refuse`).
         strip: StripMode = default("strip");
+        /// What happens to a call whose body holds what looks like a key: it is refused (`refuse`), or the key reaches the tool (`allow`).
+        body_keys: BodyKeys = default("refuse");
         /// Whether the upstream may be reached without TLS, though it is not on loopback.
         plaintext: Plaintext = default("forbidden");
         /// The authorities that its certificate is verified against, PEM. The system's unless given.
@@ -253,6 +267,7 @@ impl RawTool {
                 },
                 http2: self.http2?.value,
             },
+            body_keys: self.body_keys?.value,
             bindings: bindings?,
         })
     }
