@@ -1,0 +1,324 @@
+//! `credentials` of a tool: which secret it takes for an access class, and where that enters a request.
+
+use std::time::Duration;
+
+use credentials::{Injection, SecretRef};
+use http::HeaderName;
+use jiff::civil::Date;
+use serde_json::{Value, json};
+use tasks::Access;
+
+use super::mistake::{At, Notes, Place};
+use super::node::Kind;
+use super::shape::{Here, NonEmpty, Shape, not_a_choice, section};
+
+/// The credential that a tool takes for an access class.
+#[derive(Clone, Debug)]
+pub struct BindingConfig {
+    /// The access class.
+    pub access: Access,
+    /// Who obtains it.
+    pub provider: ProviderConfig,
+    /// Where it goes.
+    pub injection: Injection,
+}
+
+/// Who obtains a secret.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ProviderConfig {
+    /// A bridge to a legacy key.
+    Static {
+        /// Where the key is kept.
+        secret: SecretRef,
+        /// The last day on which it is used.
+        until: Date,
+    },
+    /// A command that prints a secret.
+    Cmd {
+        /// The program and its arguments; at least the program.
+        argv: Vec<String>,
+        /// How long it may run.
+        timeout: Duration,
+        /// How long its secrets live, where it doesn't say.
+        ttl: Option<Duration>,
+    },
+}
+
+section! {
+    /// Credentials by access class.
+    struct RawBindings {
+        /// For operations that look.
+        read: RawBinding = optional;
+        /// For operations that change.
+        write: RawBinding = optional;
+        /// For operations that make something run.
+        execute: RawBinding = optional;
+    }
+}
+
+/// A credential; its other keys are those of its provider.
+#[derive(Clone, Debug)]
+pub(super) enum RawBinding {
+    Static(Box<RawStatic>),
+    Cmd(Box<RawCmd>),
+}
+
+section! {
+    /// A bridge to a legacy key, until a date.
+    struct RawStatic (provider: "static") {
+        /// Where the key is kept.
+        secret: SecretRef = required;
+        /// The last day on which it is used; after it calls are refused.
+        bridge_until: Date = required;
+        /// Where the secret enters a request; as the tool says unless given.
+        inject: RawInject = optional;
+    }
+}
+
+section! {
+    /// A command that prints a secret.
+    struct RawCmd (provider: "cmd") {
+        /// The program and its arguments; the wish comes on its standard input, as JSON.
+        command: NonEmpty<String> = required;
+        /// How long it may run.
+        timeout: Duration = default("10s");
+        /// How long its secrets live, where it doesn't say.
+        ttl: Duration = optional;
+        /// Where the secret enters a request; as the tool says unless given.
+        inject: RawInject = optional;
+    }
+}
+
+section! {
+    /// Where a secret enters a request: one of `header`, `query` and `basic`.
+    struct RawInject {
+        /// A header.
+        header: HeaderName = optional;
+        /// What stands before the secret in the header, such as `"Bearer "`.
+        prefix: String = optional;
+        /// A key of the query.
+        query: String = optional;
+        /// The user of HTTP basic authentication; the secret is the password.
+        basic: String = optional;
+    }
+}
+
+const PROVIDERS: [&str; 2] = ["static", "cmd"];
+/// Providers of the design that come later.
+const LATER: [&str; 7] = [
+    "github_app",
+    "sts",
+    "vault",
+    "oauth",
+    "gcp",
+    "azure",
+    "token_exchange",
+];
+
+impl Shape for RawBinding {
+    fn schema() -> Value {
+        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema()] })
+    }
+
+    fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
+        let Kind::Map(pairs) = &here.node.kind else {
+            return here.wrong_type("a mapping", notes);
+        };
+        let Some(pair) = pairs.iter().find(|pair| pair.key == "provider") else {
+            let message = "key `provider` is missing: `provider: static` or `provider: cmd`, \
+                           its keys beside it";
+            notes.mistake(&here.section_place(), "missing_key", message);
+            return None;
+        };
+        let provider = here.at_key("provider", pair.mark, &pair.node);
+        match provider.text("the name of a provider", notes)? {
+            "static" => RawStatic::read(here, notes).map(|raw| Self::Static(Box::new(raw))),
+            "cmd" => RawCmd::read(here, notes).map(|raw| Self::Cmd(Box::new(raw))),
+            later if LATER.contains(&later) => {
+                notes.not_built(&provider.place, &format!("provider `{later}`"));
+                None
+            }
+            other => provider.wrong_value(not_a_choice(other, &PROVIDERS), notes),
+        }
+    }
+}
+
+impl RawBindings {
+    /// Parses all; `inject` is the tool's own, none if that is wrong.
+    pub(super) fn parse(
+        self,
+        inject: Option<&Injection>,
+        notes: &mut Notes,
+    ) -> Option<Vec<BindingConfig>> {
+        let classes = [
+            (Access::Read, self.read),
+            (Access::Write, self.write),
+            (Access::Execute, self.execute),
+        ];
+        let bindings: Vec<_> = classes
+            .into_iter()
+            .filter_map(|(access, raw)| Some((access, raw?)))
+            .map(|(access, raw)| {
+                let (provider, own) = raw.value.parse(notes);
+                let injection = match own {
+                    Some(own) => own.value.parse(&own.place, notes),
+                    None => inject.cloned(),
+                };
+                Some(BindingConfig {
+                    access,
+                    provider: provider?,
+                    injection: injection?,
+                })
+            })
+            .collect();
+        bindings.into_iter().collect()
+    }
+}
+
+impl RawBinding {
+    fn parse(self, notes: &mut Notes) -> (Option<ProviderConfig>, Option<At<RawInject>>) {
+        match self {
+            Self::Static(raw) => {
+                let RawStatic {
+                    secret,
+                    bridge_until,
+                    inject,
+                } = *raw;
+                (parse_static(secret, bridge_until, notes), inject)
+            }
+            Self::Cmd(raw) => {
+                let RawCmd {
+                    command,
+                    timeout,
+                    ttl,
+                    inject,
+                } = *raw;
+                (parse_cmd(command, timeout, ttl), inject)
+            }
+        }
+    }
+}
+
+fn parse_static(
+    secret: Option<At<SecretRef>>,
+    until: Option<At<Date>>,
+    notes: &mut Notes,
+) -> Option<ProviderConfig> {
+    let until = until?;
+    if until.value
+        < jiff::tz::TimeZone::UTC
+            .to_datetime(jiff::Timestamp::now())
+            .date()
+    {
+        let message = format!(
+            "the bridge ended on {}: calls that need it are refused",
+            until.value
+        );
+        notes.warning(&until.place, "bridge_expired", message);
+    }
+    Some(ProviderConfig::Static {
+        secret: secret?.value,
+        until: until.value,
+    })
+}
+
+fn parse_cmd(
+    command: Option<At<NonEmpty<String>>>,
+    timeout: Option<At<Duration>>,
+    ttl: Option<At<Duration>>,
+) -> Option<ProviderConfig> {
+    let argv = command?.value.0.into_iter();
+    Some(ProviderConfig::Cmd {
+        argv: argv.map(|word| word.value).collect(),
+        timeout: timeout?.value,
+        ttl: ttl.map(|ttl| ttl.value),
+    })
+}
+
+impl RawInject {
+    /// RFC 6750, section 2.1.
+    pub(super) fn bearer() -> Injection {
+        Injection::Header {
+            name: http::header::AUTHORIZATION,
+            prefix: "Bearer ".to_owned(),
+        }
+    }
+
+    pub(super) fn parse(self, place: &Place, notes: &mut Notes) -> Option<Injection> {
+        if let Some(prefix) = &self.prefix {
+            check_prefix(prefix, self.header.is_some(), notes);
+        }
+        match (self.header, self.query, self.basic) {
+            (Some(header), None, None) => {
+                if NOT_INJECTABLE.contains(&header.value.as_str()) {
+                    let message = format!("`{}` is the gateway's own header", header.value);
+                    notes.mistake(&header.place, "header_taken", message);
+                }
+                let prefix = self.prefix.map(|prefix| prefix.value).unwrap_or_default();
+                Some(Injection::Header {
+                    name: header.value,
+                    prefix,
+                })
+            }
+            (None, Some(query), None) => Some(Injection::Query { key: query.value }),
+            (None, None, Some(basic)) => {
+                // RFC 7617, section 2.
+                if basic.value.contains(':') {
+                    notes.mistake(
+                        &basic.place,
+                        "wrong_value",
+                        "a user has no colon: the secret is the password",
+                    );
+                }
+                Some(Injection::Basic { user: basic.value })
+            }
+            _ => {
+                let message = "expected one of `header`, `query` and `basic`";
+                notes.mistake(place, "wrong_injection", message);
+                None
+            }
+        }
+    }
+}
+
+/// A prefix is a scheme, not a key: 32 bytes hold every one in IANA's registry.
+fn check_prefix(prefix: &At<String>, header: bool, notes: &mut Notes) {
+    if !header {
+        notes.mistake(
+            &prefix.place,
+            "wrong_injection",
+            "`prefix` goes with `header`",
+        );
+    }
+    if prefix.value.len() > 32 {
+        let message =
+            "a prefix is short, such as `Bearer `: the secret itself is named in `secret`";
+        notes.mistake(&prefix.place, "literal_secret", message);
+    } else if !prefix
+        .value
+        .bytes()
+        .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+    {
+        notes.mistake(&prefix.place, "wrong_value", "expected printable ASCII");
+    }
+}
+
+/// Headers that frame or route a request (RFC 9110, sections 7.6.1 and 7.2), or are set by the gateway.
+const NOT_INJECTABLE: [&str; 15] = [
+    "host",
+    "connection",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authorization",
+    "traceparent",
+    "tracestate",
+];

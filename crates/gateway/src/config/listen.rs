@@ -1,0 +1,122 @@
+//! `listen`: where agents and operators reach the gateway.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::mistake::{At, Notes};
+use super::shape::{OneOrMore, section, words};
+
+/// Where the gateway listens.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Where agents send their calls; at least one.
+    pub calls: Vec<SocketAddr>,
+    /// TLS of `calls`; none means plaintext, on loopback or where the config allows it.
+    pub tls: Option<ServerTls>,
+    /// API, console, health and metrics; plaintext.
+    pub control: SocketAddr,
+}
+
+/// How a listener proves itself, and whose certificates it takes.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// The authorities whose client certificates are taken, PEM; none are asked for unless given.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Whether secrets may cross a network in the clear.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Plaintext {
+    /// On loopback alone.
+    Forbidden,
+    /// Anywhere: somebody else encrypts.
+    Allowed,
+}
+words! { Plaintext { "forbidden" => Self::Forbidden, "allowed" => Self::Allowed } }
+
+section! {
+    /// Where the gateway listens.
+    struct RawListen {
+        /// The reverse proxy that agents call: `/{tool}/…`, or by host. One address, or a list.
+        calls: OneOrMore<SocketAddr> = required;
+        /// API, console, health and metrics.
+        control: SocketAddr = required;
+        /// TLS of `calls`.
+        tls: RawServerTls = optional;
+        /// Whether a listener that is not on loopback may go without TLS, because something in front of it encrypts.
+        plaintext: Plaintext = default("forbidden");
+    }
+    later { forward: "the forward proxy" }
+}
+
+section! {
+    /// A certificate and its key.
+    struct RawServerTls {
+        /// The certificate chain, PEM.
+        certificate: PathBuf = required;
+        /// The private key, PEM.
+        key: PathBuf = required;
+        /// The authorities whose client certificates are accepted, PEM. No certificate is asked for unless given.
+        client_ca: PathBuf = optional;
+    }
+}
+
+impl RawListen {
+    pub(super) fn parse(self, notes: &mut Notes) -> Option<Listen> {
+        let forbidden = self
+            .plaintext
+            .is_some_and(|p| p.value == Plaintext::Forbidden);
+        let calls = self.calls.map(|calls| calls.value.0).unwrap_or_default();
+        if forbidden && self.tls.is_none() {
+            for address in &calls {
+                refuse_plaintext(address, "give it `listen.tls`, or", notes);
+            }
+        }
+        if let Some(control) = &self.control {
+            if forbidden {
+                refuse_plaintext(control, "it speaks no TLS of its own:", notes);
+            }
+            if control.value.port() != 0 && calls.iter().any(|call| call.value == control.value) {
+                notes.mistake(
+                    &control.place,
+                    "same_address",
+                    "`calls` listens here already",
+                );
+            }
+        }
+        let tls = match self.tls {
+            Some(tls) => Some(tls.value.parse()?),
+            None => None,
+        };
+        Some(Listen {
+            calls: calls.into_iter().map(|address| address.value).collect(),
+            tls,
+            control: self.control?.value,
+        })
+    }
+}
+
+impl RawServerTls {
+    fn parse(self) -> Option<ServerTls> {
+        Some(ServerTls {
+            certificate: self.certificate?.value,
+            key: self.key?.value,
+            client_ca: self.client_ca.map(|path| path.value),
+        })
+    }
+}
+
+fn refuse_plaintext(address: &At<SocketAddr>, instead: &str, notes: &mut Notes) {
+    if !address.value.ip().to_canonical().is_loopback() {
+        let message = format!(
+            "`{}` is not loopback, and secrets would cross the network in the clear: \
+             {instead} write `listen.plaintext: allowed` if something in front encrypts",
+            address.value
+        );
+        notes.mistake(&address.place, "plaintext_listener", message);
+    }
+}

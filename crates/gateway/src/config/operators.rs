@@ -1,0 +1,118 @@
+//! `control`: who may tell the gateway what to do.
+
+use std::net::SocketAddr;
+
+use credentials::SecretRef;
+
+use super::mistake::{At, Notes};
+use super::shape::{section, words};
+
+/// What the control listener is made of.
+#[derive(Clone, Debug)]
+pub struct ControlConfig {
+    /// Who may use it; no two of one name.
+    pub operators: Vec<OperatorConfig>,
+}
+
+/// Somebody who may use the control listener.
+#[derive(Clone, Debug)]
+pub struct OperatorConfig {
+    /// The name, for audit and admission policy.
+    pub name: String,
+    /// Where the token is kept.
+    pub token: SecretRef,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// What an operator may do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// Look.
+    Viewer,
+    /// Look, and grant approvals.
+    Approver,
+    /// Open and end tasks.
+    Orchestrator,
+    /// Everything.
+    Operator,
+}
+
+impl Role {
+    /// The name in config and policy input.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Approver => "approver",
+            Self::Orchestrator => "orchestrator",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+words! {
+    Role {
+        "viewer" => Self::Viewer,
+        "approver" => Self::Approver,
+        "orchestrator" => Self::Orchestrator,
+        "operator" => Self::Operator,
+    }
+}
+
+section! {
+    /// Who may tell the gateway what to do.
+    struct RawControl {
+        /// Operators and orchestrators.
+        operators: Vec<At<RawOperator>> = default([]);
+    }
+}
+
+section! {
+    /// Somebody who may use the control listener.
+    struct RawOperator {
+        /// The name, for audit and admission policy.
+        name: String = required;
+        /// Where the bearer token is kept.
+        token: SecretRef = required;
+        /// What it may do: a `viewer` looks, an `approver` grants approvals, an `orchestrator` opens and ends tasks, an `operator` does everything.
+        role: Role = required;
+    }
+}
+
+impl RawControl {
+    /// Parses it; `listener` is the control listener.
+    pub(super) fn parse(
+        self,
+        listener: Option<&At<SocketAddr>>,
+        notes: &mut Notes,
+    ) -> Option<ControlConfig> {
+        let raw = self.operators?.value;
+        if let Some(listener) = listener
+            && !listener.value.ip().to_canonical().is_loopback()
+            && raw.is_empty()
+        {
+            let message =
+                "others can reach this listener: name its operators in `control.operators`";
+            notes.mistake(&listener.place, "open_control", message);
+        }
+        let mut operators: Vec<OperatorConfig> = Vec::new();
+        for RawOperator { name, token, role } in raw.into_iter().map(|operator| operator.value) {
+            let (Some(name), Some(token), Some(role)) = (name, token, role) else {
+                continue;
+            };
+            if operators.iter().any(|other| other.name == name.value) {
+                notes.mistake(
+                    &name.place,
+                    "duplicate_operator",
+                    "this name is already there",
+                );
+            }
+            operators.push(OperatorConfig {
+                name: name.value,
+                token: token.value,
+                role: role.value,
+            });
+        }
+        Some(ControlConfig { operators })
+    }
+}

@@ -1,0 +1,359 @@
+//! `tools`: the upstreams that agents may call, by name.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use call::{BodyMode, Protocol, StripMode, Tool};
+use serde_json::{Map, Value};
+use tasks::{Access, OperationPattern, ToolName};
+use url::{Host, Url};
+
+use super::binding::{BindingConfig, RawBindings, RawInject};
+use super::listen::Plaintext;
+use super::mistake::{At, Notes};
+use super::scalar::{HostName, Size};
+use super::shape::{Table, section, words};
+
+/// A tool, how it is reached, and which credentials it takes.
+#[derive(Debug)]
+pub struct ToolConfig {
+    /// What the call's way knows of it.
+    pub tool: Tool,
+    /// How it is reached.
+    pub upstream: UpstreamConfig,
+    /// What happens to keys in the bodies of its calls.
+    pub body_keys: BodyKeys,
+    /// Its credentials, at most one for each access class.
+    pub bindings: Vec<BindingConfig>,
+}
+
+/// How a tool is reached. Its address is in [`Tool::upstream`].
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// The authorities its certificate is verified against, PEM; the system's unless given.
+    pub ca: Option<PathBuf>,
+    /// The certificate the gateway shows.
+    pub client_certificate: Option<ClientCertificate>,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+    /// Which HTTP it is spoken to in.
+    pub http2: Http2,
+}
+
+/// A certificate the gateway shows to an upstream.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// The chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// How long an upstream may take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeouts {
+    /// To accept a connection, TLS included.
+    pub connect: Duration,
+    /// To stay silent.
+    pub read: Duration,
+    /// To take what is written.
+    pub write: Duration,
+}
+
+/// Which HTTP an upstream is spoken to in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Http2 {
+    /// What TLS negotiates; HTTP/1.1 in plaintext.
+    Auto,
+    /// HTTP/2; with prior knowledge (h2c) in plaintext.
+    Always,
+    /// HTTP/1.1.
+    Never,
+}
+
+/// What happens to a call whose body holds what looks like a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BodyKeys {
+    /// It is refused; the default. A body is sent as it was read, so a key can't be taken out.
+    Refuse,
+    /// It goes on, and the key reaches the tool.
+    Allow,
+}
+
+/// Whether bodies are read before the decision.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reading {
+    Inspect,
+    Stream,
+}
+
+words! { Http2 { "auto" => Self::Auto, "always" => Self::Always, "never" => Self::Never } }
+words! { BodyKeys { "refuse" => Self::Refuse, "allow" => Self::Allow } }
+words! { Reading { "inspect" => Self::Inspect, "stream" => Self::Stream } }
+words! { StripMode { "strip" => Self::Strip, "refuse" => Self::Refuse } }
+words! {
+    Protocol { "http" => Self::Http, "mcp" => Self::Mcp, "grpc" => Self::Grpc }
+    later { "a2a": "A2A", "llm": "the protocol of LLM APIs" }
+}
+
+section! {
+    /// A named upstream.
+    struct RawTool {
+        /// Where it is: scheme, host and base path. `http://` only on loopback, or where `plaintext` allows it.
+        upstream: Url = required;
+        /// What it speaks.
+        protocol: Protocol = default("http");
+        /// Hosts that it answers by, besides the path `/{tool}/…`.
+        hosts: Vec<At<HostName>> = default([]);
+        /// Its operations by access class: `METHOD /path` patterns, for MCP the names of its tools. What is in none is refused.
+        access: RawAccess = default({});
+        /// Its credentials by access class. Without one it is called without.
+        credentials: RawBindings = default({});
+        /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query` and `basic`. `Authorization: Bearer …` unless given.
+        inject: RawInject = optional;
+        /// Its environment, such as `prod`, for grants and policy.
+        environment: String = optional;
+        /// Free attributes, for policy.
+        attributes: Map<String, Value> = default({});
+        /// Labels, for policy.
+        labels: Vec<At<String>> = default([]);
+        /// Whether request bodies are read before the decision (`inspect`) or not at all (`stream`): then policy sees no arguments.
+        body: Reading = default("inspect");
+        /// How much of a body is read; more is refused with 413.
+        max_body: Size = default("1MiB");
+        /// What happens to a key that the agent brought: it comes off (`strip`), or the call is refused (`refuse`).
+        strip: StripMode = default("strip");
+        /// What happens to a call whose body holds what looks like a key: it is refused (`refuse`), or the key reaches the tool (`allow`).
+        body_keys: BodyKeys = default("refuse");
+        /// Whether the upstream may be reached without TLS, though it is not on loopback.
+        plaintext: Plaintext = default("forbidden");
+        /// The authorities that its certificate is verified against, PEM. The system's unless given.
+        ca: PathBuf = optional;
+        /// The certificate that the gateway shows to it.
+        client_certificate: RawClientCertificate = optional;
+        /// How long it may take.
+        timeouts: RawTimeouts = default({});
+        /// Whether it is spoken to in HTTP/2: `always` means with prior knowledge where there is no TLS.
+        http2: Http2 = default("auto");
+    }
+    later { lease_context: "`lease_context`" }
+}
+
+section! {
+    /// Operations by access class.
+    struct RawAccess {
+        /// Operations that look.
+        read: Vec<At<OperationPattern>> = default([]);
+        /// Operations that change.
+        write: Vec<At<OperationPattern>> = default([]);
+        /// Operations that make something run.
+        execute: Vec<At<OperationPattern>> = default([]);
+    }
+}
+
+section! {
+    /// A certificate and its key.
+    struct RawClientCertificate {
+        /// The certificate chain, PEM.
+        certificate: PathBuf = required;
+        /// The private key, PEM.
+        key: PathBuf = required;
+    }
+}
+
+section! {
+    /// How long an upstream may take.
+    struct RawTimeouts {
+        /// To accept a connection, TLS included.
+        connect: Duration = default("3s");
+        /// To stay silent.
+        read: Duration = default("60s");
+        /// To take what is written.
+        write: Duration = default("30s");
+    }
+}
+
+/// Parses all tools, and what must hold between them.
+pub(super) fn parse(tools: Table<RawTool>, notes: &mut Notes) -> Option<Vec<ToolConfig>> {
+    let mut claimed: HashMap<String, String> = HashMap::new();
+    let mut parsed = Vec::new();
+    for (name, raw) in tools.0 {
+        for host in raw.hosts.iter().flat_map(|hosts| &hosts.value) {
+            match claimed.entry(host.value.0.clone()) {
+                Entry::Vacant(free) => {
+                    free.insert(name.value.clone());
+                }
+                Entry::Occupied(taken) => {
+                    let message = format!("host belongs to tool `{}` already", taken.get());
+                    notes.mistake(&host.place, "host_taken", message);
+                }
+            }
+        }
+        parsed.push(raw.parse(&name, notes));
+    }
+    parsed.into_iter().collect()
+}
+
+impl RawTool {
+    fn parse(self, name: &At<String>, notes: &mut Notes) -> Option<ToolConfig> {
+        let tool_name = match name.value.parse::<ToolName>() {
+            Ok(tool_name) => Some(tool_name),
+            Err(error) => {
+                notes.mistake(&name.place, "tool_name", error.to_string());
+                None
+            }
+        };
+        self.check_upstream(notes);
+        self.check_body(notes);
+        let protocol = self.protocol.map(|protocol| protocol.value);
+        let access = self
+            .access
+            .and_then(|access| access.value.parse(protocol, notes));
+        let inject = match self.inject {
+            Some(inject) => inject.value.parse(&inject.place, notes),
+            None => Some(RawInject::bearer()),
+        };
+        let bindings = self
+            .credentials
+            .and_then(|raw| raw.value.parse(inject.as_ref(), notes));
+        let client_certificate = match self.client_certificate {
+            Some(raw) => Some(ClientCertificate {
+                certificate: raw.value.certificate?.value,
+                key: raw.value.key?.value,
+            }),
+            None => None,
+        };
+        let timeouts = self.timeouts?.value;
+        Some(ToolConfig {
+            tool: Tool {
+                name: tool_name?,
+                upstream: self.upstream?.value,
+                protocol: protocol?,
+                hosts: self
+                    .hosts?
+                    .value
+                    .into_iter()
+                    .map(|host| host.value.0)
+                    .collect(),
+                access: access?,
+                environment: self
+                    .environment
+                    .map(|environment| Arc::from(environment.value)),
+                attributes: self.attributes?.value,
+                labels: self
+                    .labels?
+                    .value
+                    .into_iter()
+                    .map(|label| label.value)
+                    .collect(),
+                body: match self.body?.value {
+                    Reading::Inspect => BodyMode::Inspect {
+                        limit: self.max_body?.value.0,
+                    },
+                    Reading::Stream => BodyMode::Stream,
+                },
+                strip: self.strip?.value,
+            },
+            upstream: UpstreamConfig {
+                ca: self.ca.map(|path| path.value),
+                client_certificate,
+                timeouts: Timeouts {
+                    connect: timeouts.connect?.value,
+                    read: timeouts.read?.value,
+                    write: timeouts.write?.value,
+                },
+                http2: self.http2?.value,
+            },
+            body_keys: self.body_keys?.value,
+            bindings: bindings?,
+        })
+    }
+
+    fn check_upstream(&self, notes: &mut Notes) {
+        let Some(upstream) = &self.upstream else {
+            return;
+        };
+        if upstream.value.query().is_some() {
+            let message = "an upstream has no query: a key goes into `credentials`, with `inject: { query: … }`";
+            notes.mistake(&upstream.place, "upstream_query", message);
+        }
+        let allowed = self
+            .plaintext
+            .as_ref()
+            .is_none_or(|p| p.value == Plaintext::Allowed);
+        if upstream.value.scheme() == "http" && !allowed && !is_loopback(&upstream.value) {
+            let message = "the secret would cross the network in the clear: \
+                           use `https://`, or write `plaintext: allowed` for this tool";
+            notes.mistake(&upstream.place, "plaintext_upstream", message);
+        }
+        let tls_keys = [
+            self.ca.as_ref().map(|ca| &ca.place),
+            self.client_certificate
+                .as_ref()
+                .map(|certificate| &certificate.place),
+        ];
+        if upstream.value.scheme() == "http" {
+            for place in tls_keys.into_iter().flatten() {
+                notes.mistake(place, "without_tls", "this needs an `https://` upstream");
+            }
+        }
+    }
+
+    fn check_body(&self, notes: &mut Notes) {
+        if let (Some(protocol), Some(body)) = (&self.protocol, &self.body)
+            && protocol.value == Protocol::Mcp
+            && body.value == Reading::Stream
+        {
+            let message = "what an MCP call asks for is in its body: write `inspect`";
+            notes.mistake(&body.place, "body_needed", message);
+        }
+    }
+}
+
+impl RawAccess {
+    fn parse(
+        self,
+        protocol: Option<Protocol>,
+        notes: &mut Notes,
+    ) -> Option<Vec<(Access, OperationPattern)>> {
+        let classes = [
+            (Access::Read, self.read),
+            (Access::Write, self.write),
+            (Access::Execute, self.execute),
+        ];
+        let mut access = Vec::new();
+        for (class, patterns) in classes {
+            for pattern in patterns?.value {
+                match (protocol, pattern.value.is_route()) {
+                    (Some(Protocol::Http), false) => notes.mistake(
+                        &pattern.place,
+                        "wrong_pattern",
+                        "an operation of an HTTP tool is a method and a path, such as `GET /**`",
+                    ),
+                    (Some(Protocol::Mcp), true) => notes.mistake(
+                        &pattern.place,
+                        "wrong_pattern",
+                        "an operation of an MCP tool is a name, such as `create_*`",
+                    ),
+                    (Some(Protocol::Http | Protocol::Mcp | Protocol::Grpc) | None, _) => {}
+                }
+                access.push((class, pattern.value));
+            }
+        }
+        Some(access)
+    }
+}
+
+/// Whether a URL stays on this machine whatever the DNS says.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        // RFC 6761, section 6.3.
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}

@@ -1,0 +1,615 @@
+//! What a config's values must be, and what must hold between them.
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use call::BodyMode;
+use credentials::{Injection, SecretRef};
+use gateway::config::{Config, ProviderConfig, StoreConfig, load, parse};
+use proptest::prelude::*;
+use tasks::Access;
+
+const BASE: &str = "listen: { calls: 127.0.0.1:4180, control: 127.0.0.1:4190 }\n\
+                    policy: { path: policies }\n";
+
+/// Each mistake is expected as `path code`.
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    check_whole(&format!("{BASE}{text}"), expected);
+}
+
+#[track_caller]
+fn check_whole(text: &str, expected: &[&str]) {
+    let found: Vec<_> = match parse(text, "remit.yaml") {
+        Ok(_) => Vec::new(),
+        Err(mistakes) => mistakes
+            .0
+            .iter()
+            .map(|m| format!("{} {}", m.path, m.code))
+            .collect(),
+    };
+    assert_eq!(found, expected, "{text}");
+}
+
+/// A tool `x` with an upstream, and further keys.
+#[track_caller]
+fn check_tool(keys: &str, expected: &[&str]) {
+    check(
+        &format!("tools:\n  x: {{ upstream: 'https://x.example', {keys} }}\n"),
+        expected,
+    );
+}
+
+#[track_caller]
+fn accept(text: &str) -> Config {
+    parse(&format!("{BASE}{text}"), "remit.yaml").unwrap()
+}
+
+// listen
+
+#[track_caller]
+fn check_listen(listen: &str, expected: &[&str]) {
+    check_whole(
+        &format!("listen: {{ {listen} }}\npolicy: {{ path: p }}\n"),
+        expected,
+    );
+}
+
+#[test]
+fn loopback_needs_no_tls() {
+    check_listen(
+        "calls: ['127.0.0.1:1', '[::1]:1'], control: 127.9.9.9:2",
+        &[],
+    );
+}
+
+#[test]
+fn others_need_tls() {
+    check_listen(
+        "calls: 0.0.0.0:1, control: 127.0.0.1:2",
+        &["listen.calls plaintext_listener"],
+    );
+    check_listen(
+        "calls: '[::]:1', control: 127.0.0.1:2",
+        &["listen.calls plaintext_listener"],
+    );
+    check_listen(
+        "calls: 10.0.0.1:1, control: 127.0.0.1:2, tls: { certificate: c, key: k }",
+        &[],
+    );
+}
+
+#[test]
+fn plaintext_is_a_choice() {
+    check_listen(
+        "calls: 0.0.0.0:1, control: 127.0.0.1:2, plaintext: allowed",
+        &[],
+    );
+}
+
+#[test]
+fn tls_needs_a_key() {
+    check_listen(
+        "calls: 127.0.0.1:1, control: 127.0.0.1:2, tls: { certificate: c }",
+        &["listen.tls missing_key"],
+    );
+}
+
+#[test]
+fn a_control_listener_for_others_needs_operators() {
+    check_listen(
+        "calls: 127.0.0.1:1, control: 0.0.0.0:2, plaintext: allowed",
+        &["listen.control open_control"],
+    );
+}
+
+#[test]
+fn two_listeners_have_two_addresses() {
+    check_listen(
+        "calls: 127.0.0.1:1, control: 127.0.0.1:1",
+        &["listen.control same_address"],
+    );
+    check_listen("calls: 127.0.0.1:0, control: 127.0.0.1:0", &[]);
+}
+
+// identity
+
+#[test]
+fn issuers_are_spoken_to_over_tls() {
+    check(
+        "identity: { issuers: [{ issuer: 'http://idp.example', audience: a }] }",
+        &["identity.issuers[0].issuer plaintext_issuer"],
+    );
+    check(
+        "identity: { issuers: [{ issuer: 'http://localhost:8080', audience: a }] }",
+        &[],
+    );
+}
+
+#[test]
+fn symmetric_algorithms_are_unknown() {
+    check(
+        "identity: { issuers: [{ issuer: 'https://i.example', audience: a, algorithms: [HS256, none] }] }",
+        &[
+            "identity.issuers[0].algorithms[0] wrong_value",
+            "identity.issuers[0].algorithms[1] wrong_value",
+        ],
+    );
+}
+
+#[test]
+fn an_issuer_is_there_once() {
+    check(
+        "identity: { issuers: [{ issuer: 'https://i.example', audience: a }, { issuer: 'https://i.example/', audience: b }] }",
+        &["identity.issuers[1] duplicate_issuer"],
+    );
+}
+
+#[test]
+fn an_agent_template_names_a_claim() {
+    check(
+        "identity: { issuers: [{ issuer: 'https://i.example', audience: a, agent: fixed }] }",
+        &["identity.issuers[0].agent wrong_value"],
+    );
+}
+
+// tasks
+
+#[test]
+fn the_default_life_is_within_the_longest() {
+    check(
+        "tasks: { ttl: { default: 2h, max: 1h } }",
+        &["tasks.ttl.default ttl_order"],
+    );
+    check(
+        "tasks: { ttl: { default: 2h } }",
+        &["tasks.ttl.default ttl_order"],
+    );
+}
+
+#[test]
+fn a_life_is_more_than_nothing() {
+    check(
+        "tasks: { ttl: { default: 0s } }",
+        &["tasks.ttl.default wrong_value"],
+    );
+    check(
+        "tasks: { ttl: { default: 15 } }",
+        &["tasks.ttl.default wrong_type"],
+    );
+}
+
+#[test]
+fn declarations_have_headers_of_their_own() {
+    check(
+        "tasks: { headers: { task: authorization } }",
+        &["tasks.headers.task header_taken"],
+    );
+    check(
+        "tasks: { headers: { task: x-a, tool: X-A } }",
+        &["tasks.headers.tool header_taken"],
+    );
+    check(
+        "tasks: { headers: { task: 'a b' } }",
+        &["tasks.headers.task wrong_value"],
+    );
+}
+
+#[test]
+fn a_signing_key_is_named() {
+    check(
+        "tasks: { signing_key: '-----BEGIN PRIVATE KEY-----' }",
+        &["tasks.signing_key literal_secret"],
+    );
+    check(
+        "tasks: { signing_key: 'vault:secret/x' }",
+        &["tasks.signing_key not_built"],
+    );
+}
+
+#[test]
+fn a_store_is_a_folder() {
+    let config = accept("tasks: { store: 'embedded:/var/lib/remit' }");
+    assert_eq!(
+        config.tasks.store,
+        Some(StoreConfig::Embedded("/var/lib/remit".into()))
+    );
+    check(
+        "tasks: { store: /var/lib/remit }",
+        &["tasks.store wrong_value"],
+    );
+}
+
+// tools
+
+#[test]
+fn a_tool_has_a_name_that_can_be_one() {
+    for name in ["mcp", "oauth2", "all", "GitHub", "a__b", "1a", "a-b"] {
+        check(
+            &format!("tools: {{ {name}: {{ upstream: 'https://x.example' }} }}"),
+            &[&format!("tools.{name} tool_name")],
+        );
+    }
+}
+
+#[test]
+fn a_name_that_is_none_is_told_without_its_control_characters() {
+    let text = format!("{BASE}tools: {{ \"a\\eb\": {{ upstream: 'https://x.example' }} }}");
+    let mistakes = parse(&text, "remit.yaml").unwrap_err();
+    assert!(!mistakes.to_string().contains('\u{1b}'), "{mistakes}");
+}
+
+#[test]
+fn an_upstream_is_an_address_and_nothing_else() {
+    let check = |upstream, code| {
+        check(
+            &format!("tools: {{ x: {{ upstream: '{upstream}' }} }}"),
+            &[&format!("tools.x.upstream {code}")],
+        );
+    };
+    check("https://user:pw@x.example", "literal_secret");
+    check("https://x.example/?key=1", "upstream_query");
+    check("https://x.example/#a", "wrong_value");
+    check("ftp://x.example", "wrong_value");
+    check("x.example", "wrong_value");
+}
+
+#[test]
+fn a_plaintext_upstream_is_a_choice() {
+    check(
+        "tools: { x: { upstream: 'http://x.example' } }",
+        &["tools.x.upstream plaintext_upstream"],
+    );
+    check(
+        "tools: { x: { upstream: 'http://127.0.0.1.example' } }",
+        &["tools.x.upstream plaintext_upstream"],
+    );
+    check(
+        "tools: { x: { upstream: 'http://x.example', plaintext: allowed } }",
+        &[],
+    );
+    check("tools: { x: { upstream: 'http://127.0.0.1:8080' } }", &[]);
+    check("tools: { x: { upstream: 'http://[::1]:8080' } }", &[]);
+}
+
+#[test]
+fn certificates_need_tls() {
+    check(
+        "tools: { x: { upstream: 'http://127.0.0.1', ca: ca.pem } }",
+        &["tools.x.ca without_tls"],
+    );
+}
+
+#[test]
+fn a_host_belongs_to_one_tool() {
+    check(
+        "tools:\n  x: { upstream: 'https://x.example', hosts: [a.example] }\n  y: { upstream: 'https://y.example', hosts: [A.Example] }\n",
+        &["tools.y.hosts[0] host_taken"],
+    );
+}
+
+#[test]
+fn a_host_has_no_port() {
+    check_tool(
+        "hosts: ['a.example:80', '*.example', 'a.example.']",
+        &[
+            "tools.x.hosts[0] wrong_value",
+            "tools.x.hosts[1] wrong_value",
+            "tools.x.hosts[2] wrong_value",
+        ],
+    );
+}
+
+#[test]
+fn operations_suit_the_protocol() {
+    check_tool(
+        "access: { read: [search] }",
+        &["tools.x.access.read[0] wrong_pattern"],
+    );
+    check_tool(
+        "protocol: mcp, access: { write: ['POST /**'] }",
+        &["tools.x.access.write[0] wrong_pattern"],
+    );
+    check_tool(
+        "access: { read: [/notes] }",
+        &["tools.x.access.read[0] wrong_value"],
+    );
+}
+
+#[test]
+fn an_mcp_body_is_read() {
+    check_tool("protocol: mcp, body: stream", &["tools.x.body body_needed"]);
+    check_tool("protocol: http, body: stream", &[]);
+}
+
+#[test]
+fn protocols_to_come_are_said_to_come() {
+    check_tool("protocol: a2a", &["tools.x.protocol not_built"]);
+    check_tool("protocol: soap", &["tools.x.protocol wrong_value"]);
+    check_tool(
+        "lease_context: [branch]",
+        &["tools.x.lease_context not_built"],
+    );
+}
+
+#[test]
+fn a_tools_defaults() {
+    let config = accept("tools: { x: { upstream: 'https://x.example/v1' } }");
+    let x = &config.tools[0];
+    assert_eq!(x.tool.body, BodyMode::Inspect { limit: 1 << 20 });
+    assert_eq!(x.upstream.timeouts.connect, Duration::from_secs(3));
+    assert!(x.bindings.is_empty());
+}
+
+#[test]
+fn a_tools_mistakes_are_told_with_its_neighbours() {
+    check(
+        "tools:\n  x: { upstream: 'http://x.example' }\n  y: { upstrem: 'https://y.example' }\n",
+        &[
+            "tools.x.upstream plaintext_upstream",
+            "tools.y missing_key",
+            "tools.y.upstrem unknown_key",
+        ],
+    );
+}
+
+// credentials
+
+#[track_caller]
+fn check_credential(credential: &str, expected: &[&str]) {
+    check_tool(
+        &format!("credentials: {{ read: {{ {credential} }} }}"),
+        expected,
+    );
+}
+
+const PATH: &str = "tools.x.credentials.read";
+
+#[test]
+fn a_bridge_has_an_end() {
+    check_credential(
+        "provider: static, secret: 'env:X'",
+        &[&format!("{PATH} missing_key")],
+    );
+    check_credential(
+        "provider: static, secret: 'env:X', bridge_until: 2999-13-01",
+        &[&format!("{PATH}.bridge_until wrong_value")],
+    );
+}
+
+#[test]
+fn a_bridge_that_ended_is_a_warning() {
+    let config = accept(
+        "tools: { x: { upstream: 'https://x.example', credentials: { read: { provider: static, secret: 'env:X', bridge_until: 2020-01-01 } } } }",
+    );
+    assert_eq!(config.warnings[0].code, "bridge_expired");
+    assert_eq!(config.warnings[0].path, format!("{PATH}.bridge_until"));
+}
+
+#[test]
+fn a_literal_secret_is_refused_and_never_repeated() {
+    let text = format!(
+        "{BASE}tools: {{ x: {{ upstream: 'https://x.example', credentials: {{ read: {{ provider: static, secret: sk-live-abc123, bridge_until: 2999-01-01 }} }} }} }}"
+    );
+    let mistakes = parse(&text, "remit.yaml").unwrap_err();
+    assert_eq!(mistakes.0[0].code, "literal_secret");
+    assert!(!format!("{mistakes} {mistakes:?}").contains("abc123"));
+}
+
+#[test]
+fn a_secret_in_the_prefix_is_refused() {
+    check_credential(
+        "provider: cmd, command: [c], inject: { header: authorization, prefix: 'Bearer sk-live-0123456789abcdef0123456789' }",
+        &[&format!("{PATH}.inject.prefix literal_secret")],
+    );
+}
+
+#[test]
+fn a_credential_names_its_provider() {
+    check_credential("secret: 'env:X'", &[&format!("{PATH} missing_key")]);
+    check_credential(
+        "static: { secret: 'env:X' }",
+        &[&format!("{PATH} missing_key")],
+    );
+    check_credential(
+        "provider: github_app, app_id: 1",
+        &[&format!("{PATH}.provider not_built")],
+    );
+    check_credential(
+        "provider: magic",
+        &[&format!("{PATH}.provider wrong_value")],
+    );
+}
+
+#[test]
+fn a_credential_has_its_providers_keys() {
+    check_credential(
+        "provider: cmd, command: [c], secret: 'env:X'",
+        &[&format!("{PATH}.secret unknown_key")],
+    );
+    check_credential(
+        "provider: cmd, command: []",
+        &[&format!("{PATH}.command wrong_value")],
+    );
+}
+
+#[test]
+fn a_secret_goes_to_one_place() {
+    check_credential(
+        "provider: cmd, command: [c], inject: { header: x-key, query: key }",
+        &[&format!("{PATH}.inject wrong_injection")],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: { query: key, prefix: p }",
+        &[&format!("{PATH}.inject.prefix wrong_injection")],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: { header: host }",
+        &[&format!("{PATH}.inject.header header_taken")],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: { basic: 'a:b' }",
+        &[&format!("{PATH}.inject.basic wrong_value")],
+    );
+}
+
+#[test]
+fn a_credential_goes_where_the_tool_says_unless_it_says_otherwise() {
+    let config = accept(
+        "tools: { x: { upstream: 'https://x.example', inject: { query: key }, credentials: {\
+         read: { provider: cmd, command: [c, -v], ttl: 5m },\
+         write: { provider: static, secret: 'env:X', bridge_until: 2999-01-01, inject: { header: X-Key } } } } }",
+    );
+    let [read, write] = config.tools[0].bindings.as_slice() else {
+        panic!("two bindings")
+    };
+    assert_eq!(read.access, Access::Read);
+    assert_eq!(read.injection, Injection::Query { key: "key".into() });
+    let ProviderConfig::Cmd { argv, timeout, ttl } = &read.provider else {
+        panic!("a command")
+    };
+    assert_eq!(argv, &["c", "-v"]);
+    assert_eq!(
+        (*timeout, *ttl),
+        (Duration::from_secs(10), Some(Duration::from_secs(300)))
+    );
+    assert_eq!(
+        write.injection,
+        Injection::Header {
+            name: "x-key".parse().unwrap(),
+            prefix: String::new(),
+        }
+    );
+    let ProviderConfig::Static { secret, .. } = &write.provider else {
+        panic!("a bridge")
+    };
+    assert_eq!(secret, &SecretRef::Env("X".into()));
+}
+
+#[test]
+fn a_credential_is_a_bearer_token_unless_somebody_says_otherwise() {
+    let config = accept(
+        "tools: { x: { upstream: 'https://x.example', credentials: { read: { provider: cmd, command: [c] } } } }",
+    );
+    assert_eq!(
+        config.tools[0].bindings[0].injection,
+        Injection::Header {
+            name: http::header::AUTHORIZATION,
+            prefix: "Bearer ".into(),
+        }
+    );
+}
+
+// telemetry
+
+#[test]
+fn a_collectors_address_holds_no_key() {
+    check(
+        "telemetry: { otlp: 'https://c.example/?key=1' }",
+        &["telemetry.otlp wrong_value"],
+    );
+    check(
+        "telemetry: { otlp: 'https://u:p@c.example' }",
+        &["telemetry.otlp literal_secret"],
+    );
+    check(
+        "telemetry: { otlp: 'http://127.0.0.1:4317', protocol: grpc }",
+        &[],
+    );
+}
+
+// control
+
+#[test]
+fn an_operator_has_a_name_a_token_and_a_role() {
+    check(
+        "control: { operators: [{ name: a, token: 'env:T', role: viewer }] }",
+        &[],
+    );
+    check(
+        "control: { operators: [{ name: a, token: hunter2, role: viewer }] }",
+        &["control.operators[0].token literal_secret"],
+    );
+    check(
+        "control: { operators: [{ name: a, token: 'env:T', role: root }] }",
+        &["control.operators[0].role wrong_value"],
+    );
+    check(
+        "control: { operators: [{ token: 'env:T' }] }",
+        &[
+            "control.operators[0] missing_key",
+            "control.operators[0] missing_key",
+        ],
+    );
+}
+
+#[test]
+fn an_operator_is_there_once() {
+    check(
+        "control: { operators: [{ name: a, token: 'env:T', role: viewer }, { name: a, token: 'env:U', role: operator }] }",
+        &["control.operators[1].name duplicate_operator"],
+    );
+}
+
+// the whole
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
+
+#[test]
+fn the_example_is_a_config() {
+    let config = load(&examples().join("remit.yaml")).unwrap();
+    assert_eq!(config.tools.len(), 3);
+    assert_eq!(config.warnings, []);
+    assert_eq!(config.hash.len(), 64);
+}
+
+#[test]
+fn relative_paths_start_at_the_configs_folder() {
+    let config = load(&examples().join("remit.yaml")).unwrap();
+    assert_eq!(config.policy.path, examples().join("../policies"));
+}
+
+#[test]
+fn the_schema_takes_the_example() {
+    let text = std::fs::read_to_string(examples().join("remit.yaml")).unwrap();
+    let example: serde_json::Value = serde_yaml::from_str(&text).unwrap();
+    let schema = jsonschema::validator_for(&gateway::config::schema()).unwrap();
+    let errors: Vec<_> = schema
+        .iter_errors(&example)
+        .map(|e| e.to_string())
+        .collect();
+    assert_eq!(errors, [""; 0]);
+}
+
+#[test]
+fn the_schema_refuses_what_the_reader_refuses() {
+    let schema = jsonschema::validator_for(&gateway::config::schema()).unwrap();
+    for text in [
+        "polcy: 1",
+        "audit: { path: a, on_failure: x }",
+        "telemetry: { queue: 0 }",
+        "tools: { x: {} }",
+        "tools: { x: { upstream: 'https://x.example', credentials: { read: { provider: magic } } } }",
+        "tasks: { signing_key: hunter2 }",
+    ] {
+        let text = format!("{BASE}{text}");
+        let value: serde_json::Value = serde_yaml::from_str(&text).unwrap();
+        assert!(!schema.is_valid(&value), "{text}");
+        assert!(parse(&text, "remit.yaml").is_err(), "{text}");
+    }
+}
+
+proptest! {
+    /// A slip in a good config is a mistake or nothing, never a panic.
+    #[test]
+    fn no_slip_panics(start in 0usize..4000, length in 0usize..40, slip in "[-a-z0-9:,{}\\[\\]\"' \n*&!/.]{0,12}") {
+        let text = include_str!("../../../examples/remit.yaml");
+        let before = text.chars().take(start);
+        let after = text.chars().skip(start + length);
+        let text: String = before.chain(slip.chars()).chain(after).collect();
+        drop(parse(&text, "remit.yaml"));
+    }
+}
