@@ -1,1 +1,95 @@
-//! What operators and orchestrators say: tasks, tokens, leases, status.
+//! What do operators and orchestrators say?
+//!
+//! [`Control::serve`] answers the control API: tasks are opened, shown and ended, leases listed,
+//! calls explained, the status told, the configuration reloaded. [`Client`] is its other end.
+//!
+//! **Invariant.** Whoever says something is an operator whose token was checked ([`Caller`]) and whose
+//! role may say it ([`Role::may`]); `routes.rs` names the [`Right`] of each route. A task is opened
+//! through `policy::Admitted` alone. A request that reached the wrong host is not answered.
+//!
+//! A [`Caller`] can't be forged:
+//!
+//! ```compile_fail,E0451
+//! let caller = control::Caller { name: "mallory".into(), role: control::Role::Operator };
+//! ```
+
+mod body;
+mod client;
+mod door;
+mod explain;
+mod live;
+mod operators;
+mod page;
+mod problem;
+mod refusal;
+mod routes;
+mod server;
+mod status;
+mod task_request;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use identity::AgentId;
+use tasks::Tasks;
+use telemetry::Recorder;
+use tokio_util::sync::CancellationToken;
+
+pub use client::{Client, ClientError};
+pub use explain::{Explain, ExplainAnswer, ExplainError, ExplainRequest};
+pub use live::{Live, Reload, ReloadError, Reloaded};
+pub use operators::{Caller, InvalidOperators, Operator, Operators, Right, Role};
+pub use page::{LeasePage, TaskPage};
+pub use problem::Problem;
+pub use server::ServeError;
+pub use status::{
+    BridgeStatus, ConfigStatus, Counts, ListenerStatus, ReloadStatus, Status, StatusView,
+};
+pub use task_request::{EndRequest, EndedTask, EndingWish, OpenRequest, OpenedTask};
+
+/// The control API: everything it answers from.
+pub struct Control {
+    /// What a reload replaces. The gateway swaps it, whole.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Every task.
+    pub tasks: Arc<Tasks>,
+    /// For `/metrics`.
+    pub recorder: Recorder,
+    /// Says what would be decided for a call.
+    pub explain: Explain,
+    /// Applies the configuration anew.
+    pub reload: Reload,
+    /// Once cancelled, `/readyz` answers 503, so that load balancers look elsewhere before the gateway stops.
+    pub draining: CancellationToken,
+    /// What a reload doesn't change.
+    pub options: Options,
+}
+
+/// What of the control API is settled at start.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Names by which the API may be called besides IP literals and `localhost`; none unless given.
+    pub hosts: Vec<String>,
+    /// From where operator tokens are taken over plain HTTP.
+    pub plaintext: Plaintext,
+    /// The agent of a task whose opener names none; such an opening is refused unless given.
+    pub default_agent: Option<AgentId>,
+}
+
+/// From where operator tokens are taken over plain HTTP. The API itself speaks no TLS.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Plaintext {
+    /// From this machine; the default.
+    #[default]
+    Loopback,
+    /// From anywhere: the network is trusted, or TLS ends in front of the gateway.
+    Anywhere,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,54 @@
+//! What a reload replaces, and how one is asked for.
+
+use std::sync::Arc;
+
+use credentials::Credentials;
+use futures::future::BoxFuture;
+use identity::TaskTokens;
+use policy::Policy;
+use serde::{Deserialize, Serialize};
+
+use crate::operators::Operators;
+use crate::status::Status;
+
+/// One applied configuration, as far as the control API sees it. Replaced whole, so that every
+/// request is answered from one.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Admits tasks.
+    pub policy: Arc<Policy>,
+    /// Holds the leases and knows the bridges.
+    pub credentials: Arc<Credentials>,
+    /// Mints task tokens.
+    pub tokens: Arc<TaskTokens>,
+    /// Who may use the control API.
+    pub operators: Arc<Operators>,
+    /// What the gateway tells of itself.
+    pub status: Status,
+}
+
+/// Applies the configuration anew: parses, compiles, tests, swaps. What is broken changes nothing.
+pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<Reloaded, ReloadError>> + Send + Sync>;
+
+/// What a reload applied.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Counts the configurations applied since the start.
+    pub revision: u64,
+    /// The hash of the configuration, if it has a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_hash: Option<String>,
+    /// The revision of the policy.
+    pub policy_revision: String,
+    /// What is right but worth a look.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// A configuration was not applied.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("configuration was not applied: {}", mistakes.join("; "))]
+pub struct ReloadError {
+    /// Every mistake, as `remit config check` prints it.
+    pub mistakes: Vec<String>,
+}

@@ -1,0 +1,381 @@
+//! The one table of what the control API refuses: status, code and hint of each.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use policy::{Denial, DenialKind};
+use tasks::TaskId;
+
+use crate::operators::{Right, Role};
+use crate::problem::Problem;
+
+/// Why a request to the control API was refused. `Display` is for the log.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("no operator token was sent")]
+    NoToken,
+    #[error("operator token is unknown or malformed")]
+    UnknownToken,
+    #[error("role `{}` lacks the right `{}`", role.as_str(), right.as_str())]
+    Forbidden { role: Role, right: Right },
+    #[error("operator tokens are not taken from another machine over plain HTTP")]
+    Plaintext,
+    #[error("host `{0}` is not this gateway's")]
+    WrongHost(String),
+    #[error("no such route")]
+    NoRoute,
+    #[error("method is not allowed here")]
+    WrongMethod,
+    #[error("query can't be read: {0}")]
+    Query(String),
+    #[error("body is not declared as application/json")]
+    NotJson,
+    #[error("body is longer than {0} bytes")]
+    BodyTooLarge(usize),
+    #[error("body took too long to arrive")]
+    SlowBody,
+    #[error("body broke off")]
+    BrokenBody,
+    #[error("body can't be read: `{field}`: {problem}")]
+    Body { field: String, problem: String },
+    #[error("task id can't be read: {0}")]
+    TaskId(String),
+    #[error("no task `{0}`")]
+    UnknownTask(TaskId),
+    #[error("task can't be opened: `{field}`: {problem}")]
+    Opening {
+        field: &'static str,
+        problem: String,
+    },
+    #[error("task was not admitted: {denial}")]
+    NotAdmitted { denial: Denial, role: Role },
+    #[error("call can't be explained: {0}")]
+    Unexplainable(String),
+    #[error("configuration was not applied: {}", .0.join("; "))]
+    Reload(Vec<String>),
+    #[error("{0}")]
+    Store(String),
+    #[error("gateway is stopping")]
+    Draining,
+    #[error("answer took too long")]
+    Timeout,
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl Refusal {
+    /// The table: how each is answered, and the stable code.
+    fn row(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NoToken => (StatusCode::UNAUTHORIZED, "no_token"),
+            Self::UnknownToken => (StatusCode::UNAUTHORIZED, "invalid_token"),
+            Self::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::Plaintext => (StatusCode::FORBIDDEN, "plaintext_refused"),
+            Self::WrongHost(_) => (StatusCode::MISDIRECTED_REQUEST, "wrong_host"),
+            Self::NoRoute => (StatusCode::NOT_FOUND, "unknown_route"),
+            Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Query(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
+            Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "json_required"),
+            Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "slow_body"),
+            Self::BrokenBody => (StatusCode::BAD_REQUEST, "broken_body"),
+            Self::Body { .. } => (StatusCode::BAD_REQUEST, "invalid_body"),
+            Self::TaskId(_) => (StatusCode::BAD_REQUEST, "invalid_task_id"),
+            Self::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown_task"),
+            Self::Opening { .. } => (StatusCode::BAD_REQUEST, "invalid_opening"),
+            Self::NotAdmitted { denial, .. } => admission_row(denial.kind),
+            Self::Unexplainable(_) => (StatusCode::BAD_REQUEST, "unexplainable"),
+            Self::Reload(_) => (StatusCode::UNPROCESSABLE_ENTITY, "reload_failed"),
+            Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            Self::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    /// What to do about each.
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::NoToken => "send `Authorization: Bearer` with an operator's token",
+            Self::UnknownToken => "send one operator token; an agent's task token is none",
+            Self::Forbidden { .. } => "use the token of an operator whose role may do this",
+            Self::Plaintext => {
+                "call from the gateway's own machine, or end TLS in front of it and allow plaintext in the config"
+            }
+            Self::WrongHost(_) => {
+                "call by IP address, by `localhost`, or by a name that the config lists"
+            }
+            Self::NoRoute => "the routes begin with `/v1/`",
+            Self::WrongMethod => "use a method that the `Allow` header lists",
+            Self::Query(_) => "use the query keys of this route only",
+            Self::NotJson => "send `Content-Type: application/json`",
+            Self::BodyTooLarge(_) => "send less",
+            Self::SlowBody => "send the body at once",
+            Self::BrokenBody => "send the whole body",
+            Self::Body { .. } => "correct the named field",
+            Self::TaskId(_) => "a task id is a UUID, as answered when the task was opened",
+            Self::UnknownTask(_) => "list the tasks with GET /v1/tasks",
+            Self::Opening { .. } => "correct the named field",
+            Self::NotAdmitted { denial, .. } => admission_hint(denial.kind),
+            Self::Unexplainable(_) => {
+                "name a method and a URL of a configured tool as an agent would call it"
+            }
+            Self::Reload(_) => "correct the mistakes; the running configuration was kept",
+            Self::Store(_) => "try again; the gateway's log says why",
+            Self::Draining => "use another gateway",
+            Self::Timeout => "ask again; what was begun goes on",
+            Self::Internal(_) => "the gateway's log says why",
+        }
+    }
+
+    /// The stable code.
+    pub(crate) fn code(&self) -> &'static str {
+        self.row().1
+    }
+
+    /// The document for the caller. Causes inside the gateway stay in the log.
+    pub(crate) fn problem(&self) -> Problem {
+        let (status, code) = self.row();
+        let mut problem = Problem {
+            title: status.canonical_reason().unwrap_or_default().to_owned(),
+            status: status.as_u16(),
+            code: code.to_owned(),
+            detail: self.detail(),
+            hint: self.hint().to_owned(),
+            field: None,
+            reason: None,
+            cause: None,
+            mistakes: Vec::new(),
+        };
+        match self {
+            Self::Body { field, .. } => problem.field = Some(field.clone()),
+            Self::Opening { field, .. } => problem.field = Some((*field).to_owned()),
+            Self::NotAdmitted { denial, role } => {
+                problem.reason.clone_from(&denial.reason);
+                problem.cause = (*role == Role::Operator).then(|| denial.cause.clone());
+            }
+            Self::Reload(mistakes) => problem.mistakes.clone_from(mistakes),
+            Self::NoToken
+            | Self::UnknownToken
+            | Self::Forbidden { .. }
+            | Self::Plaintext
+            | Self::WrongHost(_)
+            | Self::NoRoute
+            | Self::WrongMethod
+            | Self::Query(_)
+            | Self::NotJson
+            | Self::BodyTooLarge(_)
+            | Self::SlowBody
+            | Self::BrokenBody
+            | Self::TaskId(_)
+            | Self::UnknownTask(_)
+            | Self::Unexplainable(_)
+            | Self::Store(_)
+            | Self::Draining
+            | Self::Timeout
+            | Self::Internal(_) => {}
+        }
+        problem
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Store(_) => "the store failed".to_owned(),
+            Self::Internal(_) => "the gateway failed".to_owned(),
+            Self::Reload(_) => "the configuration was not applied".to_owned(),
+            Self::NotAdmitted { denial, .. } => denial
+                .message
+                .clone()
+                .unwrap_or_else(|| "the task was not admitted".to_owned()),
+            Self::NoToken
+            | Self::UnknownToken
+            | Self::Forbidden { .. }
+            | Self::Plaintext
+            | Self::WrongHost(_)
+            | Self::NoRoute
+            | Self::WrongMethod
+            | Self::Query(_)
+            | Self::NotJson
+            | Self::BodyTooLarge(_)
+            | Self::SlowBody
+            | Self::BrokenBody
+            | Self::Body { .. }
+            | Self::TaskId(_)
+            | Self::UnknownTask(_)
+            | Self::Opening { .. }
+            | Self::Unexplainable(_)
+            | Self::Draining
+            | Self::Timeout => shortened(&self.to_string()),
+        }
+    }
+
+    /// The challenge that RFC 6750 3 asks for.
+    fn challenge(&self) -> Option<HeaderValue> {
+        let challenge = match self.code() {
+            "no_token" => "Bearer realm=\"remit\"",
+            "invalid_token" => "Bearer realm=\"remit\", error=\"invalid_token\"",
+            _ => return None,
+        };
+        Some(HeaderValue::from_static(challenge))
+    }
+}
+
+/// How a denied opening is answered. The last three kinds are of calls; admission reserves nothing.
+fn admission_row(kind: DenialKind) -> (StatusCode, &'static str) {
+    match kind {
+        DenialKind::Denied => (StatusCode::FORBIDDEN, "admission_denied"),
+        DenialKind::Undefined => (StatusCode::FORBIDDEN, "admission_undefined"),
+        DenialKind::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "admission_failed"),
+        DenialKind::Exhausted => (StatusCode::FORBIDDEN, "admission_exhausted"),
+        DenialKind::TaskEnded => (StatusCode::CONFLICT, "task_ended"),
+        DenialKind::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
+    }
+}
+
+fn admission_hint(kind: DenialKind) -> &'static str {
+    match kind {
+        DenialKind::Denied => "ask for what `data.remit.admission` allows",
+        DenialKind::Undefined => "define `data.remit.admission`; without it no task is opened",
+        DenialKind::Failed => "the gateway's log says why admission policy failed",
+        DenialKind::Exhausted => "a limit is used up",
+        DenialKind::TaskEnded => "the task has ended; open another",
+        DenialKind::StoreFailed => "try again; the gateway's log says why",
+    }
+}
+
+/// Longest text of a detail, in characters; a body may be longer than anybody wants to read back.
+const DETAIL: usize = 500;
+
+fn shortened(text: &str) -> String {
+    let mut short: String = text.chars().take(DETAIL).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, code) = self.row();
+        if status.is_server_error() {
+            tracing::error!(code, cause = %self, "control request failed");
+        } else {
+            tracing::info!(code, cause = %self, "control request refused");
+        }
+        let body = serde_json::to_vec(&self.problem()).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(challenge) = self.challenge() {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denial(kind: DenialKind) -> Denial {
+        Denial {
+            kind,
+            reason: Some("too_wide".into()),
+            message: Some("ask for less".into()),
+            cause: "rule at line 3".into(),
+        }
+    }
+
+    #[track_caller]
+    fn check(refusal: Refusal, status: u16, code: &str, challenge: Option<&str>) {
+        let response = refusal.into_response();
+        assert_eq!(response.status().as_u16(), status);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        let challenged = response.headers().get(WWW_AUTHENTICATE);
+        assert_eq!(challenged.map(|v| v.to_str().unwrap()), challenge);
+        let body = futures::executor::block_on(axum::body::to_bytes(response.into_body(), 4096));
+        let problem: Problem = serde_json::from_slice(&body.unwrap()).unwrap();
+        assert_eq!((problem.status, problem.code.as_str()), (status, code));
+        assert!(!problem.hint.is_empty() && !problem.title.is_empty());
+    }
+
+    #[test]
+    fn without_a_token_the_scheme_is_named() {
+        check(
+            Refusal::NoToken,
+            401,
+            "no_token",
+            Some("Bearer realm=\"remit\""),
+        );
+    }
+
+    #[test]
+    fn with_a_wrong_token_it_is_said_so() {
+        check(
+            Refusal::UnknownToken,
+            401,
+            "invalid_token",
+            Some("Bearer realm=\"remit\", error=\"invalid_token\""),
+        );
+    }
+
+    #[test]
+    fn a_role_without_the_right_is_forbidden() {
+        let refusal = Refusal::Forbidden {
+            role: Role::Viewer,
+            right: Right::OpenTasks,
+        };
+        check(refusal, 403, "forbidden", None);
+    }
+
+    #[test]
+    fn a_wrong_host_is_misdirected() {
+        check(Refusal::WrongHost("evil".into()), 421, "wrong_host", None);
+    }
+
+    #[test]
+    fn a_broken_configuration_lists_its_mistakes() {
+        let problem = Refusal::Reload(vec!["a".into(), "b".into()]).problem();
+        assert_eq!(problem.mistakes, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_store_that_fails_keeps_its_cause() {
+        let problem = Refusal::Store("/var/lib/x: disk full".into()).problem();
+        assert!(!serde_json::to_string(&problem).unwrap().contains("disk"));
+    }
+
+    #[test]
+    fn an_orchestrator_sees_the_reason_of_admission_but_no_cause() {
+        let problem = Refusal::NotAdmitted {
+            denial: denial(DenialKind::Denied),
+            role: Role::Orchestrator,
+        }
+        .problem();
+        assert_eq!(problem.code, "admission_denied");
+        assert_eq!(problem.detail, "ask for less");
+        assert_eq!(problem.reason.as_deref(), Some("too_wide"));
+        assert_eq!(problem.cause, None);
+    }
+
+    #[test]
+    fn an_operator_sees_the_cause_too() {
+        let problem = Refusal::NotAdmitted {
+            denial: denial(DenialKind::Failed),
+            role: Role::Operator,
+        }
+        .problem();
+        assert_eq!(problem.status, 500);
+        assert_eq!(problem.cause.as_deref(), Some("rule at line 3"));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let problem = Refusal::WrongHost("é".repeat(5000)).problem();
+        assert!(problem.detail.chars().count() <= DETAIL + 1);
+    }
+}

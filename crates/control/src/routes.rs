@@ -1,0 +1,65 @@
+//! Every route of the control API, and the right each one takes.
+
+mod explanations;
+mod gateway;
+mod leases;
+mod tasks;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, get, post};
+
+use crate::operators::Right::{EndTasks, OpenTasks, Reload, View};
+use crate::refusal::Refusal;
+use crate::{Control, Right, door};
+
+type Routes = MethodRouter<Arc<Control>>;
+
+/// The table: what is asked of whom.
+pub(crate) fn router(control: Arc<Control>) -> Router {
+    let may = |right: Right, route: Routes| {
+        route.route_layer(from_fn_with_state((control.clone(), right), door::guard))
+    };
+    let may_or_is_local = |right: Right, route: Routes| {
+        let guard = from_fn_with_state((control.clone(), right), door::guard_unless_local);
+        route.route_layer(guard)
+    };
+    Router::new()
+        .route("/v1/tasks", may(OpenTasks, post(tasks::open)))
+        .route("/v1/tasks", may(View, get(tasks::list)))
+        .route("/v1/tasks/{id}", may(View, get(tasks::show)))
+        .route("/v1/tasks/{id}/end", may(EndTasks, post(tasks::end)))
+        .route("/v1/leases", may(View, get(leases::list)))
+        .route("/v1/explain", may(View, post(explanations::explain)))
+        .route("/v1/status", may(View, get(gateway::status)))
+        .route("/v1/reload", may(Reload, post(gateway::reload)))
+        .route("/metrics", may_or_is_local(View, get(gateway::metrics)))
+        // Public: a load balancer and a verifier of task tokens hold no operator token.
+        .route("/.well-known/jwks.json", get(gateway::jwks))
+        .route("/healthz", get(gateway::healthz))
+        .route("/readyz", get(gateway::readyz))
+        .fallback(async || Refusal::NoRoute)
+        .method_not_allowed_fallback(async || Refusal::WrongMethod)
+        .layer(from_fn_with_state(control.clone(), door::enter))
+        .with_state(control)
+}
+
+/// A query of known keys only.
+fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
+    match query {
+        Ok(Query(query)) => Ok(query),
+        Err(rejection) => Err(Refusal::Query(rejection.body_text())),
+    }
+}
+
+/// Does work that must not stop halfway when the caller goes away.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    let outcome = tokio::spawn(work).await;
+    outcome.map_err(|panicked| Refusal::Internal(panicked.to_string()))?
+}

@@ -1,0 +1,111 @@
+//! How a task is opened and ended over the control API.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tasks::{Ending, Grant, Limits, OpeningRequest, TaskId, TaskView};
+
+use credentials::LeaseView;
+
+/// The body of `POST /v1/tasks`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenRequest {
+    /// The agent that is to work on it; the configured default agent unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// On whose behalf; the caller's name unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// What for, in the owner's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub purpose: String,
+    /// What it may touch.
+    pub grants: Vec<Grant>,
+    /// How long it lives, in seconds; the configured default unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// What it may use up.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Free attributes, for policy.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub attributes: Map<String, Value>,
+    /// Labels, for policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+}
+
+impl OpenRequest {
+    /// Fills in who is not named. None if no agent is known.
+    pub(crate) fn complete(self, agent: Option<&str>, owner: &str) -> Option<OpeningRequest> {
+        Some(OpeningRequest {
+            agent: self.agent.or_else(|| agent.map(str::to_owned))?,
+            owner: self.owner.unwrap_or_else(|| owner.to_owned()),
+            purpose: self.purpose,
+            grants: self.grants,
+            ttl_seconds: self.ttl_seconds,
+            limits: self.limits,
+            attributes: self.attributes,
+            labels: self.labels,
+        })
+    }
+}
+
+/// A task that was opened, with the token for its agent.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct OpenedTask {
+    /// The task's id.
+    pub id: TaskId,
+    /// The task token: whoever holds it works on the task. Shown this once.
+    pub token: String,
+    /// When task and token expire, RFC 3339.
+    pub expires_at: String,
+    /// The task.
+    pub task: TaskView,
+}
+
+impl std::fmt::Debug for OpenedTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenedTask")
+            .field("task", &self.task)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The body of `POST /v1/tasks/{id}/end`; may be left out.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndRequest {
+    /// Why it ends.
+    #[serde(default)]
+    pub ending: EndingWish,
+}
+
+/// Why somebody ends a task.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndingWish {
+    /// Its work is done; the default.
+    #[default]
+    Completed,
+    /// It is taken back.
+    Revoked,
+}
+
+impl From<EndingWish> for Ending {
+    fn from(wish: EndingWish) -> Self {
+        match wish {
+            EndingWish::Completed => Self::Completed,
+            EndingWish::Revoked => Self::Revoked,
+        }
+    }
+}
+
+/// A task that has ended, and what became of its leases.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndedTask {
+    /// The task.
+    pub task: TaskView,
+    /// Its leases, each with its outcome.
+    pub leases: Vec<LeaseView>,
+}
