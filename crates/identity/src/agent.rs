@@ -1,0 +1,112 @@
+//! An authenticated workload, and how it proved itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+
+use crate::AgentId;
+use crate::slot::Slot;
+use crate::verified::Verified;
+
+/// An authenticated workload.
+///
+/// Where it brought a workload token and a task token, the workload token tells who it is
+/// (`method`, `issuer`, `claims`) and the task token what for (`txn`, `jti`).
+///
+/// An agent can't be forged:
+/// ```compile_fail,E0451
+/// let agent = identity::Agent { proof: todo!(), task: None, slots: Vec::new() };
+/// ```
+/// nor be used twice:
+/// ```compile_fail,E0599
+/// fn twice(agent: identity::Agent) -> (identity::Agent, identity::Agent) {
+///     (agent.clone(), agent)
+/// }
+/// ```
+#[must_use]
+pub struct Agent {
+    proof: Arc<Verified>,
+    task: Option<Arc<Verified>>,
+    slots: Vec<(Slot, HeaderValue)>,
+}
+
+impl Agent {
+    /// `proof` tells who the agent is, `task` is its task token, `slots` are where both were found.
+    pub(crate) fn new(
+        proof: Arc<Verified>,
+        task: Option<Arc<Verified>>,
+        slots: Vec<(Slot, HeaderValue)>,
+    ) -> Self {
+        Self { proof, task, slots }
+    }
+
+    /// The name the agent goes by.
+    pub fn id(&self) -> &AgentId {
+        &self.proof.agent
+    }
+
+    /// How it proved itself.
+    pub fn method(&self) -> Method {
+        self.proof.method()
+    }
+
+    /// Who vouches for it: the `iss` of its proof.
+    pub fn issuer(&self) -> &str {
+        &self.proof.issuer
+    }
+
+    /// The verified claims of its proof.
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.proof.claims
+    }
+
+    /// The task its task token was minted for (`txn`), if it brought one.
+    pub fn txn(&self) -> Option<&str> {
+        self.task.as_ref()?.claims.get("txn")?.as_str()
+    }
+
+    /// The `jti` of its task token.
+    pub fn jti(&self) -> Option<&str> {
+        self.task.as_ref()?.claims.get("jti")?.as_str()
+    }
+
+    /// Whether this header value is where a proof was found. Such a value comes off, and is not an agent's key.
+    pub fn presented(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        self.slots
+            .iter()
+            .any(|(slot, found)| slot.name() == name && found == value)
+    }
+}
+
+// By hand, since the values in `slots` are bearer tokens.
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent")
+            .field("id", &self.id().as_str())
+            .field("method", &self.method())
+            .field("issuer", &self.issuer())
+            .field("txn", &self.txn())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How an agent proved itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Method {
+    /// A task token of ours.
+    TaskToken,
+    /// A JWT of a configured issuer.
+    Jwt,
+}
+
+impl Method {
+    /// The name in policy input and telemetry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TaskToken => "task_token",
+            Self::Jwt => "jwt",
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! One OpenID issuer whose workload tokens are believed.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::digest::Digest;
+use crate::key_source::{KeySource, NoKey, Pace};
+use crate::unverified::{Expected, Unverified, media_type};
+use crate::verified::{Verified, Voucher};
+use crate::{AgentTemplate, Algorithm, Unauthenticated, clock};
+
+/// One OpenID issuer whose workload tokens are believed.
+#[derive(Clone, Debug)]
+pub struct IssuerConfig {
+    /// The `iss` claim, and where discovery starts. Keys come over `https`, or from loopback.
+    pub issuer: Url,
+    /// The `aud` that must be among the token's.
+    pub audience: String,
+    /// The signature algorithms accepted; never `none`, never symmetric.
+    pub algorithms: Vec<Algorithm>,
+    /// How the agent id is made of claims, such as `{sub}`.
+    pub agent: AgentTemplate,
+    /// The key set, where discovery is not wanted.
+    pub jwks_uri: Option<Url>,
+    /// The `typ` header values accepted, lower case; `jwt`, `at+jwt` and none at all unless given.
+    /// `application/` before a value makes no difference. A list that is given makes `typ` required.
+    pub types: Vec<String>,
+}
+
+/// The types accepted unless the config says otherwise: what OpenID providers put on access tokens.
+const DEFAULT_TYPES: [&str; 2] = ["jwt", "at+jwt"];
+
+/// An issuer with its keys.
+#[derive(Debug)]
+pub(crate) struct Issuer {
+    config: IssuerConfig,
+    keys: Arc<KeySource>,
+}
+
+/// Whether `name` is the `iss` of `issuer`, letter by letter.
+///
+/// A URL without a path is kept with `/` by [`Url`], so an issuer at a root goes by both spellings.
+pub(crate) fn is_name_of(issuer: &Url, name: &str) -> bool {
+    let spelled = issuer.as_str();
+    let is_root = issuer.path() == "/" && issuer.query().is_none() && issuer.fragment().is_none();
+    name == spelled || is_root && spelled.strip_suffix('/') == Some(name)
+}
+
+impl Issuer {
+    /// Makes an issuer with the keys of one in `known`, if one is fetched from the same place.
+    pub(crate) fn new(mut config: IssuerConfig, known: &[Arc<Self>], pace: Pace) -> Self {
+        for kind in &mut config.types {
+            *kind = media_type(kind);
+        }
+        let jwks_uri = config.jwks_uri.as_ref();
+        let same = known
+            .iter()
+            .find(|issuer| issuer.keys.is_for(&config.issuer, jwks_uri));
+        let keys = same.map_or_else(
+            || Arc::new(KeySource::new(&config.issuer, jwks_uri, pace)),
+            |same| Arc::clone(&same.keys),
+        );
+        Self { config, keys }
+    }
+
+    /// Whether `name` is its `iss`.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        is_name_of(&self.config.issuer, name)
+    }
+
+    /// Verifies a token that claims to be of this issuer.
+    pub(crate) async fn verify(
+        &self,
+        token: Unverified<'_>,
+        digest: Digest,
+    ) -> Result<Verified, Unauthenticated> {
+        let invalid = Unauthenticated::Invalid;
+        let header = token.header()?;
+        if !self.config.algorithms.contains(&header.algorithm) {
+            return Err(invalid("its signature algorithm is not allowed"));
+        }
+        if !self.accepts(header.kind.as_deref()) {
+            return Err(invalid("its `typ` is not accepted"));
+        }
+        let found = self
+            .keys
+            .find(header.key_id.as_deref(), header.algorithm)
+            .await;
+        let (keys, key) = found.map_err(|missing| match missing {
+            NoKey::Unknown => invalid("it was signed by a key that its issuer does not publish"),
+            NoKey::Unavailable => Unauthenticated::KeysUnavailable(self.config.issuer.to_string()),
+        })?;
+        let checked = token.check(&Expected {
+            algorithm: header.algorithm,
+            key: &key,
+            audience: &self.config.audience,
+            now: clock::now(),
+        })?;
+        Ok(Verified {
+            digest,
+            agent: self.config.agent.resolve(&checked.claims)?,
+            issuer: checked.issuer,
+            claims: checked.claims,
+            expires_at: checked.expires_at,
+            voucher: Voucher::Issuer {
+                source: Arc::clone(&self.keys),
+                keys,
+            },
+        })
+    }
+
+    fn accepts(&self, kind: Option<&str>) -> bool {
+        if self.config.types.is_empty() {
+            return kind.is_none_or(|kind| DEFAULT_TYPES.contains(&kind));
+        }
+        kind.is_some_and(|kind| self.config.types.iter().any(|accepted| accepted == kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_name_of;
+
+    #[track_caller]
+    fn check(issuer: &str, name: &str, expect: bool) {
+        assert_eq!(is_name_of(&issuer.parse().unwrap(), name), expect, "{name}");
+    }
+
+    #[test]
+    fn a_root_goes_by_two_spellings() {
+        check("https://idp.example", "https://idp.example", true);
+        check("https://idp.example", "https://idp.example/", true);
+        check("https://idp.example", "https://idp.example//", false);
+    }
+    #[test]
+    fn a_path_goes_by_one() {
+        check("https://idp.example/a", "https://idp.example/a", true);
+        check("https://idp.example/a", "https://idp.example/a/", false);
+        check("https://idp.example/a/", "https://idp.example/a", false);
+    }
+    #[test]
+    fn letters_count() {
+        check("https://idp.example", "https://IDP.example", false);
+        check("https://idp.example", "http://idp.example", false);
+        check("https://idp.example", "https://idp.example:443", false);
+        check("https://idp.example", "https://idp.example.evil", false);
+    }
+}

@@ -1,0 +1,54 @@
+//! The proofs found in one request head.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use crate::slot::Slot;
+use crate::verified::Verified;
+use crate::{Agent, Method, Unauthenticated};
+
+/// At most one proof of each kind, and where they were found.
+#[derive(Default)]
+pub(crate) struct Proofs {
+    task: Option<Arc<Verified>>,
+    workload: Option<Arc<Verified>>,
+    slots: Vec<(Slot, HeaderValue)>,
+}
+
+impl Proofs {
+    /// Adds a proof; one that is there already, in another slot, adds only its place.
+    pub(crate) fn add(
+        &mut self,
+        slot: Slot,
+        value: &HeaderValue,
+        verified: Arc<Verified>,
+    ) -> Result<(), Unauthenticated> {
+        let same_kind = match verified.method() {
+            Method::TaskToken => &mut self.task,
+            Method::Jwt => &mut self.workload,
+        };
+        match same_kind {
+            Some(other) if other.digest != verified.digest => {
+                return Err(Unauthenticated::Disagreement);
+            }
+            Some(_) => {}
+            None => *same_kind = Some(verified),
+        }
+        self.slots.push((slot, value.clone()));
+        Ok(())
+    }
+
+    /// The one agent that all of them name.
+    pub(crate) fn agree(self) -> Result<Agent, Unauthenticated> {
+        let proof = match (&self.workload, &self.task) {
+            (Some(workload), Some(task)) if workload.agent != task.agent => {
+                return Err(Unauthenticated::Disagreement);
+            }
+            (Some(workload), _) => Arc::clone(workload),
+            (None, Some(task)) => Arc::clone(task),
+            (None, None) => return Err(Unauthenticated::NoProof),
+        };
+        Ok(Agent::new(proof, self.task, self.slots))
+    }
+}

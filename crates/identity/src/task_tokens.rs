@@ -1,0 +1,236 @@
+//! The task tokens of this gateway.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::{DecodingKey, EncodingKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use crate::digest::Digest;
+use crate::unverified::{Expected, Unverified};
+use crate::verified::{Verified, Voucher};
+use crate::{AgentId, Algorithm, Unauthenticated, clock, crypto};
+
+/// The `typ` of an access token, without `application/` (RFC 9068 section 2.1).
+const KIND: &str = "at+jwt";
+
+/// Mints and verifies the task tokens of this gateway (RFC 9068, `typ: at+jwt`), and publishes their keys.
+///
+/// The header has `kid`, the RFC 7638 thumbprint of the key. The claims are `iss` and `aud` (both the
+/// gateway's issuer), `iat`, `exp`, `jti`, `sub` (the owner), `act` and `client_id` (the agent), `txn`
+/// (the task), `scope` and `authorization_details`.
+pub struct TaskTokens {
+    issuer: String,
+    algorithm: Algorithm,
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    published: Jwk,
+    key_id: String,
+}
+
+/// A signing key of ours that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("task signing key is not a PKCS#8 PEM of a P-256 or Ed25519 key: {0}")]
+pub struct InvalidKey(pub String);
+
+/// Which kind of signing key to make.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyKind {
+    /// ECDSA P-256, for ES256.
+    P256,
+    /// Ed25519, for EdDSA.
+    Ed25519,
+}
+
+/// What a task token says.
+#[derive(Clone, Debug)]
+pub struct TaskClaims {
+    /// The task (`txn`).
+    pub txn: String,
+    /// The task's owner (`sub`).
+    pub owner: String,
+    /// The agent (`act.sub` and `client_id`).
+    pub agent: AgentId,
+    /// Space separated scope.
+    pub scope: String,
+    /// RFC 9396 details.
+    pub authorization_details: Value,
+    /// Seconds since the epoch.
+    pub expires_at: i64,
+}
+
+impl TaskTokens {
+    /// Makes a new signing key, as PKCS#8 PEM.
+    ///
+    /// # Errors
+    /// Where the system has no randomness to give.
+    pub fn generate(kind: KeyKind) -> Result<Zeroizing<String>, InvalidKey> {
+        let random = SystemRandom::new();
+        let der = match kind {
+            KeyKind::P256 => {
+                EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
+            }
+            KeyKind::Ed25519 => Ed25519KeyPair::generate_pkcs8(&random),
+        };
+        let der = der.map_err(|_| InvalidKey("no randomness".to_owned()))?;
+        Ok(pem(der.as_ref()))
+    }
+
+    /// Reads the signing key; `issuer` becomes `iss` and `aud`.
+    ///
+    /// # Errors
+    /// [`InvalidKey`] for anything but one PKCS#8 P-256 or Ed25519 private key.
+    pub fn from_pem(pem: &[u8], issuer: &str) -> Result<Self, InvalidKey> {
+        crypto::install();
+        let (algorithm, signing, verifying) = read(pem).map_err(blame)?;
+        let mut published =
+            Jwk::from_decoding_key(&verifying, Some(algorithm.into())).map_err(blame)?;
+        let key_id = published
+            .thumbprint(ThumbprintHash::SHA256)
+            .map_err(blame)?;
+        published.common.key_id = Some(key_id.clone());
+        published.common.public_key_use = Some(PublicKeyUse::Signature);
+        Ok(Self {
+            issuer: issuer.to_owned(),
+            algorithm,
+            signing,
+            verifying,
+            published,
+            key_id,
+        })
+    }
+
+    /// Signs a task token.
+    ///
+    /// # Errors
+    /// Where the system has no randomness to give.
+    pub fn mint(&self, claims: &TaskClaims) -> Result<String, InvalidKey> {
+        let mut header = jsonwebtoken::Header::new(self.algorithm.into());
+        header.typ = Some(KIND.to_owned());
+        header.kid = Some(self.key_id.clone());
+        let claims = json!({
+            "iss": self.issuer,
+            "aud": self.issuer,
+            "iat": clock::now(),
+            "exp": claims.expires_at,
+            "jti": unique()?,
+            "sub": claims.owner,
+            "act": { "sub": claims.agent.as_str() },
+            "client_id": claims.agent.as_str(),
+            "txn": claims.txn,
+            "scope": claims.scope,
+            "authorization_details": claims.authorization_details,
+        });
+        jsonwebtoken::encode(&header, &claims, &self.signing).map_err(blame)
+    }
+
+    /// The public keys, as a JWK Set (RFC 7517 section 5).
+    pub fn jwks(&self) -> Value {
+        json!({ "keys": [self.published] })
+    }
+
+    /// The `iss` of our tokens.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Verifies a token that claims to be ours.
+    pub(crate) fn verify(
+        &self,
+        token: Unverified<'_>,
+        digest: Digest,
+    ) -> Result<Verified, Unauthenticated> {
+        let invalid = |why| Err(Unauthenticated::Invalid(why));
+        let header = token.header()?;
+        if header.kind.as_deref() != Some(KIND) {
+            return invalid("its `typ` is not that of a task token");
+        }
+        if header.algorithm != self.algorithm || header.key_id.as_deref() != Some(&self.key_id) {
+            return invalid("it was signed by a key that is not ours");
+        }
+        let checked = token.check(&Expected {
+            algorithm: self.algorithm,
+            key: &self.verifying,
+            audience: &self.issuer,
+            now: clock::now(),
+        })?;
+        let Some(agent) = actor(&checked.claims) else {
+            return invalid("it lacks one of `txn`, `jti`, `sub`, `act`, `iat`");
+        };
+        Ok(Verified {
+            digest,
+            agent,
+            issuer: checked.issuer,
+            claims: checked.claims,
+            expires_at: checked.expires_at,
+            voucher: Voucher::Ourselves,
+        })
+    }
+}
+
+// By hand, so that no later field can bring a key into a log.
+impl std::fmt::Debug for TaskTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskTokens")
+            .field("issuer", &self.issuer)
+            .field("algorithm", &self.algorithm)
+            .field("key_id", &self.key_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The agent of a task token that is whole. Only the outermost `act` counts (RFC 8693 section 4.1).
+fn actor(claims: &Map<String, Value>) -> Option<AgentId> {
+    for name in ["txn", "jti", "sub"] {
+        claims.get(name)?.as_str().filter(|text| !text.is_empty())?;
+    }
+    claims.get("iat")?;
+    claims
+        .get("act")?
+        .as_object()?
+        .get("sub")?
+        .as_str()?
+        .parse()
+        .ok()
+}
+
+fn read(pem: &[u8]) -> jsonwebtoken::errors::Result<(Algorithm, EncodingKey, DecodingKey)> {
+    if let Ok(key) = EncodingKey::from_ec_pem(pem) {
+        let public = DecodingKey::from_ec_der(crypto::p256(key.as_bytes())?.public_key().as_ref());
+        return Ok((Algorithm::ES256, key, public));
+    }
+    let key = EncodingKey::from_ed_pem(pem)?;
+    let public = DecodingKey::from_ed_der(crypto::ed25519(key.as_bytes())?.public_key().as_ref());
+    Ok((Algorithm::EdDSA, key, public))
+}
+
+fn blame(error: jsonwebtoken::errors::Error) -> InvalidKey {
+    InvalidKey(error.to_string())
+}
+
+/// PKCS#8 DER as PEM (RFC 7468 section 10).
+fn pem(der: &[u8]) -> Zeroizing<String> {
+    let base64 = Zeroizing::new(STANDARD.encode(der));
+    // With room for all of it, since a string that grows leaves copies behind.
+    let mut pem = Zeroizing::new(String::with_capacity(base64.len() * 2 + 100));
+    pem.push_str("-----BEGIN PRIVATE KEY-----\n");
+    for (position, character) in base64.chars().enumerate() {
+        if position > 0 && position % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(character);
+    }
+    pem.push_str("\n-----END PRIVATE KEY-----\n");
+    pem
+}
+
+/// 128 random bits as text.
+fn unique() -> Result<String, InvalidKey> {
+    let mut bytes = [0; 16];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| InvalidKey("no randomness".to_owned()))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}

@@ -1,0 +1,179 @@
+//! A JWT before its signature was checked.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{DecodingKey, Validation};
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+
+use crate::clock::LEEWAY;
+use crate::{Algorithm, Unauthenticated, strict_json};
+
+/// The longest token that is looked at, in bytes. Tokens with many groups reach a few KiB.
+pub(crate) const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// Header parameters that bring a key along or change what is signed: none is ever followed
+/// (RFC 8725 sections 3.5 and 3.10, RFC 7515 section 4.1.11, RFC 7797).
+const REFUSED: [&str; 6] = ["crit", "b64", "jku", "jwk", "x5u", "x5c"];
+
+/// Whether `text` has the three parts of a compact JWS (RFC 7515 section 7.1).
+pub(crate) fn looks_compact(text: &str) -> bool {
+    text.bytes().filter(|byte| *byte == b'.').count() == 2
+}
+
+/// A compact JWS over JSON claims with an `iss`. Nothing in it is believed yet.
+pub(crate) struct Unverified<'t> {
+    token: &'t str,
+    header: &'t str,
+    payload: Vec<u8>,
+    issuer: String,
+}
+
+/// What the header of a token says.
+pub(crate) struct Header {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) key_id: Option<String>,
+    /// Lower case, without `application/`.
+    pub(crate) kind: Option<String>,
+}
+
+/// What a token must fit.
+pub(crate) struct Expected<'e> {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) key: &'e DecodingKey,
+    pub(crate) audience: &'e str,
+    /// Seconds since the epoch.
+    pub(crate) now: i64,
+}
+
+/// Claims of a token whose signature, audience and time were right.
+pub(crate) struct Checked {
+    pub(crate) claims: Map<String, Value>,
+    pub(crate) issuer: String,
+    /// Seconds since the epoch.
+    pub(crate) expires_at: i64,
+}
+
+impl<'t> Unverified<'t> {
+    /// Reads who claims to have issued a token; `None` where it is no JWT with an `iss`.
+    pub(crate) fn read(token: &'t str) -> Option<Self> {
+        let (header, rest) = token.split_once('.')?;
+        let (payload, _signature) = rest.split_once('.')?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+        let Ok(Value::Object(claims)) = serde_json::from_slice(&payload) else {
+            return None;
+        };
+        let issuer = claims.get("iss")?.as_str()?.to_owned();
+        Some(Self {
+            token,
+            header,
+            payload,
+            issuer,
+        })
+    }
+
+    /// The `iss` it claims.
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Reads the header by the rules of RFC 8725.
+    pub(crate) fn header(&self) -> Result<Header, Unauthenticated> {
+        let invalid = Unauthenticated::Invalid;
+        let bytes = URL_SAFE_NO_PAD
+            .decode(self.header)
+            .map_err(|_| invalid("its header is malformed"))?;
+        let header = strict_json::object(&bytes).ok_or(invalid("its header is malformed"))?;
+        if REFUSED.iter().any(|name| header.contains_key(*name)) {
+            return Err(invalid("its header has a parameter that is not allowed"));
+        }
+        let algorithm = text(&header, "alg")?.and_then(|alg| alg.parse().ok());
+        Ok(Header {
+            algorithm: algorithm.ok_or(invalid("its signature algorithm is not allowed"))?,
+            key_id: text(&header, "kid")?.map(str::to_owned),
+            kind: text(&header, "typ")?.map(media_type),
+        })
+    }
+
+    /// Checks signature, audience and time, in this order.
+    pub(crate) fn check(self, expected: &Expected<'_>) -> Result<Checked, Unauthenticated> {
+        let mut validation = Validation::new(expected.algorithm.into());
+        validation.set_required_spec_claims(&["iss", "aud", "exp"]);
+        validation.set_issuer(&[&self.issuer]);
+        validation.set_audience(&[expected.audience]);
+        // Judged below, since the leeway is not for `exp`.
+        validation.validate_exp = false;
+        jsonwebtoken::decode::<IgnoredAny>(self.token, expected.key, &validation).map_err(blame)?;
+
+        let claims = strict_json::object(&self.payload)
+            .ok_or(Unauthenticated::Invalid("a claim stands twice"))?;
+        let expires_at = in_time(&claims, expected.now)?;
+        Ok(Checked {
+            claims,
+            issuer: self.issuer,
+            expires_at,
+        })
+    }
+}
+
+fn text<'h>(
+    header: &'h Map<String, Value>,
+    name: &str,
+) -> Result<Option<&'h str>, Unauthenticated> {
+    let invalid = Unauthenticated::Invalid("a parameter of its header is not text");
+    header
+        .get(name)
+        .map(|value| value.as_str().ok_or(invalid))
+        .transpose()
+}
+
+/// `typ` in lower case without `application/` (RFC 7515 section 4.1.9).
+pub(crate) fn media_type(typ: &str) -> String {
+    let lower = typ.to_ascii_lowercase();
+    lower
+        .strip_prefix("application/")
+        .map_or_else(|| lower.clone(), str::to_owned)
+}
+
+/// The `exp` of claims that are valid now.
+fn in_time(claims: &Map<String, Value>, now: i64) -> Result<i64, Unauthenticated> {
+    let expires_at = seconds(claims, "exp")?.ok_or(Unauthenticated::Invalid("it has no `exp`"))?;
+    if expires_at <= now {
+        return Err(Unauthenticated::Expired);
+    }
+    for name in ["nbf", "iat"] {
+        if seconds(claims, name)?.is_some_and(|from| from > now.saturating_add(LEEWAY)) {
+            return Err(Unauthenticated::Invalid("it is not valid yet"));
+        }
+    }
+    Ok(expires_at)
+}
+
+/// A `NumericDate` (RFC 7519 section 2) without its fraction.
+fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Unauthenticated> {
+    let Some(value) = claims.get(name) else {
+        return Ok(None);
+    };
+    let whole = value.as_i64().or_else(|| {
+        let fraction = value
+            .as_f64()
+            .filter(|seconds| seconds.abs() < MAX_SECONDS)?;
+        Some(fraction.floor() as i64)
+    });
+    whole.map(Some).ok_or(Unauthenticated::Invalid(
+        "a time in it is no number of seconds",
+    ))
+}
+
+/// Where a double no longer holds every whole number: 2^53.
+const MAX_SECONDS: f64 = 9_007_199_254_740_992.0;
+
+fn blame(error: jsonwebtoken::errors::Error) -> Unauthenticated {
+    Unauthenticated::Invalid(match error.into_kind() {
+        ErrorKind::InvalidSignature => "its signature is wrong",
+        ErrorKind::InvalidAudience => "it is meant for another audience",
+        ErrorKind::MissingRequiredClaim(_) => "it lacks one of `iss`, `aud`, `exp`",
+        _ => "it is malformed",
+    })
+}

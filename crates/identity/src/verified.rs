@@ -1,0 +1,55 @@
+//! What a verified token said, for as long as it may be believed.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::digest::Digest;
+use crate::key_set::KeySet;
+use crate::key_source::KeySource;
+use crate::{AgentId, Method};
+
+/// What a verified token said. Holds nothing that could be used as the token.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    /// Of the whole token, signature included.
+    pub(crate) digest: Digest,
+    pub(crate) agent: AgentId,
+    pub(crate) issuer: String,
+    pub(crate) claims: Map<String, Value>,
+    /// Seconds since the epoch.
+    pub(crate) expires_at: i64,
+    pub(crate) voucher: Voucher,
+}
+
+/// Whose signature it was.
+#[derive(Debug)]
+pub(crate) enum Voucher {
+    /// Ours.
+    Ourselves,
+    /// An issuer's, by a key of this set.
+    Issuer {
+        source: Arc<KeySource>,
+        keys: Arc<KeySet>,
+    },
+}
+
+impl Verified {
+    /// Which kind of proof it was.
+    pub(crate) fn method(&self) -> Method {
+        match self.voucher {
+            Voucher::Ourselves => Method::TaskToken,
+            Voucher::Issuer { .. } => Method::Jwt,
+        }
+    }
+
+    /// Whether it can still be believed at `now`, in seconds since the epoch: it has not expired,
+    /// and its issuer's keys have not changed since.
+    pub(crate) fn holds(&self, now: i64) -> bool {
+        now < self.expires_at
+            && match &self.voucher {
+                Voucher::Ourselves => true,
+                Voucher::Issuer { source, keys } => source.is_current(keys, now),
+            }
+    }
+}
