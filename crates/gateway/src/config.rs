@@ -5,6 +5,7 @@
 
 mod binding;
 mod book;
+mod collection;
 mod issuers;
 mod limits;
 mod listen;
@@ -33,9 +34,10 @@ pub use operators::{ControlConfig, OperatorConfig, Role};
 pub use rules::PolicyConfig;
 pub use tools::{BodyKeys, ClientCertificate, Http2, Timeouts, ToolConfig, UpstreamConfig};
 
+use collection::Table;
 use mistake::{Notes, Place};
 use node::Node;
-use shape::{Here, Shape, Table, annotate, section};
+use shape::{Here, Shape, annotate, section};
 
 /// How many bytes a config may have.
 const MAX_BYTES: usize = 1 << 20;

@@ -8,9 +8,10 @@ use jiff::civil::Date;
 use serde_json::{Value, json};
 use tasks::Access;
 
+use super::collection::NonEmpty;
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
-use super::shape::{Here, NonEmpty, Shape, not_a_choice, section};
+use super::shape::{Here, Shape, not_a_choice, section};
 
 /// The credential that a tool takes for an access class.
 #[derive(Clone, Debug)]

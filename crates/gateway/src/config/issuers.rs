@@ -3,8 +3,9 @@
 use identity::{AgentTemplate, Algorithm, IssuerConfig};
 use url::Url;
 
+use super::collection::NonEmpty;
 use super::mistake::{At, Notes};
-use super::shape::{NonEmpty, section, words};
+use super::shape::{section, words};
 use super::tools::is_loopback;
 
 words! {

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::collection::OneOrMore;
 use super::mistake::{At, Notes};
-use super::shape::{OneOrMore, section, words};
+use super::shape::{section, words};
 
 /// Where the gateway listens.
 #[derive(Clone, Debug)]

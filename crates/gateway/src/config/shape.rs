@@ -51,6 +51,20 @@ impl<'a> Here<'a> {
         }
     }
 
+    /// The value of an item below.
+    pub(super) fn at_index<'n>(&self, index: usize, node: &'n Node) -> Here<'n> {
+        let mut path = self.place.path.clone();
+        push_index(&mut path, index);
+        Here {
+            node,
+            place: Place {
+                path,
+                mark: node.mark,
+            },
+            key: node.mark,
+        }
+    }
+
     /// Reads it, and keeps its place; a mapping stands where its key stands.
     pub(super) fn read<T: Shape>(&self, notes: &mut Notes) -> Option<At<T>> {
         let mark = match self.node.kind {
@@ -381,107 +395,4 @@ fn closest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         .filter(|(likeness, _)| *likeness >= 0.8)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, known)| known)
-}
-
-/// A list; each item with its place. An item that is wrong is left out, and noted.
-impl<T: Shape> Shape for Vec<At<T>> {
-    fn schema() -> Value {
-        json!({ "type": "array", "items": T::schema() })
-    }
-    fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
-        let items = match &here.node.kind {
-            Kind::List(items) => items.as_slice(),
-            Kind::Scalar(Value::Null) => &[],
-            Kind::Scalar(_) | Kind::Map(_) | Kind::Broken => {
-                return here.wrong_type("a list", notes);
-            }
-        };
-        let mut list = Self::new();
-        for (index, node) in items.iter().enumerate() {
-            let mut path = here.place.path.clone();
-            push_index(&mut path, index);
-            let item = Here {
-                node,
-                place: Place {
-                    path,
-                    mark: node.mark,
-                },
-                key: node.mark,
-            };
-            list.extend(item.read(notes));
-        }
-        Some(list)
-    }
-}
-
-/// A list of at least one.
-#[derive(Clone, Debug)]
-pub(super) struct NonEmpty<T>(pub(super) Vec<At<T>>);
-
-impl<T: Shape> Shape for NonEmpty<T> {
-    fn schema() -> Value {
-        annotate(Vec::<At<T>>::schema(), "minItems", 1.into())
-    }
-    fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
-        match &here.node.kind {
-            Kind::List(items) if items.is_empty() => {
-                here.wrong_value("expected at least one", notes)
-            }
-            Kind::List(_) => Shape::read(here, notes).map(Self),
-            Kind::Scalar(_) | Kind::Map(_) | Kind::Broken => here.wrong_type("a list", notes),
-        }
-    }
-}
-
-/// One value, or a list of at least one.
-#[derive(Clone, Debug)]
-pub(super) struct OneOrMore<T>(pub(super) Vec<At<T>>);
-
-impl<T: Shape> Shape for OneOrMore<T> {
-    fn schema() -> Value {
-        json!({ "anyOf": [T::schema(), NonEmpty::<T>::schema()] })
-    }
-    fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
-        match &here.node.kind {
-            Kind::List(_) => NonEmpty::read(here, notes).map(|list| Self(list.0)),
-            Kind::Scalar(_) | Kind::Map(_) | Kind::Broken => Some(Self(vec![here.read(notes)?])),
-        }
-    }
-}
-
-/// A mapping whose keys are names; each entry with its name's place. One that is wrong is left out, and noted.
-#[derive(Clone, Debug)]
-pub(super) struct Table<T>(pub(super) Vec<(At<String>, T)>);
-
-impl<T: Shape> Shape for Table<T> {
-    fn schema() -> Value {
-        json!({ "type": "object", "additionalProperties": T::schema() })
-    }
-    fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
-        let pairs = match &here.node.kind {
-            Kind::Map(pairs) => pairs.as_slice(),
-            Kind::Scalar(Value::Null) => &[],
-            Kind::Scalar(_) | Kind::List(_) | Kind::Broken => {
-                return here.wrong_type("a mapping", notes);
-            }
-        };
-        let mut table = Vec::new();
-        for pair in pairs {
-            let entry = here.at_key(&pair.key, pair.mark, &pair.node);
-            if let Some(value) = T::read(&entry, notes) {
-                let place = Place {
-                    path: entry.place.path,
-                    mark: pair.mark,
-                };
-                table.push((
-                    At {
-                        value: pair.key.clone(),
-                        place,
-                    },
-                    value,
-                ));
-            }
-        }
-        Some(Self(table))
-    }
 }

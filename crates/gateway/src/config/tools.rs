@@ -12,10 +12,11 @@ use tasks::{Access, OperationPattern, ToolName};
 use url::{Host, Url};
 
 use super::binding::{BindingConfig, RawBindings, RawInject};
+use super::collection::Table;
 use super::listen::Plaintext;
 use super::mistake::{At, Notes};
 use super::scalar::{HostName, Size};
-use super::shape::{Table, section, words};
+use super::shape::{section, words};
 
 /// A tool, how it is reached, and which credentials it takes.
 #[derive(Debug)]
