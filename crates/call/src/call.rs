@@ -261,7 +261,6 @@ fn wire(mut parts: Parts, uri: Uri, route: &Route, body: &Body) -> Result<Parts,
 
 /// Why a request can't become a call.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Unobservable {
     /// Ambiguous.
     #[error(transparent)]

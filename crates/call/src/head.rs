@@ -153,7 +153,6 @@ fn is_forwarded(method: &Method) -> bool {
 
 /// A request that can't be understood in one way only.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Malformed {
     /// The path has more than one reading.
     #[error("path is ambiguous: {0}")]

@@ -1,5 +1,14 @@
-//! How is a gateway made?
+//! The door: config in, a running gateway out.
 //!
-//! [`config`] turns a `remit.yaml` into parsed types, or into the list of all that is wrong with it.
+//! [`config`] turns a `remit.yaml` into parsed types, or into the list of all that is wrong with it;
+//! [`command`] holds what a person or a script can say.
 
+pub mod command;
 pub mod config;
+pub mod examples;
+
+mod explain;
+mod ground;
+mod reload;
+mod running;
+mod setup;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use control::{ConfigStatus, Live, Operator, ReloadError, ReloadStatus, Reloaded};
+use control::{ConfigStatus, Live, ReloadError, ReloadStatus, Reloaded};
 use jiff::Timestamp;
 use notify::{RecursiveMode, Watcher};
 use proxy::Way;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use crate::config;
 use crate::ground::Ground;
@@ -25,8 +26,8 @@ pub(crate) struct Reloader {
     pub(crate) ground: Ground,
     pub(crate) way: Arc<Way>,
     pub(crate) live: Arc<ArcSwap<Live>>,
-    /// The operator whose token lies in the state folder, where the config names none.
-    pub(crate) fallback: Option<Operator>,
+    /// The token of this machine's own operator, where the config names none.
+    pub(crate) own_token: Option<Zeroizing<String>>,
     /// One reload at a time.
     pub(crate) turn: Mutex<()>,
 }
@@ -64,7 +65,7 @@ impl Reloader {
             mistakes: mistakes.0.iter().map(ToString::to_string).collect(),
         })?;
         let previous = self.way.setup();
-        let built = setup::build(config, &self.ground, Some(&previous), self.fallback.clone()).await;
+        let built = setup::build(config, &self.ground, Some(&previous), self.own_token.as_deref().map(String::as_str)).await;
         built.map_err(|mistakes| ReloadError { mistakes })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use control::{Control, ListenerStatus, Live, Operator, Options, Plaintext, Status};
+use control::{Control, ListenerStatus, Live, Options, Plaintext, Status};
 use identity::AgentId;
 use jiff::Timestamp;
 use proxy::{Limits, Server, Way};
@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
 
 use crate::config::{Config, ServerTls};
 use crate::explain;
@@ -36,8 +37,8 @@ pub(crate) struct Plan {
     pub(crate) state: PathBuf,
     /// The agent of tasks whose opener names none.
     pub(crate) default_agent: Option<AgentId>,
-    /// The operator whose token lies in the state folder.
-    pub(crate) fallback: Option<Operator>,
+    /// The token of this machine's own operator, where the config names none.
+    pub(crate) own_token: Option<Zeroizing<String>>,
 }
 
 /// Where a gateway listens.
@@ -144,12 +145,12 @@ fn start(
     control: &Runtime,
     stop: &CancellationToken,
 ) -> Result<(Listening, Serving), StartError> {
-    let Plan { config, path, state: _, default_agent, fallback } = plan;
+    let Plan { config, path, state: _, default_agent, own_token } = plan;
     let limits = limits(&config);
     let listen = config.listen.clone();
     let policies = config.policy.path.clone();
     let tls = listen.tls.as_ref().map(server_tls).transpose().map_err(|mistake| StartError::Setup(vec![mistake]))?;
-    let built = setup::build(config, ground, None, fallback.clone());
+    let built = setup::build(config, ground, None, own_token.as_deref().map(String::as_str));
     let applied = control.block_on(built).map_err(StartError::Setup)?;
     let way = Way::new(applied.setup.clone(), Arc::clone(&ground.tasks), ground.recorder.clone(), limits);
 
@@ -184,7 +185,7 @@ fn start(
         ground: ground.clone(),
         way: Arc::clone(&way),
         live: Arc::clone(&live),
-        fallback,
+        own_token,
         turn: Mutex::new(()),
     });
     control.spawn(Arc::clone(&reloader).watch(policies, stop.clone()));
@@ -229,12 +230,14 @@ fn live(ground: &Ground, listening: &Listening, applied: &setup::Applied) -> Liv
 }
 
 fn limits(config: &Config) -> Limits {
+    let limits = config.limits;
     Limits {
-        connections: config.limits.max_connections,
-        idle: config.limits.idle_timeout,
-        body: config.limits.body_timeout,
-        buffered: config.limits.buffered_bytes,
-        ..Limits::default()
+        connections: limits.connections,
+        idle: limits.idle,
+        body: limits.body,
+        write: limits.write,
+        buffered: limits.buffered,
+        drain: limits.drain,
     }
 }
 

@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tasks::ToolName;
 use url::Url;
 
-use crate::config::{BindingConfig, Config, Http2, ProviderConfig, Role, ToolConfig, UpstreamConfig};
+use crate::config::{BindingConfig, BodyKeys, Config, Http2, ProviderConfig, Role, ToolConfig, UpstreamConfig};
 use crate::ground::Ground;
 
 /// One applied config.
@@ -33,13 +33,13 @@ pub(crate) async fn build(
     config: Config,
     ground: &Ground,
     previous: Option<&Setup>,
-    fallback: Option<Operator>,
+    own_token: Option<&str>,
 ) -> Result<Applied, Vec<String>> {
     let mut mistakes = Vec::new();
     let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     let policy = load_policy(config.policy.path.clone()).await;
     let policy = policy.map_err(|findings| mistakes.extend(findings)).ok();
-    let operators = operators(&config, fallback).await;
+    let operators = operators(&config, own_token).await;
     let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
     let identity = Identity::new(
         identity::Config { issuers: config.identity, tokens: Arc::clone(&ground.tokens) },
@@ -48,15 +48,25 @@ pub(crate) async fn build(
     let mut tools = Vec::new();
     let mut upstreams = Vec::new();
     let mut bindings = Vec::new();
-    for ToolConfig { tool, upstream: reached, bindings: taken } in config.tools {
+    let mut open_bodies = Vec::new();
+    for ToolConfig { tool, upstream: reached, bindings: taken, body_keys } in config.tools {
         match upstream(&tool.upstream, &reached) {
             Ok(upstream) => upstreams.push((tool.name.clone(), upstream)),
             Err(mistake) => mistakes.push(format!("tools.{}: {mistake}", tool.name)),
         }
+        if body_keys == BodyKeys::Allow {
+            open_bodies.push(tool.name.clone());
+        }
         bindings.extend(taken.into_iter().map(|taken| binding(&tool.name, taken)));
         tools.push(tool);
     }
+    let headers = config.tasks.book.headers;
+    let declarations = [headers.task, headers.tool, headers.context];
     let tools = Tools::new(tools).map_err(|error| mistakes.push(error.to_string())).ok();
+    let tools = tools.map(|tools| {
+        let allow = |tools: Tools, name: &ToolName| tools.with_body_keys(name, call::BodyKeys::Allow);
+        open_bodies.iter().fold(tools.with_declarations(declarations), allow)
+    });
     let (Some(tools), Some((policy, findings)), Some(operators), true) = (tools, policy, operators, mistakes.is_empty()) else {
         return Err(mistakes);
     };
@@ -87,8 +97,13 @@ fn lines(findings: &[Finding]) -> Vec<String> {
     findings.iter().map(line).collect()
 }
 
-async fn operators(config: &Config, fallback: Option<Operator>) -> Result<Operators, String> {
-    let mut operators: Vec<Operator> = fallback.into_iter().collect();
+async fn operators(config: &Config, own_token: Option<&str>) -> Result<Operators, String> {
+    let own = own_token.map(|token| Operator {
+        name: "operator".to_owned(),
+        token: token.as_bytes().to_vec(),
+        role: control::Role::Operator,
+    });
+    let mut operators: Vec<Operator> = own.into_iter().collect();
     for operator in &config.control.operators {
         let token = operator.token.read_document().await;
         let token = token.map_err(|error| format!("control.operators `{}`: {error}", operator.name))?;

@@ -2,7 +2,6 @@
 
 /// Why nobody could be authenticated.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Unauthenticated {
     /// No proof in any slot.
     #[error("no proof of identity was sent")]

@@ -165,11 +165,8 @@ impl Phases {
             context.exchange.refused(refusal);
         }
         // A refusal stands whether or not it could be audited; the recorder counts what it lost.
-        let audited = match context
-            .exchange
-            .read(|record| self.way.recorder.decided(record))
-        {
-            Some(line) => line.await,
+        let audited = match context.exchange.read(telemetry::CallRecord::clone) {
+            Some(record) => self.way.recorder.decided(&record).await,
             None => Ok(()),
         };
         let outbound = outbound?;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use control::{Operator, Role};
 use identity::AgentId;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -82,17 +81,18 @@ pub(crate) fn serve(
     telemetry::init_logs(if listen.log_json { telemetry::LogFormat::Json } else { telemetry::LogFormat::Text });
     make_private_folder(state)?;
     let state = fs::canonicalize(state)?;
-    let (fallback, operator_token) = own_operator(&config, &state)?;
+    let own_token = own_token(&config, &state)?;
+    let shown_token = own_token.clone().unwrap_or_default();
     let ready_file = state.join(READY);
     let plan = Plan {
         config,
         path: path.to_owned(),
         state: state.clone(),
         default_agent,
-        fallback,
+        own_token,
     };
     let outcome = running::run(plan, |listening| {
-        let told = told(listening, &operator_token, &state);
+        let told = told(listening, &shown_token, &state);
         let without_token = Ready { operator_token: String::new(), ..told.clone() };
         write_private(&ready_file, json!(without_token).to_string().as_bytes())?;
         ready(&told)
@@ -102,22 +102,16 @@ pub(crate) fn serve(
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// The operator of this machine: whoever can read the state folder. Only where the config names no operators.
-fn own_operator(config: &Config, state: &Path) -> Result<(Option<Operator>, Zeroizing<String>), Failure> {
+/// The token of this machine's operator: whoever can read the state folder. None where the config names operators.
+fn own_token(config: &Config, state: &Path) -> Result<Option<Zeroizing<String>>, Failure> {
     if !config.control.operators.is_empty() {
-        return Ok((None, Zeroizing::default()));
+        return Ok(None);
     }
     let path = state.join(OPERATOR_TOKEN);
     if !path.exists() {
         write_private(&path, random_token()?.as_bytes())?;
     }
-    let token = read_token(&path)?;
-    let operator = Operator {
-        name: "operator".to_owned(),
-        token: token.as_bytes().to_vec(),
-        role: Role::Operator,
-    };
-    Ok((Some(operator), token))
+    Ok(Some(read_token(&path)?))
 }
 
 /// 32 random bytes, in hex.

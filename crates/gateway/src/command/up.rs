@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use jiff::{ToSpan, Zoned};
+use jiff::{Timestamp, ToSpan};
+use jiff::tz::TimeZone;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -140,7 +141,7 @@ fn write_policy(state: &Path) -> Result<(), Failure> {
 }
 
 fn config(state: &Path, examples: &Examples, listen: &ListenFlags, otlp: Option<&str>) -> Result<String, Failure> {
-    let until = Zoned::now().date().checked_add(BRIDGE_DAYS.days()).map_err(|error| Failure::new("date", error))?;
+    let until = TimeZone::UTC.to_datetime(Timestamp::now()).date().checked_add(BRIDGE_DAYS.days()).map_err(|error| Failure::new("date", error))?;
     let text = |path: &Path| json!(path.to_string_lossy()).to_string();
     let secret = |name: &str| json!(format!("file:{}", state.join("keys").join(name).display())).to_string();
     let program = std::env::current_exe()?;
@@ -175,9 +176,9 @@ tools:
       execute: [purge]
     inject: {{ header: authorization, prefix: "Bearer " }}
     credentials:
-      read: {{ provider: cmd, argv: [{program}, example-key, {desk_key}], ttl: 5m }}
-      write: {{ provider: cmd, argv: [{program}, example-key, {desk_key}], ttl: 5m }}
-      execute: {{ provider: cmd, argv: [{program}, example-key, {desk_key}], ttl: 5m }}
+      read: {{ provider: cmd, command: [{program}, example-key, {desk_key}], ttl: 5m }}
+      write: {{ provider: cmd, command: [{program}, example-key, {desk_key}], ttl: 5m }}
+      execute: {{ provider: cmd, command: [{program}, example-key, {desk_key}], ttl: 5m }}
 policy: {{ path: {policy} }}
 audit: {{ path: {audit} }}
 {otlp}"#,

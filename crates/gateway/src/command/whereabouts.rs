@@ -54,7 +54,7 @@ impl Whereabouts {
                 ready.control.parse().map_err(|error| Failure::new("state", error))?
             }
         };
-        Ok(Client::new(base, self.token()?)?)
+        Ok(Client::new(base, &self.token()?)?)
     }
 
     /// What the running gateway left in its state folder.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use telemetry::url_text::Endpoint;
+use telemetry::{Endpoint, NotAnEndpoint};
 use telemetry::{Audit, AuditFailure, Otlp, OtlpProtocol};
 use url::Url;
 
@@ -70,9 +70,10 @@ fn endpoint(url: &At<Url>, notes: &mut Notes) -> Option<Endpoint> {
         );
         return None;
     }
-    Some(Endpoint(
-        url.value.as_str().trim_end_matches('/').to_owned(),
-    ))
+    let parsed = url.value.as_str().trim_end_matches('/').parse();
+    parsed
+        .map_err(|error: NotAnEndpoint| notes.mistake(&url.place, "wrong_value", error.to_string()))
+        .ok()
 }
 
 impl RawAudit {
