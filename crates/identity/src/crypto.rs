@@ -43,6 +43,10 @@ fn unsupported() -> Error {
     new_error(ErrorKind::UnsupportedAlgorithm)
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature is jsonwebtoken's"
+)]
 fn compute_digest(data: &[u8], hash: ThumbprintHash) -> Result<Vec<u8>> {
     let algorithm = match hash {
         ThumbprintHash::SHA256 => &ring::digest::SHA256,

@@ -84,13 +84,15 @@ impl<'t> Unverified<'t> {
         let bytes = URL_SAFE_NO_PAD
             .decode(self.header)
             .map_err(|_| invalid("its header is malformed"))?;
-        let header = strict_json::object(&bytes).ok_or(invalid("its header is malformed"))?;
+        let header =
+            strict_json::object(&bytes).ok_or_else(|| invalid("its header is malformed"))?;
         if REFUSED.iter().any(|name| header.contains_key(*name)) {
             return Err(invalid("its header has a parameter that is not allowed"));
         }
         let algorithm = text(&header, "alg")?.and_then(|alg| alg.parse().ok());
         Ok(Header {
-            algorithm: algorithm.ok_or(invalid("its signature algorithm is not allowed"))?,
+            algorithm: algorithm
+                .ok_or_else(|| invalid("its signature algorithm is not allowed"))?,
             key_id: text(&header, "kid")?.map(str::to_owned),
             kind: text(&header, "typ")?.map(media_type),
         })
