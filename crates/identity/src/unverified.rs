@@ -19,7 +19,10 @@ const REFUSED: [&str; 6] = ["crit", "b64", "jku", "jwk", "x5u", "x5c"];
 
 /// Whether `text` has the three parts of a compact JWS (RFC 7515 section 7.1).
 pub(crate) fn looks_compact(text: &str) -> bool {
-    text.bytes().filter(|byte| *byte == b'.').count() == 2
+    let after_two = text
+        .split_once('.')
+        .and_then(|(_, rest)| rest.split_once('.'));
+    after_two.is_some_and(|(_, signature)| !signature.contains('.'))
 }
 
 /// A compact JWS over JSON claims with an `iss`. Nothing in it is believed yet.
