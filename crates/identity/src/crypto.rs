@@ -43,6 +43,10 @@ fn unsupported() -> Error {
     new_error(ErrorKind::UnsupportedAlgorithm)
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature is jsonwebtoken's"
+)]
 fn compute_digest(data: &[u8], hash: ThumbprintHash) -> Result<Vec<u8>> {
     let algorithm = match hash {
         ThumbprintHash::SHA256 => &ring::digest::SHA256,
@@ -172,5 +176,67 @@ impl Signer<Vec<u8>> for EdDsaSigner {
 impl JwtSigner for EdDsaSigner {
     fn algorithm(&self) -> Algorithm {
         Algorithm::EdDSA
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto};
+
+    use super::install;
+
+    #[test]
+    fn nothing_is_signed_with_a_shared_secret() {
+        install();
+        for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+            let key = EncodingKey::from_secret(b"secret");
+            assert!(jsonwebtoken::encode(&Header::new(algorithm), &(), &key).is_err());
+        }
+    }
+
+    #[test]
+    fn nothing_is_verified_with_a_shared_secret() {
+        install();
+        let key = DecodingKey::from_secret(b"secret");
+        for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+            assert!(crypto::verify("", b"", &key, algorithm).is_err());
+        }
+    }
+
+    #[test]
+    fn a_key_verifies_only_with_algorithms_of_its_family() {
+        install();
+        let keys = [
+            DecodingKey::from_ec_der(b"x"),
+            DecodingKey::from_ed_der(b"x"),
+            DecodingKey::from_rsa_der(b"x"),
+        ];
+        for (key, others) in keys
+            .iter()
+            .zip([Algorithm::EdDSA, Algorithm::RS256, Algorithm::ES256])
+        {
+            assert!(crypto::verify("", b"", key, others).is_err());
+        }
+    }
+
+    #[test]
+    fn a_malformed_key_verifies_nothing() {
+        install();
+        let malformed = [
+            (DecodingKey::from_ec_der(b""), Algorithm::ES256),
+            (DecodingKey::from_ec_der(&[4; 65]), Algorithm::ES256),
+            (DecodingKey::from_ed_der(&[0; 31]), Algorithm::EdDSA),
+            (DecodingKey::from_rsa_der(b"x"), Algorithm::RS256),
+            (
+                DecodingKey::from_rsa_raw_components(b"", b""),
+                Algorithm::PS256,
+            ),
+        ];
+        for (key, algorithm) in malformed {
+            assert!(matches!(
+                crypto::verify("AAAA", b"message", &key, algorithm),
+                Ok(false)
+            ));
+        }
     }
 }

@@ -87,9 +87,7 @@ impl Fetcher {
             issuer: String,
             jwks_uri: Url,
         }
-        let mut url = self.issuer.clone();
-        let path = url.path().trim_end_matches('/');
-        url.set_path(&format!("{path}/.well-known/openid-configuration"));
+        let url = discovery_of(&self.issuer);
         let document = self.get(&url).await?;
         let Ok(discovery) = serde_json::from_slice::<Discovery>(&document) else {
             return Err(FetchError::NoDiscovery(url));
@@ -128,6 +126,14 @@ impl Fetcher {
     }
 }
 
+/// Where an issuer's discovery document is: any `/` at its end is taken away first.
+fn discovery_of(issuer: &Url) -> Url {
+    let mut url = issuer.clone();
+    let path = issuer.path().trim_end_matches('/');
+    url.set_path(&format!("{path}/.well-known/openid-configuration"));
+    url
+}
+
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -158,7 +164,7 @@ fn causes(error: &reqwest::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::is_trustworthy;
+    use super::{discovery_of, is_trustworthy};
 
     #[track_caller]
     fn check(url: &str, expect: bool) {
@@ -186,5 +192,26 @@ mod tests {
     fn other_schemes_are_not() {
         check("file:///etc/keys", false);
         check("ftp://127.0.0.1/keys", false);
+    }
+
+    #[track_caller]
+    fn discovery(issuer: &str, expect: &str) {
+        assert_eq!(discovery_of(&issuer.parse().unwrap()).as_str(), expect);
+    }
+
+    #[test]
+    fn discovery_is_below_the_issuer() {
+        discovery(
+            "https://a.example",
+            "https://a.example/.well-known/openid-configuration",
+        );
+        discovery(
+            "https://a.example/r/x",
+            "https://a.example/r/x/.well-known/openid-configuration",
+        );
+        discovery(
+            "https://a.example/r/x/",
+            "https://a.example/r/x/.well-known/openid-configuration",
+        );
     }
 }

@@ -18,7 +18,7 @@ use crate::{Algorithm, clock};
 
 /// How many calls may wait for one issuer's keys. As many connections are served in 128 MiB;
 /// the calls beyond it are refused at once.
-const MAX_WAITING: usize = 1024;
+pub(crate) const MAX_WAITING: usize = 1024;
 
 /// How often keys are fetched, and for how long they are waited for.
 #[derive(Clone, Copy, Debug)]
@@ -90,9 +90,9 @@ impl KeySource {
         }
     }
 
-    /// Whether it fetches from the same place.
+    /// Whether it can fetch, and from the same place.
     pub(crate) fn is_for(&self, issuer: &Url, jwks_uri: Option<&Url>) -> bool {
-        self.issuer == *issuer && self.jwks_uri.as_ref() == jwks_uri
+        self.fetcher.is_ok() && self.issuer == *issuer && self.jwks_uri.as_ref() == jwks_uri
     }
 
     /// Whether `keys` are still the newest; has them fetched again when they are old.

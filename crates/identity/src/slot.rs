@@ -52,7 +52,10 @@ impl Slot {
 
     /// The text in `value` that may be a token.
     pub(crate) fn token(self, value: &HeaderValue) -> Option<Cow<'_, str>> {
-        let text = value.to_str().ok()?.trim_matches(' ');
+        // Not `to_str`, which looks at each byte by itself: a token is checked for its alphabet later.
+        let text = std::str::from_utf8(value.as_bytes())
+            .ok()?
+            .trim_matches(' ');
         match self {
             Self::Authorization | Self::ProxyAuthorization => credentials(text),
             Self::XApiKey | Self::ApiKey | Self::XGoogApiKey => Some(Cow::Borrowed(text)),

@@ -41,7 +41,7 @@ pub struct InvalidKey(pub String);
 pub enum KeyKind {
     /// ECDSA P-256, for ES256.
     P256,
-    /// Ed25519, for EdDSA.
+    /// Ed25519, for `EdDSA`.
     Ed25519,
 }
 
@@ -85,12 +85,12 @@ impl TaskTokens {
     /// [`InvalidKey`] for anything but one PKCS#8 P-256 or Ed25519 private key.
     pub fn from_pem(pem: &[u8], issuer: &str) -> Result<Self, InvalidKey> {
         crypto::install();
-        let (algorithm, signing, verifying) = read(pem).map_err(blame)?;
-        let mut published =
-            Jwk::from_decoding_key(&verifying, Some(algorithm.into())).map_err(blame)?;
+        let (algorithm, signing, verifying) = read(pem).map_err(|error| blame(&error))?;
+        let mut published = Jwk::from_decoding_key(&verifying, Some(algorithm.into()))
+            .map_err(|error| blame(&error))?;
         let key_id = published
             .thumbprint(ThumbprintHash::SHA256)
-            .map_err(blame)?;
+            .map_err(|error| blame(&error))?;
         published.common.key_id = Some(key_id.clone());
         published.common.public_key_use = Some(PublicKeyUse::Signature);
         Ok(Self {
@@ -124,7 +124,7 @@ impl TaskTokens {
             "scope": claims.scope,
             "authorization_details": claims.authorization_details,
         });
-        jsonwebtoken::encode(&header, &claims, &self.signing).map_err(blame)
+        jsonwebtoken::encode(&header, &claims, &self.signing).map_err(|error| blame(&error))
     }
 
     /// The public keys, as a JWK Set (RFC 7517 section 5).
@@ -207,7 +207,7 @@ fn read(pem: &[u8]) -> jsonwebtoken::errors::Result<(Algorithm, EncodingKey, Dec
     Ok((Algorithm::EdDSA, key, public))
 }
 
-fn blame(error: jsonwebtoken::errors::Error) -> InvalidKey {
+fn blame(error: &jsonwebtoken::errors::Error) -> InvalidKey {
     InvalidKey(error.to_string())
 }
 

@@ -19,7 +19,10 @@ const REFUSED: [&str; 6] = ["crit", "b64", "jku", "jwk", "x5u", "x5c"];
 
 /// Whether `text` has the three parts of a compact JWS (RFC 7515 section 7.1).
 pub(crate) fn looks_compact(text: &str) -> bool {
-    text.bytes().filter(|byte| *byte == b'.').count() == 2
+    let after_two = text
+        .split_once('.')
+        .and_then(|(_, rest)| rest.split_once('.'));
+    after_two.is_some_and(|(_, signature)| !signature.contains('.'))
 }
 
 /// A compact JWS over JSON claims with an `iss`. Nothing in it is believed yet.
@@ -84,13 +87,15 @@ impl<'t> Unverified<'t> {
         let bytes = URL_SAFE_NO_PAD
             .decode(self.header)
             .map_err(|_| invalid("its header is malformed"))?;
-        let header = strict_json::object(&bytes).ok_or(invalid("its header is malformed"))?;
+        let header =
+            strict_json::object(&bytes).ok_or_else(|| invalid("its header is malformed"))?;
         if REFUSED.iter().any(|name| header.contains_key(*name)) {
             return Err(invalid("its header has a parameter that is not allowed"));
         }
         let algorithm = text(&header, "alg")?.and_then(|alg| alg.parse().ok());
         Ok(Header {
-            algorithm: algorithm.ok_or(invalid("its signature algorithm is not allowed"))?,
+            algorithm: algorithm
+                .ok_or_else(|| invalid("its signature algorithm is not allowed"))?,
             key_id: text(&header, "kid")?.map(str::to_owned),
             kind: text(&header, "typ")?.map(media_type),
         })

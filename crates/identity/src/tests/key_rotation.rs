@@ -1,5 +1,6 @@
 //! B4: keys that change, that can't be had, and key sets made to harm.
 
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,7 +9,7 @@ use super::idp::Answer;
 use super::signer::Signer;
 use super::{Idp, bearer, believe, expect, identity, run};
 use crate::clock::now;
-use crate::key_source::Pace;
+use crate::key_source::{MAX_WAITING, Pace};
 use crate::{Agent, Config, Identity, Unauthenticated};
 
 /// Fetches whenever a reason comes.
@@ -269,6 +270,24 @@ fn b4_a_slow_key_set_is_given_up() {
     malicious(Answer::Silence, hasty);
 }
 #[test]
+fn b4_calls_that_wait_for_a_slow_issuer_are_bounded() {
+    run(async {
+        let stage = Stage::new(Pace::default()).await;
+        stage.idp.answer(Answer::Silence);
+        let headers = bearer(&stage.token("old"));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut calls: Vec<_> = (0..=MAX_WAITING)
+            .map(|_| Box::pin(stage.identity.authenticate(&headers)))
+            .collect();
+        let refused: Vec<_> = calls
+            .iter_mut()
+            .map(|call| call.as_mut().poll(&mut context).is_ready())
+            .collect();
+        assert!(refused.ends_with(&[false, true]));
+        assert_eq!(refused.iter().filter(|refused| **refused).count(), 1);
+    });
+}
+#[test]
 fn b4_a_redirect_is_not_followed() {
     run(async {
         let stage = Stage::new(EAGER).await;
@@ -376,4 +395,20 @@ fn keys_are_not_fetched_in_the_clear() {
         identity.authenticate(&bearer(&stage.token("old"))).await
     });
     expect(&result, "!not available");
+}
+#[test]
+fn an_issuer_over_tls_is_not_asked_in_the_clear() {
+    run(async {
+        let stage = Stage::new(EAGER).await;
+        let mut issuer = believe(&stage.idp);
+        issuer.jwks_uri = Some(
+            format!("https://{}/keys", stage.idp.url().authority())
+                .parse()
+                .unwrap(),
+        );
+        let identity = identity(vec![issuer], EAGER);
+        let result = identity.authenticate(&bearer(&stage.token("old"))).await;
+        expect(&result, "!not available");
+        stage.asked(0);
+    });
 }

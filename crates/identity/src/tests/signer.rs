@@ -92,14 +92,16 @@ impl Signer {
             }
             Self::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
             Self::Rsa(pair) => {
-                let padding: &dyn signature::RsaEncoding = match () {
-                    () if header.contains("RS384") => &signature::RSA_PKCS1_SHA384,
-                    () if header.contains("RS512") => &signature::RSA_PKCS1_SHA512,
-                    () if header.contains("PS256") => &signature::RSA_PSS_SHA256,
-                    () if header.contains("PS384") => &signature::RSA_PSS_SHA384,
-                    () if header.contains("PS512") => &signature::RSA_PSS_SHA512,
-                    () => &signature::RSA_PKCS1_SHA256,
-                };
+                let paddings: [(&str, &dyn signature::RsaEncoding); 6] = [
+                    ("RS256", &signature::RSA_PKCS1_SHA256),
+                    ("RS384", &signature::RSA_PKCS1_SHA384),
+                    ("RS512", &signature::RSA_PKCS1_SHA512),
+                    ("PS256", &signature::RSA_PSS_SHA256),
+                    ("PS384", &signature::RSA_PSS_SHA384),
+                    ("PS512", &signature::RSA_PSS_SHA512),
+                ];
+                let named = paddings.into_iter().find(|(name, _)| header.contains(name));
+                let (_, padding) = named.unwrap();
                 let mut signature = vec![0; pair.public().modulus_len()];
                 pair.sign(padding, &random, message, &mut signature)
                     .unwrap();
