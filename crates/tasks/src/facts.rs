@@ -1,0 +1,199 @@
+//! What never changes about a task, prepared once.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::OnceLock;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::{Grant, Limits, TaskId};
+
+/// What never changes about a task, prepared once when it is opened or loaded.
+pub struct Facts {
+    id: TaskId,
+    wish: Wish,
+    opened_at: String,
+    expires_at: String,
+    expires_at_epoch: i64,
+    opened_at_epoch: i64,
+    input: OnceLock<Value>,
+    prepared: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// What was asked for and admitted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Wish {
+    pub(crate) agent: String,
+    pub(crate) owner: String,
+    pub(crate) purpose: String,
+    pub(crate) grants: Vec<Grant>,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) attributes: Map<String, Value>,
+    #[serde(default)]
+    pub(crate) labels: Vec<String>,
+}
+
+impl Facts {
+    /// Both times in seconds since the epoch; the last year is 9999, later ones are cut to it.
+    pub(crate) fn new(id: TaskId, wish: Wish, opened_at: i64, expires_at: i64) -> Self {
+        Self {
+            id,
+            wish,
+            opened_at: rfc3339(opened_at),
+            expires_at: rfc3339(expires_at),
+            expires_at_epoch: expires_at,
+            opened_at_epoch: opened_at,
+            input: OnceLock::new(),
+            prepared: OnceLock::new(),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &TaskId {
+        &self.id
+    }
+
+    /// The agent that works on it.
+    pub fn agent(&self) -> &str {
+        &self.wish.agent
+    }
+
+    /// On whose behalf.
+    pub fn owner(&self) -> &str {
+        &self.wish.owner
+    }
+
+    /// What for.
+    pub fn purpose(&self) -> &str {
+        &self.wish.purpose
+    }
+
+    /// What it may touch.
+    pub fn grants(&self) -> &[Grant] {
+        &self.wish.grants
+    }
+
+    /// What it may use up.
+    pub fn limits(&self) -> &Limits {
+        &self.wish.limits
+    }
+
+    /// Free attributes.
+    pub fn attributes(&self) -> &Map<String, Value> {
+        &self.wish.attributes
+    }
+
+    /// Labels.
+    pub fn labels(&self) -> &[String] {
+        &self.wish.labels
+    }
+
+    /// When it was opened, RFC 3339 in UTC, to the second.
+    pub fn opened_at(&self) -> &str {
+        &self.opened_at
+    }
+
+    /// When it was opened, in seconds since the epoch.
+    pub fn opened_at_epoch(&self) -> i64 {
+        self.opened_at_epoch
+    }
+
+    /// When it expires, RFC 3339 in UTC, to the second.
+    pub fn expires_at(&self) -> &str {
+        &self.expires_at
+    }
+
+    /// When it expires, in seconds since the epoch.
+    pub fn expires_at_epoch(&self) -> i64 {
+        self.expires_at_epoch
+    }
+
+    /// The task as call policy sees it, the whole of `input.task`; made at the first use.
+    pub fn input(&self) -> &Value {
+        self.input.get_or_init(|| {
+            json!({
+                "id": self.id,
+                "purpose": self.wish.purpose,
+                "owner": self.wish.owner,
+                "parent": null,
+                "chain": [],
+                "opened_at": self.opened_at,
+                "expires_at": self.expires_at,
+                "grants": self.wish.grants,
+                "attributes": self.wish.attributes,
+                "labels": self.wish.labels,
+            })
+        })
+    }
+
+    /// A form of the facts that a caller wants to prepare once per task, such as its policy engine's own
+    /// value of [`Self::input`]. There is one place, for one type: whoever comes second with another type
+    /// gets None.
+    pub fn prepared<T: Any + Send + Sync>(&self, prepare: impl FnOnce(&Self) -> T) -> Option<&T> {
+        self.prepared
+            .get_or_init(|| Box::new(prepare(self)))
+            .downcast_ref()
+    }
+
+    pub(crate) fn wish(&self) -> &Wish {
+        &self.wish
+    }
+}
+
+impl fmt::Debug for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Facts")
+            .field("id", &self.id)
+            .field("wish", &self.wish)
+            .field("opened_at", &self.opened_at)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+fn rfc3339(epoch: i64) -> String {
+    Timestamp::from_second(epoch)
+        .unwrap_or(Timestamp::MAX)
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        let wish = serde_json::from_value(json!({
+            "agent": "a", "owner": "o", "purpose": "p",
+            "grants": [{"tool": "notes", "access": ["read"]}],
+            "attributes": {"k": 1}, "labels": ["l"],
+        }));
+        let id = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+        Facts::new(id, wish.unwrap(), 0, 60)
+    }
+
+    #[test]
+    fn policy_sees_the_contract() {
+        assert_eq!(
+            *facts().input(),
+            json!({
+                "id": "01890a5d-ac96-774b-bcce-b302099a8057", "purpose": "p", "owner": "o",
+                "parent": null, "chain": [],
+                "opened_at": "1970-01-01T00:00:00Z", "expires_at": "1970-01-01T00:01:00Z",
+                "grants": [{"tool": "notes", "access": ["read"]}],
+                "attributes": {"k": 1}, "labels": ["l"],
+            })
+        );
+    }
+
+    #[test]
+    fn a_form_is_prepared_once() {
+        let facts = facts();
+        assert_eq!(facts.prepared(|_| 1_u8), Some(&1));
+        assert_eq!(facts.prepared(|_| 2_u8), Some(&1));
+        assert_eq!(facts.prepared(|_| "another type"), None);
+    }
+}

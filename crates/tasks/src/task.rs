@@ -1,0 +1,145 @@
+//! An agent's call on an open task of its own.
+
+use std::sync::Arc;
+
+use identity::Agent;
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use crate::entry::Entry;
+use crate::{Access, Asked, Declared, Exhausted, Facts, Grant, TaskId, ToolName, Usage};
+
+/// An agent's call on an open task of its own. It stands for one call: it can be neither copied nor made up.
+///
+/// ```compile_fail,E0599
+/// fn twice(task: tasks::Task) -> (tasks::Task, tasks::Task) {
+///     (task.clone(), task)
+/// }
+/// ```
+/// ```compile_fail,E0451
+/// fn forged(task: tasks::Task, agent: identity::Agent) -> tasks::Task {
+///     tasks::Task { agent, ..task }
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Task {
+    agent: Agent,
+    entry: Arc<Entry>,
+    declared: Declared,
+    /// Whether it was bound to explain: then nothing is counted, and nothing is permitted.
+    rehearsal: bool,
+}
+
+impl Task {
+    pub(crate) fn new(agent: Agent, entry: Arc<Entry>, declared: Declared) -> Self {
+        Self {
+            agent,
+            entry,
+            declared,
+            rehearsal: false,
+        }
+    }
+
+    pub(crate) fn rehearsal(agent: Agent, entry: Arc<Entry>) -> Self {
+        Self {
+            agent,
+            entry,
+            declared: Declared::default(),
+            rehearsal: true,
+        }
+    }
+
+    /// Who asks.
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// What never changes about it, with forms of it that are prepared once.
+    pub fn facts(&self) -> &Arc<Facts> {
+        self.entry.facts()
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &TaskId {
+        self.facts().id()
+    }
+
+    /// On whose behalf.
+    pub fn owner(&self) -> &str {
+        self.facts().owner()
+    }
+
+    /// What for.
+    pub fn purpose(&self) -> &str {
+        self.facts().purpose()
+    }
+
+    /// What it may touch.
+    pub fn grants(&self) -> &[Grant] {
+        self.facts().grants()
+    }
+
+    /// Free attributes.
+    pub fn attributes(&self) -> &Map<String, Value> {
+        self.facts().attributes()
+    }
+
+    /// Labels.
+    pub fn labels(&self) -> &[String] {
+        self.facts().labels()
+    }
+
+    /// When it was opened, RFC 3339.
+    pub fn opened_at(&self) -> &str {
+        self.facts().opened_at()
+    }
+
+    /// When it expires, RFC 3339.
+    pub fn expires_at(&self) -> &str {
+        self.facts().expires_at()
+    }
+
+    /// When it expires, in seconds since the epoch.
+    pub fn expires_at_epoch(&self) -> i64 {
+        self.facts().expires_at_epoch()
+    }
+
+    /// What the agent says of its call.
+    pub fn declared(&self) -> &Declared {
+        &self.declared
+    }
+
+    /// What was used up before this call, calls that just pass through `reserve` included.
+    pub fn usage(&self) -> Usage {
+        self.entry.counters().usage()
+    }
+
+    /// Cancelled when the task ends: whatever is open for it must be cut.
+    pub fn ended(&self) -> CancellationToken {
+        self.entry.cancellation().clone()
+    }
+
+    /// Whether a grant covers this.
+    pub fn covers(
+        &self,
+        tool: &ToolName,
+        environment: Option<&str>,
+        access: Access,
+        asked: Asked<'_>,
+    ) -> bool {
+        self.grants()
+            .iter()
+            .any(|grant| grant.covers(tool, environment, access, asked))
+    }
+
+    /// Counts one permitted call, durably enough that a crash never counts lower; refused when a limit would be passed.
+    ///
+    /// Nothing is counted when it fails, or when it is dropped before it is ready.
+    pub async fn reserve(&self, tool: &ToolName, access: Access) -> Result<(), Exhausted> {
+        if self.rehearsal {
+            return Err(Exhausted::Rehearsal);
+        }
+        self.entry.reserve(tool, access).await
+    }
+}

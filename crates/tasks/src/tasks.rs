@@ -1,0 +1,469 @@
+//! Every task this gateway knows.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::HeaderMap;
+use identity::Agent;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, broadcast};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::clock::Clock;
+use crate::entry::Entry;
+use crate::{
+    DeclarationHeaders, Declared, Ending, InvalidOpening, Opening, OpeningRequest, Store,
+    StoreError, Table, Task, TaskId, TaskView, Write,
+};
+
+/// How long an ended task is remembered, in milliseconds: a day.
+const REMEMBERED_FOR: i64 = 24 * 60 * 60 * 1000;
+
+/// How many ended tasks are remembered, the newest.
+const REMEMBERED: usize = 10_000;
+
+/// Endings that a slow receiver may leave unread before it lags.
+const ENDINGS: usize = 8192;
+
+/// Tasks that one transaction ends or forgets.
+const BATCH: usize = 256;
+
+/// The longest sleep of `keep`: how soon a wall clock that was set forward, or stood still while the machine
+/// slept, cuts what has expired.
+const NAP: Duration = Duration::from_secs(1);
+
+/// Every task this gateway knows.
+pub struct Tasks {
+    config: ArcSwap<Config>,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    /// Read on every call without waiting; written when a task is opened or forgotten.
+    entries: papaya::HashMap<TaskId, Arc<Entry>>,
+    /// When tasks expire, in seconds since the epoch, the next first.
+    expiries: Mutex<BinaryHeap<Reverse<(i64, TaskId)>>>,
+    /// Ended tasks, the oldest ending first.
+    ended: Mutex<VecDeque<Arc<Entry>>>,
+    /// Ended tasks of which the store may not know yet.
+    unwritten: Mutex<Vec<Arc<Entry>>>,
+    endings: broadcast::Sender<TaskId>,
+    /// A task was opened that expires before all others.
+    sooner: Notify,
+}
+
+/// What the task book is made of, parsed.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The life of a task that asks for none.
+    pub ttl_default: Duration,
+    /// The longest life a task may ask for.
+    pub ttl_max: Duration,
+    /// The names of the declaring headers.
+    pub headers: DeclarationHeaders,
+}
+
+impl Tasks {
+    /// Loads every task from the store, ending what has expired meanwhile.
+    pub async fn load(config: Config, store: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
+        Self::load_by(config, store, Clock::System).await
+    }
+
+    pub(crate) async fn load_by(
+        config: Config,
+        store: Arc<dyn Store>,
+        clock: Clock,
+    ) -> Result<Arc<Self>, StoreError> {
+        let mut counters: BTreeMap<_, _> = store.scan(Table::Counters).await?.into_iter().collect();
+        let mut entries = Vec::new();
+        for (id, record) in store.scan(Table::Tasks).await? {
+            let counters = counters.remove(&id);
+            let store = Arc::clone(&store);
+            let entry = Entry::load(&id, &record, counters.as_deref(), clock.clone(), store)?;
+            entries.push(Arc::new(entry));
+        }
+        let (endings, _) = broadcast::channel(ENDINGS);
+        let tasks = Self {
+            config: ArcSwap::from_pointee(config),
+            store,
+            clock,
+            entries: papaya::HashMap::with_capacity(entries.len()),
+            expiries: Mutex::default(),
+            ended: Mutex::default(),
+            unwritten: Mutex::default(),
+            endings,
+            sooner: Notify::new(),
+        };
+        tasks.adopt(entries);
+        tasks.sweep().await?;
+        // Counters of a task that was forgotten while they were written.
+        tasks.delete(Table::Counters, counters.into_keys()).await?;
+        Ok(Arc::new(tasks))
+    }
+
+    fn adopt(&self, mut entries: Vec<Arc<Entry>>) {
+        let book = self.entries.pin();
+        for entry in &entries {
+            book.insert(entry.facts().id().clone(), Arc::clone(entry));
+        }
+        entries.sort_by_key(|entry| entry.ended_at());
+        for entry in entries {
+            if entry.ended_at().is_some() {
+                self.ended.lock().push_back(entry);
+            } else {
+                self.expiries.lock().push(expiry(&entry));
+            }
+        }
+    }
+
+    /// Replaces the bounds and header names; open tasks stay as they are.
+    pub fn configure(&self, config: Config) {
+        self.config.store(Arc::new(config));
+    }
+
+    /// Checks a wish to open a task against the configured bounds.
+    pub fn opening(&self, request: OpeningRequest) -> Result<Opening, InvalidOpening> {
+        let config = self.config.load();
+        Opening::new(request, config.ttl_default, config.ttl_max)
+    }
+
+    /// Opens a task; durable when it returns. Called by `policy::Admitted::open` alone.
+    pub async fn open(&self, opening: Opening) -> Result<TaskView, StoreError> {
+        let store = Arc::clone(&self.store);
+        let entry = Entry::open(opening.wish, opening.ttl, self.clock.clone(), store);
+        self.store.commit(vec![entry.put()?]).await?;
+        let entry = Arc::new(entry);
+        let view = entry.view();
+        self.entries
+            .pin()
+            .insert(view.id.clone(), Arc::clone(&entry));
+        let expiry = expiry(&entry);
+        let mut expiries = self.expiries.lock();
+        let sooner = expiries.peek().is_none_or(|next| expiry.0 < next.0);
+        expiries.push(expiry);
+        drop(expiries);
+        if sooner {
+            self.sooner.notify_one();
+        }
+        Ok(view)
+    }
+
+    /// Binds an agent to its open task: in memory, without waiting.
+    ///
+    /// The task is the one its task token was minted for, or the one it declares beside another proof.
+    pub fn bind(&self, agent: Agent, headers: &HeaderMap) -> Result<Task, Unbound> {
+        let declared = Declared::read(headers, &self.config.load().headers)?;
+        let entry = self.find_open(agent.id().as_str(), agent.txn(), declared.task.as_deref())?;
+        Ok(Task::new(agent, entry, declared))
+    }
+
+    fn find_open(
+        &self,
+        agent: &str,
+        proven: Option<&str>,
+        declared: Option<&str>,
+    ) -> Result<Arc<Entry>, Unbound> {
+        let id = match (proven, declared) {
+            (Some(proven), Some(declared)) if proven != declared => {
+                return Err(Unbound::Contradiction);
+            }
+            (Some(id), _) | (None, Some(id)) => id,
+            (None, None) => return Err(Unbound::NoTask),
+        };
+        let entry = self
+            .find(id)
+            .filter(|entry| entry.facts().agent() == agent)
+            .ok_or_else(|| Unbound::Unknown(id.to_owned()))?;
+        match entry.ending() {
+            None => Ok(entry),
+            Some(Ending::Expired) => Err(Unbound::Expired(entry.facts().id().clone())),
+            Some(Ending::Completed | Ending::Revoked) => {
+                Err(Unbound::Ended(entry.facts().id().clone()))
+            }
+        }
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<Arc<Entry>> {
+        self.entries.pin().get(id).map(Arc::clone)
+    }
+
+    /// One task.
+    pub fn show(&self, id: &TaskId) -> Option<TaskView> {
+        Some(self.find(id.as_str())?.view())
+    }
+
+    /// All tasks, newest first.
+    pub fn list(&self) -> Vec<TaskView> {
+        let mut views: Vec<_> = self.entries.pin().values().map(|e| e.view()).collect();
+        // Ids are in the order of opening.
+        views.sort_by(|one, other| other.id.cmp(&one.id));
+        views
+    }
+
+    /// Whether a task is open. Unknown ones are not.
+    pub fn is_open(&self, id: &TaskId) -> bool {
+        self.find(id.as_str())
+            .is_some_and(|entry| entry.ending().is_none())
+    }
+
+    /// Ends a task: durable first, then its open calls are cut. Ending twice answers the same.
+    ///
+    /// New calls are refused from the first moment. If the store fails, or the caller goes away, open calls
+    /// are cut all the same; [`Self::keep`] writes the ending as soon as the store lets it.
+    pub async fn end(&self, id: &TaskId, ending: Ending) -> Result<TaskView, EndError> {
+        let entry = self
+            .find(id.as_str())
+            .ok_or_else(|| EndError::Unknown(id.clone()))?;
+        if entry.end(ending) {
+            self.unwritten.lock().push(Arc::clone(&entry));
+        }
+        let cut = Cut {
+            tasks: self,
+            entry: &entry,
+        };
+        let written = self.close(std::slice::from_ref(&entry)).await;
+        drop(cut);
+        written?;
+        if let Err(error) = entry.counters().settle().await {
+            // The store holds an upper bound, so nothing is lost but exactness.
+            warn!(task = %id, %error, "counters of an ended task are not exact");
+        }
+        Ok(entry.view())
+    }
+
+    /// Every task that ends is sent here once, whatever ended it. A receiver that lags (more than 8,192
+    /// behind) misses some: it then asks [`Self::is_open`] for each task it holds something of.
+    pub fn endings(&self) -> broadcast::Receiver<TaskId> {
+        self.endings.subscribe()
+    }
+
+    /// Ends tasks as they expire, until `stop`; writes exact counters when it stops.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            if let Err(error) = self.sweep().await {
+                // What has expired is refused and cut whether the store knows or not; the next sweep tells it.
+                warn!(%error, "endings are not durable");
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.sooner.notified() => {}
+                () = tokio::time::sleep(self.until_next_expiry()) => {}
+            }
+        }
+        self.settle().await;
+    }
+
+    fn until_next_expiry(&self) -> Duration {
+        let expiries = self.expiries.lock();
+        let next = expiries
+            .peek()
+            .and_then(|Reverse((_, id))| self.find(id.as_str()));
+        next.map_or(NAP, |entry| Duration::from_millis(entry.left()).min(NAP))
+    }
+
+    /// Ends what has expired, tells the store of endings it doesn't know, forgets what ended long ago.
+    async fn sweep(&self) -> Result<(), StoreError> {
+        while let Some(entry) = self.next_expired() {
+            if entry.end(Ending::Expired) {
+                self.unwritten.lock().push(Arc::clone(&entry));
+            }
+            // An expiry is durable from the beginning: it stands in the record. So it is cut first.
+            drop(Cut {
+                tasks: self,
+                entry: &entry,
+            });
+        }
+        let unwritten = self.unwritten.lock().clone();
+        for batch in unwritten.chunks(BATCH) {
+            self.close(batch).await?;
+        }
+        self.unwritten.lock().retain(|entry| !entry.is_closed());
+        let forgotten = self.forget();
+        self.delete(Table::Counters, forgotten.iter().map(TaskId::to_string))
+            .await?;
+        self.delete(Table::Tasks, forgotten.iter().map(TaskId::to_string))
+            .await
+    }
+
+    /// Takes the next task whose time is over.
+    fn next_expired(&self) -> Option<Arc<Entry>> {
+        let mut expiries = self.expiries.lock();
+        while let Some(Reverse((_, id))) = expiries.peek() {
+            match self.find(id.as_str()) {
+                Some(entry) if !entry.is_over() => return None,
+                entry => {
+                    expiries.pop();
+                    // Forgotten long ago, or taken.
+                    if entry.is_some() {
+                        return entry;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Tells the store that these ended.
+    async fn close(&self, entries: &[Arc<Entry>]) -> Result<(), StoreError> {
+        let open = || entries.iter().filter(|entry| !entry.is_closed());
+        let writes: Vec<_> = open().map(|entry| entry.put()).collect::<Result<_, _>>()?;
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.store.commit(writes).await?;
+        entries.iter().for_each(|entry| entry.close());
+        Ok(())
+    }
+
+    /// Forgets what ended a day ago, and the oldest of too many. What the store doesn't know yet stays.
+    fn forget(&self) -> Vec<TaskId> {
+        let horizon = self.clock.now().saturating_sub(REMEMBERED_FOR);
+        let mut ended = self.ended.lock();
+        let mut forgotten = Vec::new();
+        while let Some(oldest) = ended.front() {
+            let old = oldest.ended_at().is_some_and(|at| at < horizon);
+            if !(old || ended.len() > REMEMBERED) || !oldest.is_closed() {
+                break;
+            }
+            let id = oldest.facts().id().clone();
+            self.entries.pin().remove(&id);
+            forgotten.push(id);
+            ended.pop_front();
+        }
+        forgotten
+    }
+
+    async fn delete(
+        &self,
+        table: Table,
+        keys: impl Iterator<Item = String>,
+    ) -> Result<(), StoreError> {
+        let deletes: Vec<_> = keys.map(|key| Write::Delete { table, key }).collect();
+        for batch in deletes.chunks(BATCH) {
+            self.store.commit(batch.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes exact counters of all tasks, several at once so that they share transactions.
+    async fn settle(&self) {
+        let counters: Vec<_> = self
+            .entries
+            .pin()
+            .values()
+            .map(|entry| Arc::clone(entry.counters()))
+            .collect();
+        let mut settling = JoinSet::new();
+        let mut failed = 0_usize;
+        let mut note = |settled: Result<Result<(), StoreError>, _>| {
+            failed += usize::from(!matches!(settled, Ok(Ok(()))));
+        };
+        for counters in counters {
+            if settling.len() >= BATCH
+                && let Some(settled) = settling.join_next().await
+            {
+                note(settled);
+            }
+            settling.spawn(async move { counters.settle().await });
+        }
+        while let Some(settled) = settling.join_next().await {
+            note(settled);
+        }
+        if failed > 0 {
+            // The store holds upper bounds, so nothing is lost but exactness.
+            warn!(tasks = failed, "counters are not exact");
+        }
+    }
+
+    /// Binds for an explanation of what would be decided: nothing is counted. The agent is the task's own.
+    ///
+    /// None until `identity` can make an agent that proved nothing; until then see [`Self::rehearse_as`].
+    pub fn rehearse(&self, _id: &TaskId) -> Option<Task> {
+        None
+    }
+
+    /// Binds for an explanation of what would be decided: nothing is counted, and [`Task::reserve`] refuses,
+    /// so that no permit comes of it. None if there is no such task, or it is another agent's.
+    pub fn rehearse_as(&self, agent: Agent, id: &TaskId) -> Option<Task> {
+        let entry = self.find(id.as_str())?;
+        (entry.facts().agent() == agent.id().as_str()).then(|| Task::rehearsal(agent, entry))
+    }
+}
+
+impl std::fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tasks")
+            .field("config", &self.config)
+            .field("store", &self.store)
+            .field("tasks", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Cuts an ended task's open calls when it is dropped, whichever way the end went on.
+struct Cut<'a> {
+    tasks: &'a Tasks,
+    entry: &'a Arc<Entry>,
+}
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        if self.entry.cut() {
+            self.tasks.ended.lock().push_back(Arc::clone(self.entry));
+            // Nobody listens? Then nobody holds anything of the task.
+            let _listeners = self.tasks.endings.send(self.entry.facts().id().clone());
+        }
+    }
+}
+
+fn expiry(entry: &Entry) -> Reverse<(i64, TaskId)> {
+    let facts = entry.facts();
+    Reverse((facts.expires_at_epoch(), facts.id().clone()))
+}
+
+/// Why a task couldn't be ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndError {
+    /// No such task.
+    #[error("no task `{0}`")]
+    Unknown(TaskId),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why an agent has no task to work on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unbound {
+    /// Neither a task token nor `Agent-Task`.
+    #[error("no task is named")]
+    NoTask,
+    /// There is no such task, or it is another agent's: the agent can't tell which.
+    #[error("no open task `{0}` of this agent")]
+    Unknown(String),
+    /// It ended.
+    #[error("task `{0}` has ended")]
+    Ended(TaskId),
+    /// It expired.
+    #[error("task `{0}` has expired")]
+    Expired(TaskId),
+    /// A declaration contradicts the proof.
+    #[error("declared task differs from the proven one")]
+    Contradiction,
+    /// A declaration can't be read.
+    #[error("header `{header}` can't be read: {problem}")]
+    Malformed {
+        /// Which.
+        header: String,
+        /// Why.
+        problem: &'static str,
+    },
+}
+
+#[cfg(test)]
+mod tests;

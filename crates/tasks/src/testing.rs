@@ -1,0 +1,94 @@
+//! What this crate's tests share: an embedded store that can be away, and wishes to open tasks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{
+    Config, DeclarationHeaders, Embedded, Opening, Store, StoreError, Table, TaskId, Tasks, Write,
+};
+
+/// A real embedded store that can be sent away, and counts its commits.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    embedded: Embedded,
+    folder: PathBuf,
+    away: AtomicBool,
+    commits: AtomicUsize,
+}
+
+impl Disk {
+    pub(crate) fn open(folder: &Path) -> Arc<Self> {
+        Arc::new(Self {
+            embedded: Embedded::open(folder).unwrap(),
+            folder: folder.to_owned(),
+            away: AtomicBool::new(false),
+            commits: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn go_away(&self) {
+        self.away.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.away.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn commits(&self) -> usize {
+        self.commits.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Disk {
+    async fn scan(&self, table: Table) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.embedded.scan(table).await
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(StoreError("away".to_owned()));
+        }
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.embedded.commit(writes).await
+    }
+}
+
+pub(crate) fn config() -> Config {
+    Config {
+        ttl_default: Duration::from_secs(900),
+        ttl_max: Duration::from_secs(3600),
+        headers: DeclarationHeaders::default(),
+    }
+}
+
+/// A wish of agent `a` to read and write `notes` and `desk`, within these limits.
+pub(crate) fn wish(tasks: &Tasks, limits: &Value) -> Opening {
+    let request = json!({
+        "agent": "a", "owner": "o", "limits": limits,
+        "grants": [
+            {"tool": "notes", "access": ["read", "write"]},
+            {"tool": "desk", "access": ["read"]},
+        ],
+    });
+    tasks
+        .opening(serde_json::from_value(request).unwrap())
+        .unwrap()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests of this crate open tasks without policy"
+)]
+pub(crate) async fn open(tasks: &Tasks, limits: &Value) -> TaskId {
+    let opening = wish(tasks, limits);
+    tasks.open(opening).await.unwrap().id
+}

@@ -1,0 +1,61 @@
+//! What a task looks like from outside.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{Grant, Limits, TaskId, Usage};
+
+/// What a task looks like from outside; the shape of the control API.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TaskView {
+    /// Its id.
+    pub id: TaskId,
+    /// The agent that works on it.
+    pub agent: String,
+    /// On whose behalf.
+    pub owner: String,
+    /// What for.
+    pub purpose: String,
+    /// `open` or `ended` (later `paused`).
+    pub state: String,
+    /// Why it ended: `completed`, `revoked`, `expired`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_because: Option<String>,
+    /// RFC 3339.
+    pub opened_at: String,
+    /// RFC 3339.
+    pub expires_at: String,
+    /// What it may touch.
+    pub grants: Vec<Grant>,
+    /// What it may use up.
+    pub limits: Limits,
+    /// What it used up.
+    pub used: Usage,
+    /// Free attributes.
+    pub attributes: Map<String, Value>,
+    /// Labels.
+    pub labels: Vec<String>,
+}
+
+/// Why a task ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Its work is done.
+    Completed,
+    /// Somebody took it back.
+    Revoked,
+    /// Its time was over.
+    Expired,
+}
+
+impl Ending {
+    /// The name in the control API and telemetry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+}
