@@ -1,0 +1,214 @@
+//! The table of who obtains what for which tool, and the step from permit to credential.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use policy::Permit;
+use tasks::{Access, StoreError, ToolName};
+
+use crate::lease::{self, Asking, Source};
+use crate::{Credential, Injection, Leases, Provider};
+
+/// Which credential a tool takes for an access class.
+#[derive(Debug)]
+pub struct Binding {
+    /// The tool.
+    pub tool: ToolName,
+    /// The access class.
+    pub access: Access,
+    /// Who obtains it.
+    pub provider: Arc<dyn Provider>,
+    /// Where it goes.
+    pub injection: Injection,
+}
+
+/// Gives out credentials, one binding per tool and access class, from leases.
+#[derive(Debug)]
+pub struct Credentials {
+    bound: HashMap<ToolName, Vec<(Access, Bound)>>,
+    leases: Arc<Leases>,
+}
+
+/// A binding with what every call would otherwise work out anew.
+#[derive(Debug)]
+struct Bound {
+    source: Source,
+    injection: Arc<Injection>,
+    bridge: Option<Bridge>,
+}
+
+/// The end of a bridge to a legacy key.
+#[derive(Clone, Copy, Debug)]
+struct Bridge {
+    until: Date,
+    /// The first second, since the epoch, at which it is over: the end date itself still counts, in UTC.
+    over_at: i64,
+}
+
+impl Credentials {
+    /// Makes the table. A tool without a binding for an access class is called without a credential; of two
+    /// bindings for one the last holds.
+    pub fn new(bindings: Vec<Binding>, leases: Arc<Leases>) -> Self {
+        let mut bound: HashMap<ToolName, Vec<(Access, Bound)>> = HashMap::new();
+        for binding in bindings {
+            let of_tool = bound.entry(binding.tool).or_default();
+            of_tool.retain(|(access, _)| *access != binding.access);
+            let entry = Bound {
+                bridge: binding.provider.bridge_until().map(Bridge::new),
+                source: Source::new(binding.provider),
+                injection: Arc::new(binding.injection),
+            };
+            of_tool.push((binding.access, entry));
+        }
+        leases.register(bound.values().flatten().map(|(_, bound)| &bound.source));
+        Self { bound, leases }
+    }
+
+    /// Gives out the credential for one permitted call.
+    ///
+    /// For a live lease this reads memory only; else the provider is asked, once for all calls that wait.
+    pub async fn issue(&self, permit: Permit) -> Result<Credential, Unavailable> {
+        let call = permit.call();
+        let Some(bound) = self.bound(&call.tool().name, call.access()) else {
+            return Ok(Credential::without_secret(permit));
+        };
+        bound.check_bridge(&call.tool().name, lease::now())?;
+        let task = call.task();
+        let narrowing = permit.narrowing();
+        let asking = Asking {
+            agent: task.agent().id().as_str(),
+            task: task.id(),
+            owner: task.owner(),
+            tool: &call.tool().name,
+            access: call.access(),
+            scopes: &narrowing.scopes,
+            narrow: &narrowing.narrow,
+            ttl_seconds: narrowing.ttl_seconds,
+            task_expires_at: task.expires_at_epoch(),
+            task_ended: &task.ended(),
+            decision: permit.id().as_str(),
+        };
+        let lease = self.leases.lease(asking, &bound.source).await?;
+        let injection = Arc::clone(&bound.injection);
+        let bridge = bound.bridge.is_some();
+        Ok(Credential::new(permit, lease, injection, bridge))
+    }
+
+    /// The leases.
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.leases
+    }
+
+    /// Bridges in use, for warnings: tool, access class, end date. By tool and access class.
+    pub fn bridges(&self) -> Vec<(ToolName, Access, Date)> {
+        let mut bridges: Vec<_> = self
+            .bound
+            .iter()
+            .flat_map(|(tool, of_tool)| {
+                of_tool
+                    .iter()
+                    .map(move |(access, bound)| (tool, access, bound))
+            })
+            .filter_map(|(tool, access, bound)| Some((tool.clone(), *access, bound.bridge?.until)))
+            .collect();
+        bridges.sort_unstable();
+        bridges
+    }
+
+    fn bound(&self, tool: &ToolName, access: Access) -> Option<&Bound> {
+        let of_tool = self.bound.get(tool)?;
+        of_tool
+            .iter()
+            .find_map(|(of, bound)| (*of == access).then_some(bound))
+    }
+}
+
+impl Bound {
+    /// Asked at each call, since a lease may have been obtained before the date.
+    fn check_bridge(&self, tool: &ToolName, now: i64) -> Result<(), Unavailable> {
+        match self.bridge {
+            Some(bridge) if bridge.over_at <= now => Err(Unavailable::BridgeExpired {
+                tool: tool.as_str().to_owned(),
+                until: bridge.until,
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl Bridge {
+    fn new(until: Date) -> Self {
+        let over_at = until
+            .tomorrow()
+            .and_then(|tomorrow| tomorrow.to_zoned_datetime(TimeZone::UTC))
+            .map_or(i64::MAX, |over| over.timestamp().as_second());
+        Self { until, over_at }
+    }
+}
+
+/// No credential could be had.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// The bridge's date is over.
+    #[error("bridge of tool `{tool}` ended on {until}")]
+    BridgeExpired {
+        /// The tool.
+        tool: String,
+        /// The date.
+        until: Date,
+    },
+    /// The provider failed.
+    #[error("no credential for tool `{tool}`: {cause}")]
+    Provider {
+        /// The tool.
+        tool: String,
+        /// Why; no secret.
+        cause: String,
+    },
+    /// The task ended while the call was on its way.
+    #[error("task has ended")]
+    TaskEnded,
+    /// The ledger could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{SecretRef, Static};
+
+    #[track_caller]
+    fn check(until: &str, now: &str, held: bool) {
+        let until: Date = until.parse().unwrap();
+        let now: jiff::Timestamp = now.parse().unwrap();
+        let reference = SecretRef::Env("UNUSED".into());
+        let bound = Bound {
+            source: Source::new(Arc::new(Static::new(reference, until))),
+            injection: Arc::new(Injection::Query { key: "key".into() }),
+            bridge: Some(Bridge::new(until)),
+        };
+        let checked = bound.check_bridge(&"notes".parse().unwrap(), now.as_second());
+        assert_eq!(checked.is_ok(), held, "{until} {now}: {checked:?}");
+    }
+
+    #[test]
+    fn a_bridge_holds_before_its_date() {
+        check("2026-06-30", "2026-06-01T12:00:00Z", true);
+    }
+    #[test]
+    fn a_bridge_holds_through_its_date() {
+        check("2026-06-30", "2026-06-30T23:59:59Z", true);
+    }
+    #[test]
+    fn a_bridge_is_over_on_the_next_day() {
+        check("2026-06-30", "2026-07-01T00:00:00Z", false);
+    }
+    #[test]
+    fn the_last_date_there_is_never_comes() {
+        check("9999-12-31", "2026-07-01T00:00:00Z", true);
+    }
+}

@@ -1,0 +1,219 @@
+//! One flight: obtains one lease, writes it down before use, and takes back what came too late.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tasks::StoreError;
+use tokio::time::timeout;
+
+use super::book::{Landed, Ticket};
+use super::{Closing, Shared};
+use crate::lease::{Asking, Lease, Line, Source, State};
+use crate::{Obtained, Provider, ProviderError, Revocation, Unavailable, Wish, lease};
+
+/// How long a provider may take: longer than any token endpoint needs, short enough that no call waits for ever.
+const OBTAIN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long taking back may take: nobody waits for it but the end of a task.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The obtaining of one lease. It goes on when those who wait for it go away.
+#[derive(Debug)]
+pub(super) struct Mint {
+    shared: Arc<Shared>,
+    provider: Arc<dyn Provider>,
+    wish: Wish,
+    ticket: Box<Ticket>,
+    line: Line,
+}
+
+impl Mint {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        asking: &Asking<'_>,
+        source: &Source,
+        ticket: Box<Ticket>,
+        now: i64,
+    ) -> Self {
+        let wish = asking.wish(now);
+        let line = ticket.resumed.clone().unwrap_or_else(|| Line {
+            id: ticket.id.to_string(),
+            key: (*ticket.key).clone(),
+            state: State::Obtaining,
+            outcome: None,
+            handle: None,
+            decision: asking.decision.to_owned(),
+            obtained_at: now,
+            ends_at: now.saturating_add_unsigned(wish.ttl_seconds),
+            dies_at: None,
+        });
+        Self {
+            shared,
+            provider: Arc::clone(&source.provider),
+            wish,
+            ticket,
+            line,
+        }
+    }
+
+    /// Flies: obtains, lands, tells those who wait, and only then takes back what is left over.
+    pub(super) async fn fly(mut self) {
+        let obtained = self.obtain().await;
+        let mut leftover: Vec<Closing> = self
+            .ticket
+            .over
+            .drain(..)
+            .map(|old| Closing::of(&old))
+            .collect();
+        let landing = {
+            let mut book = self.shared.book.write();
+            let landing = match obtained {
+                Ok(lease) => match book.land(&self.wish.task, self.ticket.id, &lease) {
+                    Landed::Kept => Ok(lease),
+                    Landed::TooLate => {
+                        leftover.push(Closing::of(&lease));
+                        Err(Unavailable::TaskEnded)
+                    }
+                },
+                Err(unavailable) => {
+                    let resumed = self.ticket.resumed.take();
+                    let left = book.crash(&self.wish.task, self.ticket.id, resumed);
+                    leftover.extend(left.map(|line| Closing {
+                        line,
+                        provider: Some(Arc::clone(&self.provider)),
+                    }));
+                    Err(unavailable)
+                }
+            };
+            for closing in &leftover {
+                book.closing(closing.line.clone());
+            }
+            landing
+        };
+        // Nobody waits any more? The lease is there for the next call.
+        self.ticket.landing.send_replace(Some(landing));
+        if !leftover.is_empty() {
+            self.shared.take_back(leftover).await;
+        }
+    }
+
+    async fn obtain(&mut self) -> Result<Arc<Lease>, Unavailable> {
+        if self.wish.ttl_seconds == 0 {
+            return Err(self.failed("decision leaves the lease no life"));
+        }
+        if self.ticket.resumed.is_some() {
+            // Its line stands, and says `active`.
+            let obtained = self.ask().await?;
+            return Ok(self.lease(obtained));
+        }
+        self.shared.ledger.put(&self.line).await?;
+        let obtained = match self.ask().await {
+            Ok(obtained) => obtained,
+            Err(unavailable) => {
+                self.forget().await;
+                return Err(unavailable);
+            }
+        };
+        self.activate(&obtained);
+        if self.line.ends_at <= lease::now() {
+            self.give_back().await;
+            return Err(self.failed("credential was expired on arrival"));
+        }
+        if let Err(error) = self.shared.ledger.put(&self.line).await {
+            self.give_back().await;
+            return Err(error.into());
+        }
+        Ok(self.lease(obtained))
+    }
+
+    async fn ask(&self) -> Result<Obtained, Unavailable> {
+        let asked = AssertUnwindSafe(self.provider.obtain(&self.wish)).catch_unwind();
+        match timeout(OBTAIN_PATIENCE, asked).await {
+            Ok(Ok(Ok(obtained))) => Ok(obtained),
+            Ok(Ok(Err(ProviderError::BridgeExpired(until)))) => Err(Unavailable::BridgeExpired {
+                tool: self.wish.tool.as_str().to_owned(),
+                until,
+            }),
+            Ok(Ok(Err(ProviderError::Failed(cause)))) => Err(self.failed(&cause)),
+            Ok(Err(_panic)) => Err(self.failed("provider panicked")),
+            Err(_elapsed) => Err(self.failed("provider took too long")),
+        }
+    }
+
+    /// Writes the secret's life into the line: never longer than asked, whatever the provider says.
+    fn activate(&mut self, obtained: &Obtained) {
+        let now = lease::now();
+        let life = obtained.ttl_seconds;
+        self.line.state = State::Active;
+        self.line.handle = obtained.handle.clone();
+        self.line.dies_at = life.map(|seconds| now.saturating_add_unsigned(seconds));
+        self.line.ends_at = self.line.ends_at.min(self.line.dies_at.unwrap_or(i64::MAX));
+    }
+
+    fn lease(&self, obtained: Obtained) -> Arc<Lease> {
+        Arc::new(Lease::new(
+            self.line.clone(),
+            Arc::clone(&self.provider),
+            obtained.secret,
+        ))
+    }
+
+    /// Takes back a secret that was never used.
+    async fn give_back(&self) {
+        if !self.line.dead(lease::now()) {
+            revoke(self.provider.as_ref(), &self.line).await;
+        }
+        self.forget().await;
+    }
+
+    /// Takes out the line of a lease that never came to be.
+    async fn forget(&self) {
+        let forgotten: Result<(), StoreError> = self
+            .shared
+            .ledger
+            .delete(std::slice::from_ref(&self.line))
+            .await;
+        // Unwritten, it is found at the next start, and taken back then.
+        if let Err(error) = forgotten {
+            tracing::warn!(%error, lease = %self.line.id, "lease not taken out of the ledger");
+        }
+    }
+
+    fn failed(&self, cause: &str) -> Unavailable {
+        Unavailable::Provider {
+            tool: self.wish.tool.as_str().to_owned(),
+            cause: cause.to_owned(),
+        }
+    }
+}
+
+/// Takes a lease back at its upstream; one that can't be reached is as one that can't revoke.
+pub(super) async fn revoke(provider: &dyn Provider, line: &Line) -> Revocation {
+    let view = line.view(lease::now());
+    let revoked = async {
+        match &line.handle {
+            Some(handle) => provider.revoke_by_handle(&view, handle).await,
+            None => provider.revoke(&view).await,
+        }
+    };
+    let revoked = AssertUnwindSafe(revoked).catch_unwind();
+    match timeout(REVOKE_PATIENCE, revoked).await {
+        Ok(Ok(Revocation::Revoked)) => Revocation::Revoked,
+        // What a provider says of expiry is believed only if it told when.
+        Ok(Ok(Revocation::ExpiresAt | Revocation::DropOnly)) => unrevoked(line),
+        Ok(Err(_)) | Err(_) => {
+            tracing::warn!(lease = %line.id, provider = %line.key.provider, "lease could not be revoked");
+            unrevoked(line)
+        }
+    }
+}
+
+/// What becomes of a lease that nobody takes back.
+pub(super) fn unrevoked(line: &Line) -> Revocation {
+    match line.dies_at {
+        Some(_) => Revocation::ExpiresAt,
+        None => Revocation::DropOnly,
+    }
+}

@@ -1,0 +1,735 @@
+//! How leases live, from a provider that counts to a store in a real file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use serde_json::{Map, Value, json};
+use tasks::{Access, Table, ToolName, Write};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{Obtained, ProviderError, Secret, SecretRef, Static, Wish};
+
+const SECRET: &str = "s3cr3t-0f-the-upstream";
+const TASK: &str = "0190a2b4-7f00-7000-8000-000000000001";
+const OTHER_TASK: &str = "0190a2b4-7f00-7000-8000-000000000002";
+
+/// A store in one JSON file. Without its folder it fails.
+#[derive(Debug)]
+struct FileStore {
+    path: PathBuf,
+    lock: parking_lot::Mutex<()>,
+}
+
+impl FileStore {
+    fn rows(&self) -> Result<BTreeMap<String, Value>, StoreError> {
+        match std::fs::read(&self.path) {
+            Ok(text) => Ok(serde_json::from_slice(&text).unwrap()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(error) => Err(StoreError(error.to_string())),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for FileStore {
+    async fn scan(&self, _table: Table) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let rows = self.rows()?.into_iter();
+        Ok(rows
+            .map(|(key, value)| (key, value.to_string().into_bytes()))
+            .collect())
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        let _lock = self.lock.lock();
+        let mut rows = self.rows()?;
+        for write in writes {
+            match write {
+                Write::Put { key, value, .. } => {
+                    rows.insert(key, serde_json::from_slice(&value).unwrap());
+                }
+                Write::Delete { key, .. } => {
+                    rows.remove(&key);
+                }
+            }
+        }
+        std::fs::write(&self.path, serde_json::to_vec(&rows).unwrap())
+            .map_err(|error| StoreError(error.to_string()))
+    }
+}
+
+/// A provider that counts.
+#[derive(Debug)]
+struct Counting {
+    store: Arc<FileStore>,
+    asked: AtomicUsize,
+    /// Handles taken back.
+    revoked: parking_lot::Mutex<Vec<String>>,
+    /// Asked only as far as there are permits.
+    gate: Semaphore,
+    /// The secret's life; `u64::MAX` for one that never dies.
+    ttl: AtomicU64,
+    /// The next failures: `fail`, `panic`.
+    trouble: parking_lot::Mutex<Vec<&'static str>>,
+    /// The ledger at the time of the last asking.
+    ledger: parking_lot::Mutex<BTreeMap<String, Value>>,
+    config: &'static str,
+}
+
+#[async_trait::async_trait]
+impl Provider for Counting {
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+
+    fn digest(&self) -> String {
+        self.config.to_owned()
+    }
+
+    async fn obtain(&self, wish: &Wish) -> Result<Obtained, ProviderError> {
+        let count = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        *self.ledger.lock() = self.store.rows().unwrap();
+        self.gate.acquire().await.unwrap().forget();
+        match self.trouble.lock().pop() {
+            Some("panic") => panic!("as asked"),
+            Some("no folder") => {
+                std::fs::remove_dir_all(self.store.path.parent().unwrap()).unwrap();
+            }
+            Some(_) => return Err(ProviderError::Failed("429".into())),
+            None => {}
+        }
+        let ttl = self.ttl.load(Ordering::SeqCst);
+        assert!(wish.ttl_seconds > 0);
+        Ok(Obtained {
+            secret: Secret::new(SECRET.into())?,
+            ttl_seconds: (ttl != u64::MAX).then_some(ttl),
+            handle: Some(format!("handle-{count}")),
+        })
+    }
+
+    async fn revoke(&self, _lease: &LeaseView) -> Revocation {
+        self.revoked.lock().push("without handle".to_owned());
+        Revocation::Revoked
+    }
+
+    async fn revoke_by_handle(&self, _lease: &LeaseView, handle: &str) -> Revocation {
+        self.revoked.lock().push(handle.to_owned());
+        Revocation::Revoked
+    }
+}
+
+/// Everything around one test.
+struct World {
+    _folder: tempfile::TempDir,
+    store: Arc<FileStore>,
+    provider: Arc<Counting>,
+    source: Source,
+    leases: Arc<Leases>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("store");
+        std::fs::create_dir(&inner).unwrap();
+        let store = Arc::new(FileStore {
+            path: inner.join("ledger.json"),
+            lock: parking_lot::Mutex::new(()),
+        });
+        let (provider, source) = counting(&store, "config");
+        let leases = Leases::load(store.clone(), |_| true).await.unwrap();
+        leases.register([&source].into_iter());
+        Self {
+            _folder: folder,
+            store,
+            provider,
+            source,
+            leases,
+        }
+    }
+
+    async fn restart(&mut self, open: bool) {
+        self.leases = Leases::load(self.store.clone(), |_| open).await.unwrap();
+        self.leases.register([&self.source].into_iter());
+    }
+
+    async fn lease(&self, wanted: &Wanted) -> Result<Arc<Lease>, Unavailable> {
+        self.leases.lease(wanted.asking(), &self.source).await
+    }
+
+    fn asked(&self) -> usize {
+        self.provider.asked.load(Ordering::SeqCst)
+    }
+
+    fn revoked(&self) -> Vec<String> {
+        self.provider.revoked.lock().clone()
+    }
+
+    fn states(&self) -> Vec<String> {
+        let rows = self.store.rows().unwrap();
+        rows.values()
+            .map(|row| row["state"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Lets other tasks run until it is so.
+    async fn until(&self, so: impl Fn(&Self) -> bool) {
+        while !so(self) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+}
+
+fn counting(store: &Arc<FileStore>, config: &'static str) -> (Arc<Counting>, Source) {
+    let provider = Arc::new(Counting {
+        store: Arc::clone(store),
+        asked: AtomicUsize::new(0),
+        revoked: parking_lot::Mutex::default(),
+        gate: Semaphore::new(1_000),
+        ttl: AtomicU64::new(3_600),
+        trouble: parking_lot::Mutex::default(),
+        ledger: parking_lot::Mutex::default(),
+        config,
+    });
+    (provider.clone(), Source::new(provider))
+}
+
+/// What a call wants, owned.
+#[derive(Clone)]
+struct Wanted {
+    agent: &'static str,
+    task: TaskId,
+    tool: ToolName,
+    access: Access,
+    scopes: Vec<String>,
+    narrow: Map<String, Value>,
+    ttl_seconds: Option<u64>,
+    task_life: i64,
+    ended: CancellationToken,
+}
+
+impl Wanted {
+    fn new() -> Self {
+        Self {
+            agent: "triage",
+            task: task(TASK),
+            tool: "notes".parse().unwrap(),
+            access: Access::Read,
+            scopes: Vec::new(),
+            narrow: Map::new(),
+            ttl_seconds: None,
+            task_life: 600,
+            ended: CancellationToken::new(),
+        }
+    }
+
+    fn asking(&self) -> Asking<'_> {
+        Asking {
+            agent: self.agent,
+            task: &self.task,
+            owner: "alice",
+            tool: &self.tool,
+            access: self.access,
+            scopes: &self.scopes,
+            narrow: &self.narrow,
+            ttl_seconds: self.ttl_seconds,
+            task_expires_at: lease::now() + self.task_life,
+            task_ended: &self.ended,
+            decision: "decision-1",
+        }
+    }
+}
+
+fn task(id: &str) -> TaskId {
+    id.parse().unwrap()
+}
+
+/// Whether a call that differs this way shares the lease of one that does not.
+async fn check_shared(change: impl FnOnce(&mut Wanted), shared: bool) {
+    let world = World::new().await;
+    let first = Wanted::new();
+    let mut second = first.clone();
+    change(&mut second);
+    let first = world.lease(&first).await.unwrap();
+    let second = world.lease(&second).await.unwrap();
+    assert_eq!(first.id == second.id, shared);
+    assert_eq!(world.asked(), if shared { 1 } else { 2 });
+}
+
+#[tokio::test]
+async fn calls_that_ask_the_same_share_a_lease() {
+    check_shared(|_| {}, true).await;
+}
+#[tokio::test]
+async fn another_agent_has_its_own() {
+    check_shared(|wanted| wanted.agent = "writer", false).await;
+}
+#[tokio::test]
+async fn another_task_has_its_own() {
+    check_shared(|wanted| wanted.task = task(OTHER_TASK), false).await;
+}
+#[tokio::test]
+async fn another_tool_has_its_own() {
+    check_shared(|wanted| wanted.tool = "desk".parse().unwrap(), false).await;
+}
+#[tokio::test]
+async fn another_access_class_has_its_own() {
+    check_shared(|wanted| wanted.access = Access::Write, false).await;
+}
+#[tokio::test]
+async fn other_scopes_have_their_own() {
+    check_shared(|wanted| wanted.scopes = vec!["repo".into()], false).await;
+}
+#[tokio::test]
+async fn another_narrowing_has_its_own() {
+    check_shared(
+        |wanted| drop(wanted.narrow.insert("repo".into(), json!("x"))),
+        false,
+    )
+    .await;
+}
+#[tokio::test]
+async fn another_life_has_its_own() {
+    check_shared(|wanted| wanted.ttl_seconds = Some(60), false).await;
+}
+#[tokio::test]
+async fn another_config_of_the_provider_has_its_own() {
+    let world = World::new().await;
+    let (_, other) = counting(&world.store, "new config");
+    let first = world.lease(&Wanted::new()).await.unwrap();
+    let second = world
+        .leases
+        .lease(Wanted::new().asking(), &other)
+        .await
+        .unwrap();
+    assert_ne!(first.id, second.id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_calls_at_once_obtain_one_secret() {
+    let world = Arc::new(World::new().await);
+    let calls = (0..100).map(|_| {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.lease(&Wanted::new()).await.unwrap().id.clone() })
+    });
+    let ids: std::collections::HashSet<_> = join_all(calls)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!((ids.len(), world.asked()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_ledger_knows_before_the_provider_and_before_the_call() {
+    let world = World::new().await;
+    world.lease(&Wanted::new()).await.unwrap();
+    let asked: Vec<_> = world
+        .provider
+        .ledger
+        .lock()
+        .values()
+        .map(|row| row["state"].clone())
+        .collect();
+    assert_eq!(asked, ["obtaining"]);
+    let rows = world.store.rows().unwrap();
+    let row = rows.values().next().unwrap();
+    assert_eq!(
+        (&row["state"], &row["handle"]),
+        (&json!("active"), &json!("handle-1"))
+    );
+}
+
+#[tokio::test]
+async fn the_ledger_and_debug_hold_no_secret() {
+    let world = World::new().await;
+    let lease = world.lease(&Wanted::new()).await.unwrap();
+    let seen = format!(
+        "{:?} {lease:?} {:?} {:?}",
+        world.leases,
+        world.leases.list(),
+        world.store.rows()
+    );
+    assert!(!seen.contains(SECRET));
+}
+
+/// How long a lease lives, in seconds, when the secret, the decision and the task live this long.
+#[track_caller]
+fn check_life(secret: Option<u64>, decided: Option<u64>, task_life: i64, expect: i64) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let line = runtime.block_on(async {
+        let world = World::new().await;
+        world
+            .provider
+            .ttl
+            .store(secret.unwrap_or(u64::MAX), Ordering::SeqCst);
+        let mut wanted = Wanted::new();
+        (wanted.ttl_seconds, wanted.task_life) = (decided, task_life);
+        world.lease(&wanted).await.unwrap().line.clone()
+    });
+    let life = line.ends_at - line.obtained_at;
+    // The clock may tick in between.
+    assert!(
+        (expect - 1..=expect + 1).contains(&life),
+        "{life} instead of {expect}"
+    );
+}
+
+#[test]
+fn a_lease_ends_with_its_secret() {
+    check_life(Some(100), None, 600, 100);
+}
+#[test]
+fn a_lease_ends_with_its_decision() {
+    check_life(Some(3_600), Some(60), 600, 60);
+}
+#[test]
+fn a_lease_ends_with_its_task() {
+    check_life(Some(3_600), Some(6_000), 600, 600);
+}
+#[test]
+fn a_secret_that_never_dies_ends_with_its_task() {
+    check_life(None, None, 600, 600);
+}
+#[test]
+fn a_life_beyond_all_numbers_ends_with_its_task() {
+    check_life(Some(u64::MAX - 1), Some(u64::MAX), 600, 600);
+}
+
+/// What is asked of the provider when it answers like this; the call must be refused and the ledger clean.
+async fn check_refused(trouble: &'static str, ttl: u64) -> World {
+    let world = World::new().await;
+    world.provider.ttl.store(ttl, Ordering::SeqCst);
+    if !trouble.is_empty() {
+        world.provider.trouble.lock().push(trouble);
+    }
+    let refused = world.lease(&Wanted::new()).await.unwrap_err();
+    assert!(
+        matches!(refused, Unavailable::Provider { .. }),
+        "{refused:?}"
+    );
+    assert_eq!(world.states(), Vec::<String>::new());
+    assert!(world.leases.list().is_empty());
+    world
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_refuses_the_call_and_is_asked_again_for_the_next() {
+    let world = check_refused("fail", 3_600).await;
+    world.lease(&Wanted::new()).await.unwrap();
+    assert_eq!(world.asked(), 2);
+}
+#[tokio::test]
+async fn a_provider_that_panics_refuses_the_call_and_is_asked_again_for_the_next() {
+    let world = check_refused("panic", 3_600).await;
+    world.lease(&Wanted::new()).await.unwrap();
+}
+#[tokio::test]
+async fn a_secret_that_is_expired_on_arrival_is_refused() {
+    check_refused("", 0).await;
+}
+#[tokio::test]
+async fn a_decision_that_leaves_no_life_asks_nobody() {
+    let world = World::new().await;
+    let mut wanted = Wanted::new();
+    wanted.ttl_seconds = Some(0);
+    world.lease(&wanted).await.unwrap_err();
+    assert_eq!(world.asked(), 0);
+}
+#[tokio::test]
+async fn an_expired_task_asks_nobody() {
+    let world = World::new().await;
+    let mut wanted = Wanted::new();
+    wanted.task_life = 0;
+    let refused = world.lease(&wanted).await.unwrap_err();
+    assert!(matches!(refused, Unavailable::TaskEnded));
+    assert_eq!(world.asked(), 0);
+}
+#[tokio::test]
+async fn an_ended_task_asks_nobody_and_uses_no_live_lease() {
+    let world = World::new().await;
+    let wanted = Wanted::new();
+    world.lease(&wanted).await.unwrap();
+    wanted.ended.cancel();
+    let refused = world.lease(&wanted).await.unwrap_err();
+    assert!(matches!(refused, Unavailable::TaskEnded));
+    assert_eq!(world.asked(), 1);
+}
+#[tokio::test]
+async fn a_ledger_that_cant_be_written_asks_nobody() {
+    let world = World::new().await;
+    std::fs::remove_dir_all(world.store.path.parent().unwrap()).unwrap();
+    let refused = world.lease(&Wanted::new()).await.unwrap_err();
+    assert!(matches!(refused, Unavailable::Store(_)));
+    assert_eq!(world.asked(), 0);
+}
+#[tokio::test]
+async fn a_secret_that_cant_be_written_down_is_taken_back() {
+    let world = World::new().await;
+    world.provider.trouble.lock().push("no folder");
+    let refused = world.lease(&Wanted::new()).await.unwrap_err();
+    assert!(matches!(refused, Unavailable::Store(_)));
+    assert_eq!(world.revoked(), ["handle-1"]);
+}
+#[tokio::test]
+async fn a_task_holds_so_many_leases_and_no_more() {
+    let world = World::new().await;
+    let mut wanted = Wanted::new();
+    for number in 0..64 {
+        wanted.scopes = vec![number.to_string()];
+        world.lease(&wanted).await.unwrap();
+    }
+    wanted.scopes = vec!["one more".into()];
+    let refused = world.lease(&wanted).await.unwrap_err();
+    assert!(refused.to_string().contains("too many leases"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_end_of_a_task_takes_its_leases_back() {
+    let world = World::new().await;
+    world.lease(&Wanted::new()).await.unwrap();
+    let ended = world.leases.end(&task(TASK)).await;
+    assert_eq!(ended.len(), 1);
+    assert_eq!(
+        (ended[0].state.as_str(), ended[0].outcome.as_deref()),
+        ("ended", Some("revoked"))
+    );
+    assert_eq!(world.revoked(), ["handle-1"]);
+    assert_eq!(world.states(), ["ended"]);
+    assert_eq!(world.leases.list().len(), 1);
+}
+#[tokio::test]
+async fn ending_twice_answers_the_same_and_takes_back_once() {
+    let world = World::new().await;
+    world.lease(&Wanted::new()).await.unwrap();
+    let first = world.leases.end(&task(TASK)).await;
+    let second = world.leases.end(&task(TASK)).await;
+    assert_eq!(
+        serde_json::to_value(first).unwrap(),
+        serde_json::to_value(second).unwrap()
+    );
+    assert_eq!(world.revoked().len(), 1);
+}
+#[tokio::test]
+async fn the_end_of_a_task_leaves_others_alone() {
+    let world = World::new().await;
+    let wanted = Wanted::new();
+    let lease = world.lease(&wanted).await.unwrap();
+    assert!(world.leases.end(&task(OTHER_TASK)).await.is_empty());
+    assert_eq!(world.lease(&wanted).await.unwrap().id, lease.id);
+}
+#[tokio::test]
+async fn a_secret_that_arrives_after_the_end_is_taken_back_and_not_used() {
+    let world = Arc::new(World::new().await);
+    let closed = world.provider.gate.forget_permits(1_000);
+    let wanted = Wanted::new();
+    let call = tokio::spawn({
+        let (world, wanted) = (Arc::clone(&world), wanted.clone());
+        async move { world.lease(&wanted).await }
+    });
+    world.until(|world| world.asked() == 1).await;
+    wanted.ended.cancel();
+    world.leases.end(&wanted.task).await;
+    world.provider.gate.add_permits(closed);
+    let refused = call.await.unwrap().unwrap_err();
+    assert!(matches!(refused, Unavailable::TaskEnded));
+    world.until(|world| world.states() == ["ended"]).await;
+    assert_eq!(world.revoked(), ["handle-1"]);
+}
+#[tokio::test]
+async fn a_secret_that_arrives_between_cancel_and_end_is_taken_back_too() {
+    let world = Arc::new(World::new().await);
+    let closed = world.provider.gate.forget_permits(1_000);
+    let wanted = Wanted::new();
+    let call = tokio::spawn({
+        let (world, wanted) = (Arc::clone(&world), wanted.clone());
+        async move { world.lease(&wanted).await }
+    });
+    world.until(|world| world.asked() == 1).await;
+    wanted.ended.cancel();
+    world.provider.gate.add_permits(closed);
+    call.await.unwrap().unwrap_err();
+    world.until(|world| world.revoked() == ["handle-1"]).await;
+}
+#[tokio::test]
+async fn a_caller_who_goes_away_leaves_the_lease_for_the_next() {
+    let world = Arc::new(World::new().await);
+    let closed = world.provider.gate.forget_permits(1_000);
+    let call = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.lease(&Wanted::new()).await }
+    });
+    world.until(|world| world.asked() == 1).await;
+    call.abort();
+    call.await.unwrap_err();
+    world.provider.gate.add_permits(closed);
+    world.lease(&Wanted::new()).await.unwrap();
+    assert_eq!(world.asked(), 1);
+}
+#[tokio::test]
+async fn a_lost_end_is_swept() {
+    let world = World::new().await;
+    let wanted = Wanted::new();
+    world.lease(&wanted).await.unwrap();
+    assert!(world.leases.sweep().await.is_empty());
+    wanted.ended.cancel();
+    assert_eq!(world.leases.sweep().await.len(), 1);
+    assert_eq!(world.revoked(), ["handle-1"]);
+}
+#[tokio::test]
+async fn ended_leases_are_listed_for_a_while() {
+    let world = World::new().await;
+    for number in 0..1_005 {
+        let line = {
+            let lease = Wanted::new();
+            let key = lease::LeaseKey::new(&lease.asking(), &world.source);
+            Line {
+                id: format!("{number:05}"),
+                key,
+                state: State::Ended,
+                outcome: Some(Revocation::Revoked),
+                handle: None,
+                decision: "decision".into(),
+                obtained_at: 0,
+                ends_at: 1,
+                dies_at: None,
+            }
+        };
+        world.leases.shared.book.write().ended(&[line]);
+    }
+    world.lease(&Wanted::new()).await.unwrap();
+    world.leases.end(&task(TASK)).await;
+    assert_eq!(world.leases.list().len(), 1_000);
+}
+
+#[tokio::test]
+async fn after_a_restart_the_leases_of_open_tasks_are_listed() {
+    let mut world = World::new().await;
+    let lease = world.lease(&Wanted::new()).await.unwrap();
+    world.restart(true).await;
+    let list = world.leases.list();
+    assert_eq!(
+        (list[0].id.as_str(), list[0].state.as_str()),
+        (&*lease.id, "active")
+    );
+    assert_eq!(list[0].decision, "decision-1");
+}
+#[tokio::test]
+async fn after_a_restart_a_secret_is_obtained_anew_and_both_end_with_the_task() {
+    let mut world = World::new().await;
+    let first = world.lease(&Wanted::new()).await.unwrap();
+    world.restart(true).await;
+    let second = world.lease(&Wanted::new()).await.unwrap();
+    assert_ne!(first.id, second.id);
+    assert_eq!(world.leases.list().len(), 2);
+    assert_eq!(world.leases.end(&task(TASK)).await.len(), 2);
+    let mut revoked = world.revoked();
+    revoked.sort_unstable();
+    assert_eq!(revoked, ["handle-1", "handle-2"]);
+}
+#[tokio::test]
+async fn after_a_restart_a_static_key_goes_on_under_its_lease() {
+    let mut world = World::new().await;
+    let key = world.store.path.with_file_name("key");
+    std::fs::write(&key, "legacy").unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let bridge = Static::new(SecretRef::File(key), jiff::civil::Date::MAX);
+    let source = Source::new(Arc::new(bridge));
+    let wanted = Wanted::new();
+    let first = world.leases.lease(wanted.asking(), &source).await.unwrap();
+    world.restart(true).await;
+    let second = world.leases.lease(wanted.asking(), &source).await.unwrap();
+    assert_eq!(
+        (&first.id, first.line.ends_at),
+        (&second.id, second.line.ends_at)
+    );
+    assert_eq!(world.leases.list().len(), 1);
+    let ended = world.leases.end(&wanted.task).await;
+    assert_eq!(ended[0].outcome.as_deref(), Some("drop_only"));
+}
+#[tokio::test]
+async fn after_a_restart_the_leases_of_other_tasks_are_taken_back() {
+    let mut world = World::new().await;
+    world.lease(&Wanted::new()).await.unwrap();
+    world.restart(false).await;
+    assert_eq!(world.leases.list()[0].state, "active");
+    let swept = world.leases.sweep().await;
+    assert_eq!(swept[0].outcome.as_deref(), Some("revoked"));
+    assert_eq!(world.revoked(), ["handle-1"]);
+    assert_eq!(world.states(), ["ended"]);
+}
+#[tokio::test]
+async fn a_lease_whose_provider_is_gone_expires_by_itself() {
+    let mut world = World::new().await;
+    world.lease(&Wanted::new()).await.unwrap();
+    world.restart(false).await;
+    world.leases.register(std::iter::empty());
+    let swept = world.leases.sweep().await;
+    assert_eq!(swept[0].outcome.as_deref(), Some("expires_at"));
+}
+#[tokio::test]
+async fn a_crash_while_a_secret_was_obtained_is_taken_back_without_a_handle() {
+    let mut world = World::new().await;
+    world.provider.gate.forget_permits(1_000);
+    let wanted = Wanted::new();
+    tokio::select! {
+        _ = world.lease(&wanted) => {}
+        () = world.until(|world| world.asked() == 1) => {}
+    }
+    assert_eq!(world.states(), ["obtaining"]);
+    world.restart(false).await;
+    world.leases.sweep().await;
+    assert_eq!(world.revoked(), ["without handle"]);
+}
+#[tokio::test]
+async fn a_line_that_cant_be_read_stops_the_start() {
+    let world = World::new().await;
+    std::fs::write(&world.store.path, r#"{"a/b":{"id":"b"}}"#).unwrap();
+    let error = Leases::load(world.store.clone(), |_| true)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("`a/b`"), "{error}");
+}
+
+/// Whether a secret with this life is given out so many seconds after it came.
+#[track_caller]
+fn check_fresh(life: Option<i64>, after: i64, fresh: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(FileStore {
+        path: folder.path().join("unused"),
+        lock: parking_lot::Mutex::new(()),
+    });
+    let (provider, source) = counting(&store, "config");
+    let line = Line {
+        id: "id".into(),
+        key: lease::LeaseKey::new(&Wanted::new().asking(), &source),
+        state: State::Active,
+        outcome: None,
+        handle: None,
+        decision: "decision".into(),
+        obtained_at: 1_000,
+        ends_at: 1_000 + life.unwrap_or(600).min(600),
+        dies_at: life.map(|life| 1_000 + life),
+    };
+    let lease = Lease::new(line, provider, Secret::new(SECRET.into()).unwrap());
+    assert_eq!(lease.fresh(1_000 + after), fresh);
+}
+
+#[test]
+fn a_secret_is_given_out_until_shortly_before_it_dies() {
+    check_fresh(Some(100), 89, true);
+    check_fresh(Some(100), 90, false);
+}
+#[test]
+fn a_short_life_is_used_by_half() {
+    check_fresh(Some(8), 3, true);
+    check_fresh(Some(8), 4, false);
+}
+#[test]
+fn a_secret_that_outlives_its_task_is_given_out_to_the_end() {
+    check_fresh(Some(3_600), 599, true);
+    check_fresh(None, 599, true);
+    check_fresh(None, 600, false);
+}

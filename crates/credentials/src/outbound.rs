@@ -1,0 +1,74 @@
+//! What leaves the gateway.
+
+use std::sync::Arc;
+
+use call::{Body, Tool};
+use http::request::Parts;
+
+use crate::Secret;
+
+/// A request ready to leave.
+///
+/// Only [`Credential::inject`](crate::Credential::inject) makes one:
+///
+/// ```compile_fail,E0451
+/// fn forge(head: http::request::Parts, tool: std::sync::Arc<call::Tool>) -> credentials::Outbound {
+///     credentials::Outbound { head, body: call::Body::Empty, tool, secret: None, isolation: None }
+/// }
+/// ```
+/// ```compile_fail,E0599
+/// fn copy(outbound: credentials::Outbound) -> credentials::Outbound {
+///     outbound.clone()
+/// }
+/// ```
+#[must_use]
+pub struct Outbound {
+    head: Parts,
+    body: Body,
+    tool: Arc<Tool>,
+    secret: Option<Arc<Secret>>,
+    isolation: Option<Arc<str>>,
+}
+
+impl Outbound {
+    pub(crate) fn new(
+        head: Parts,
+        body: Body,
+        tool: Arc<Tool>,
+        secret: Option<Arc<Secret>>,
+        isolation: Option<Arc<str>>,
+    ) -> Self {
+        Self {
+            head,
+            body,
+            tool,
+            secret,
+            isolation,
+        }
+    }
+
+    /// What a pooled connection must be kept apart by: the lease's id where the credential is bound to the
+    /// connection, none where each request carries its own (headers, queries).
+    pub fn isolation(&self) -> Option<&str> {
+        self.isolation.as_deref()
+    }
+
+    /// The head (its `uri` the upstream's whole one), the body, the tool.
+    ///
+    /// The head holds the secret: it must not be logged.
+    pub fn into_parts(self) -> (Parts, Body, Arc<Tool>) {
+        (self.head, self.body, self.tool)
+    }
+}
+
+/// The head is left out: a query in it may hold the secret.
+impl std::fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbound")
+            .field("tool", &self.tool.name)
+            .field("method", &self.head.method)
+            .field("secret", &self.secret)
+            .field("isolation", &self.isolation)
+            .finish_non_exhaustive()
+    }
+}
