@@ -112,9 +112,15 @@ fn syntax(module: &Parsed, rule: &RuleReading) -> Vec<Finding> {
             "this engine reads `not {…}` as a literal; put the body into a rule and write `not that_rule`",
         );
     }
-    if !module.is_test {
-        for (span, ..) in &rule.replacements {
+    for (span, _, by) in &rule.replacements {
+        let by = by.as_ref().map(|path| path.join("."));
+        if !module.is_test {
             find("with", span, "`with` belongs into `*_test.rego`");
+        } else if BANNED
+            .iter()
+            .any(|(banned, _)| Some(*banned) == by.as_deref())
+        {
+            find("builtin", span, "this builtin can't take another's place");
         }
     }
     findings
