@@ -1,0 +1,120 @@
+//! Checks references: fields of `input` that do not exist would be silent, and so would others' rules.
+
+use super::Parsed;
+use super::reading::{Reading, Reference};
+use crate::finding::Finding;
+
+/// The fields of `input` of a call and, where they are fixed, theirs. (`design.md` 4.3.)
+const CALL: [(&str, &[&str]); 8] = [
+    ("agent", &["id", "method", "issuer", "claims"]),
+    ("approval", &[]),
+    ("client", &["address"]),
+    ("declared", &["task", "tool", "operation", "context"]),
+    ("history", &["calls", "by_access", "by_tool", "recent"]),
+    (
+        "request",
+        &[
+            "method",
+            "host",
+            "path",
+            "segments",
+            "query",
+            "headers",
+            "arguments",
+            "size",
+            "streamed",
+        ],
+    ),
+    (
+        "task",
+        &[
+            "id",
+            "purpose",
+            "owner",
+            "parent",
+            "chain",
+            "opened_at",
+            "expires_at",
+            "grants",
+            "attributes",
+            "labels",
+        ],
+    ),
+    (
+        "tool",
+        &[
+            "name",
+            "protocol",
+            "operation",
+            "access",
+            "environment",
+            "attributes",
+            "labels",
+        ],
+    ),
+];
+
+/// The fields of `input` when a task is to be opened. What `task` holds is the task book's to say.
+const ADMISSION: [(&str, &[&str]); 2] = [("operator", &["name", "role"]), ("task", &[])];
+
+/// Checks the references of one file. Helpers and tests may read any input.
+pub(super) fn check(module: &Parsed, reading: &Reading) -> Vec<Finding> {
+    let package: Vec<&str> = module.package.iter().map(String::as_str).collect();
+    let fields: &[(&str, &[&str])] = match package.as_slice() {
+        _ if module.is_test => return Vec::new(),
+        ["remit", "admit", ..] => &ADMISSION,
+        ["remit", "lib", ..] => &[],
+        _ => &CALL,
+    };
+    let references = reading.rules.iter().flat_map(|rule| &rule.references);
+    references
+        .filter_map(|reference| field(reference, fields).or_else(|| foreign(module, reference)))
+        .collect()
+}
+
+fn field(reference: &Reference, fields: &[(&str, &[&str])]) -> Option<Finding> {
+    let mut path = reference.path.iter().map(String::as_str);
+    if fields.is_empty() || path.next()? != "input" {
+        return None;
+    }
+    let first = path.next()?;
+    let unknown = |name: &str, known: Vec<&str>| {
+        let message = format!(
+            "`input` has no `{name}` here; there is `{}`",
+            known.join("`, `")
+        );
+        Some(Finding::at("unknown-field", &reference.span, message))
+    };
+    let Some((_, inner)) = fields.iter().find(|(field, _)| *field == first) else {
+        return unknown(first, fields.iter().map(|(field, _)| *field).collect());
+    };
+    let second = path.next()?;
+    if inner.is_empty() || inner.contains(&second) {
+        return None;
+    }
+    unknown(&format!("{first}.{second}"), inner.to_vec())
+}
+
+/// A package reads data, helpers and its own rules: one tool's mistake can't fail another's call.
+fn foreign(module: &Parsed, reference: &Reference) -> Option<Finding> {
+    let path: Vec<&str> = reference.path.iter().map(String::as_str).collect();
+    let ["data", rest @ ..] = path.as_slice() else {
+        return None;
+    };
+    let own = rest.len() > module.package.len()
+        && module
+            .package
+            .iter()
+            .zip(rest)
+            .all(|(one, other)| one == other);
+    let allowed = match rest {
+        [] => false,
+        ["remit", "lib", _, _, ..] => true,
+        ["remit", ..] => own,
+        _ => true,
+    };
+    (!allowed).then(|| {
+        let message = "a package reads data, `data.remit.lib.<name>.<rule>` and its own rules; never a package as a whole";
+        Finding::at("foreign-package", &reference.span, message)
+    })
+}

@@ -1,0 +1,247 @@
+//! Builds what policy sees of a call (`design.md` 4.3), straight as the engine's values.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use call::Call;
+use regorus::Value;
+use serde_json::{Map, Value as Json};
+use tasks::{Access, Grant, Task};
+
+use crate::admission::Opener;
+
+/// How deep JSON may nest; nothing in the engine limits it for values that are not parsed there.
+const DEEPEST: usize = 64;
+
+/// An input that nests too deep to be judged.
+#[derive(Debug, thiserror::Error)]
+#[error("input nests deeper than {DEEPEST}")]
+pub(crate) struct TooDeep;
+
+/// Keys and words that are the same in every input: made once, cloned by reference.
+macro_rules! words {
+    ($($word:ident),+ $(,)?) => {
+        struct Words { $($word: Value),+ }
+        static WORDS: LazyLock<Words> = LazyLock::new(|| Words { $($word: Value::from(stringify!($word))),+ });
+    };
+}
+
+words! {
+    access, address, agent, approval, arguments, attributes, by_access, by_tool, calls, chain, claims,
+    client, context, declared, environment, execute, expires_at, grants, headers, history, host, id,
+    issuer, labels, method, name, opened_at, operation, operations, operator, owner, parent, path,
+    protocol, purpose, query, read, recent, request, role, segments, size, streamed, task, tool, write,
+}
+
+/// An object of fixed keys.
+macro_rules! object {
+    ($($key:ident: $value:expr),+ $(,)?) => {
+        Value::from(BTreeMap::from([$((WORDS.$key.clone(), $value)),+]))
+    };
+}
+
+/// What policy sees of a call.
+pub(crate) fn of_call(call: &Call) -> Result<Value, TooDeep> {
+    let task = call.task();
+    let tool = call.tool();
+    let request = call.request();
+    let address = request.client.map(|client| client.ip().to_string());
+    Ok(object! {
+        agent: agent(task)?,
+        task: of_task(task)?,
+        tool: object! {
+            name: Value::from(tool.name.as_str()),
+            protocol: Value::from(tool.protocol.as_str()),
+            operation: Value::from(call.operation()),
+            access: word(call.access()),
+            environment: optional(tool.environment.as_deref()),
+            attributes: map(&tool.attributes)?,
+            labels: texts(&tool.labels),
+        },
+        request: object! {
+            method: Value::from(request.method.as_str()),
+            host: Value::from(request.host.as_str()),
+            path: Value::from(request.path.as_str()),
+            segments: texts(&request.segments),
+            query: pairs(&request.query),
+            headers: pairs(&request.headers),
+            arguments: match &request.arguments {
+                Some(arguments) => json(arguments, DEEPEST)?,
+                None => Value::new_object(),
+            },
+            size: request.size.map_or(Value::Null, Value::from),
+            streamed: Value::from(request.streamed),
+        },
+        client: object! { address: optional(address.as_deref()) },
+        declared: declared(task)?,
+        history: history(task),
+        approval: Value::Null,
+    })
+}
+
+/// What admission policy sees of a wish to open a task.
+pub(crate) fn of_opening(opening: &Json, opener: &Opener) -> Result<Value, TooDeep> {
+    Ok(object! {
+        operator: object! {
+            name: Value::from(opener.name.as_str()),
+            role: Value::from(opener.role.as_str()),
+        },
+        task: json(opening, DEEPEST)?,
+    })
+}
+
+/// Any JSON, as long as it does not nest too deep.
+pub(crate) fn of_json(value: &Json) -> Result<Value, TooDeep> {
+    json(value, DEEPEST)
+}
+
+fn agent(task: &Task) -> Result<Value, TooDeep> {
+    let agent = task.agent();
+    Ok(object! {
+        id: Value::from(agent.id().as_str()),
+        method: Value::from(agent.method().as_str()),
+        issuer: Value::from(agent.issuer()),
+        claims: map(agent.claims())?,
+    })
+}
+
+fn of_task(task: &Task) -> Result<Value, TooDeep> {
+    Ok(object! {
+        id: Value::from(task.id().as_str()),
+        purpose: Value::from(task.purpose()),
+        owner: Value::from(task.owner()),
+        parent: Value::Null,
+        chain: Value::new_array(),
+        opened_at: Value::from(task.opened_at()),
+        expires_at: Value::from(task.expires_at()),
+        grants: Value::from(task.grants().iter().map(grant).collect::<Vec<_>>()),
+        attributes: map(task.attributes())?,
+        labels: texts(task.labels()),
+    })
+}
+
+fn grant(grant: &Grant) -> Value {
+    let patterns = grant.operations.iter();
+    object! {
+        tool: Value::from(grant.tool.as_str()),
+        environment: optional(grant.environment.as_deref()),
+        access: Value::from(grant.access.iter().copied().map(word).collect::<Vec<_>>()),
+        operations: Value::from(patterns.map(|pattern| Value::from(pattern.as_str())).collect::<Vec<_>>()),
+    }
+}
+
+fn declared(task: &Task) -> Result<Value, TooDeep> {
+    let declared = task.declared();
+    Ok(object! {
+        task: optional(declared.task.as_deref()),
+        tool: optional(declared.tool.as_deref()),
+        operation: optional(declared.operation.as_deref()),
+        context: map(&declared.context)?,
+    })
+}
+
+fn history(task: &Task) -> Value {
+    let usage = task.usage();
+    let by_access = usage.by_access.into_iter();
+    let by_tool = usage.by_tool.into_iter();
+    object! {
+        calls: Value::from(usage.calls),
+        by_access: by_access.map(|(access, calls)| (word(access), Value::from(calls))).collect::<BTreeMap<_, _>>().into(),
+        by_tool: by_tool.map(|(tool, calls)| (Value::from(tool.as_str()), Value::from(calls))).collect::<BTreeMap<_, _>>().into(),
+        recent: Value::new_array(),
+    }
+}
+
+fn word(access: Access) -> Value {
+    match access {
+        Access::Read => WORDS.read.clone(),
+        Access::Write => WORDS.write.clone(),
+        Access::Execute => WORDS.execute.clone(),
+    }
+}
+
+fn optional(text: Option<&str>) -> Value {
+    text.map_or(Value::Null, Value::from)
+}
+
+fn texts(texts: &[String]) -> Value {
+    let texts = texts.iter().map(|text| Value::from(text.as_str()));
+    Value::from(texts.collect::<Vec<_>>())
+}
+
+fn pairs(pairs: &[(String, String)]) -> Value {
+    let pairs = pairs
+        .iter()
+        .map(|(name, value)| (Value::from(name.as_str()), Value::from(value.as_str())));
+    Value::from(pairs.collect::<BTreeMap<_, _>>())
+}
+
+fn map(map: &Map<String, Json>) -> Result<Value, TooDeep> {
+    fields(map, DEEPEST)
+}
+
+fn fields(map: &Map<String, Json>, depth: usize) -> Result<Value, TooDeep> {
+    let depth = depth.checked_sub(1).ok_or(TooDeep)?;
+    let fields = map
+        .iter()
+        .map(|(key, value)| Ok((Value::from(key.as_str()), json(value, depth)?)));
+    fields
+        .collect::<Result<BTreeMap<_, _>, TooDeep>>()
+        .map(Value::from)
+}
+
+fn json(value: &Json, depth: usize) -> Result<Value, TooDeep> {
+    Ok(match value {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::from(*value),
+        Json::Number(number) => self::number(number),
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) => {
+            let depth = depth.checked_sub(1).ok_or(TooDeep)?;
+            let items = items.iter().map(|item| json(item, depth));
+            Value::from(items.collect::<Result<Vec<_>, _>>()?)
+        }
+        Json::Object(map) => fields(map, depth)?,
+    })
+}
+
+fn number(number: &serde_json::Number) -> Value {
+    if let Some(number) = number.as_u64() {
+        Value::from(number)
+    } else if let Some(number) = number.as_i64() {
+        Value::from(number)
+    } else {
+        number.as_f64().map_or(Value::Null, Value::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{DEEPEST, of_json};
+
+    #[track_caller]
+    fn check(value: serde_json::Value) {
+        let back = serde_json::to_value(of_json(&value).unwrap()).unwrap();
+        assert_eq!(back, value);
+    }
+
+    #[test]
+    fn objects_come_through() {
+        check(json!({"a": {"b": [1, -2, 3.5, "x", true, null]}, "": {}}));
+    }
+    #[test]
+    fn large_numbers_come_through() {
+        check(json!([u64::MAX, i64::MIN]));
+    }
+    #[test]
+    fn what_nests_too_deep_is_refused() {
+        let deep = (0..=DEEPEST).fold(json!(1), |inner, _| json!([inner]));
+        assert!(of_json(&deep).is_err());
+    }
+    #[test]
+    fn what_nests_just_so_deep_is_taken() {
+        check((0..DEEPEST).fold(json!(1), |inner, _| json!([inner])));
+    }
+}

@@ -1,0 +1,256 @@
+//! The way of a policy from its files to the data path: parse, check, compile, test, compare.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use regorus::Value;
+use regorus::languages::rego::compiler::Compiler;
+use ring::digest;
+
+use crate::bounded;
+use crate::check::{self, Parsed};
+use crate::finding::{Finding, Severity};
+use crate::machine::{Machine, Phase};
+use crate::policy::{Files, Policy};
+use crate::reference::{self, TestResult};
+use crate::source::{self, Kind, Source};
+use crate::watch;
+
+/// How long all of it may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Loads a policy, or says everything that is wrong with it.
+pub(crate) fn load(sources: Vec<Source>) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
+    bounded::run(DEADLINE, move || {
+        let policy = compile(sources)?;
+        let mut findings = tested(&policy)?;
+        compare(&policy)?;
+        findings.sort_by(|one, other| one.file.cmp(&other.file));
+        Ok((policy, findings))
+    })
+    .unwrap_or_else(|overrun| Err(vec![overran(&overrun)]))
+}
+
+/// Runs a policy's own tests.
+pub(crate) fn test(sources: Vec<Source>) -> Result<Vec<TestResult>, Vec<Finding>> {
+    bounded::run(DEADLINE, move || results(&compile(sources)?))
+        .unwrap_or_else(|overrun| Err(vec![overran(&overrun)]))
+}
+
+fn overran(overrun: &bounded::Overrun) -> Finding {
+    Finding::of_file("load", "", format!("loading the policy {overrun}"))
+}
+
+/// Parses, checks and compiles.
+fn compile(sources: Vec<Source>) -> Result<Policy, Vec<Finding>> {
+    let revision = revision(&sources);
+    let mut library = source::library();
+    if !defines(&sources, "remit.admit") {
+        library.extend(source::default_admission());
+    }
+    let parsed = check::check(&library, &sources)?;
+    let data = data(&sources)?;
+    library.extend(sources);
+    let files = Files {
+        sources: library,
+        parsed,
+        data,
+    };
+    let machine = machine(&files).map_err(|finding| vec![finding])?;
+    Ok(Policy {
+        revision: revision.into(),
+        machine,
+        files: Arc::new(files),
+    })
+}
+
+/// Whether a file of rules begins a package; a parse that fails is found later.
+fn defines(sources: &[Source], package: &str) -> bool {
+    sources
+        .iter()
+        .filter(|source| source.kind() == Kind::Rules)
+        .flat_map(|source| source.text.lines())
+        .filter_map(|line| line.trim().strip_prefix("package"))
+        .any(|name| name.split('#').next().unwrap_or_default().trim() == package)
+}
+
+/// A digest of all sources: SHA-256 over names, lengths and texts.
+fn revision(sources: &[Source]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for source in source::library().iter().chain(sources) {
+        for part in [source.name().as_bytes(), source.text.as_bytes()] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+    }
+    let digest = context.finish();
+    // Half of it tells revisions apart, and can be read.
+    hex::encode(digest.as_ref().iter().take(16).copied().collect::<Vec<_>>())
+}
+
+/// The data of every file, below the names of its folders.
+fn data(sources: &[Source]) -> Result<Value, Vec<Finding>> {
+    let mut engine = regorus::Engine::new();
+    let mut findings = Vec::new();
+    for source in sources {
+        let name = source.name();
+        let value = match source.kind() {
+            Kind::Json => Value::from_json_str(&source.text),
+            Kind::Yaml => Value::from_yaml_str(&source.text),
+            Kind::Rules | Kind::Tests | Kind::Sample | Kind::Other => continue,
+        };
+        let added = value.and_then(|value| {
+            let folders = source
+                .path
+                .parent()
+                .into_iter()
+                .flat_map(|parent| parent.iter());
+            let value = folders.rev().fold(value, |inner, folder| {
+                let key = Value::from(folder.to_string_lossy().as_ref());
+                Value::from(std::collections::BTreeMap::from([(key, inner)]))
+            });
+            anyhow::ensure!(value.as_object().is_ok(), "data is an object");
+            anyhow::ensure!(
+                value["remit"] == Value::Undefined,
+                "`remit` is where rules are; give the data another name"
+            );
+            engine.add_data(value)
+        });
+        if let Err(error) = added {
+            findings.push(Finding::of_file("data", name, error.to_string()));
+        }
+    }
+    if findings.is_empty() {
+        Ok(engine.get_data())
+    } else {
+        Err(findings)
+    }
+}
+
+/// Compiles the three entrypoints for the data path.
+fn machine(files: &Files) -> Result<Machine, Finding> {
+    let rules: Vec<Source> = files
+        .sources
+        .iter()
+        .filter(|source| source.kind() == Kind::Rules)
+        .cloned()
+        .collect();
+    let of_engine =
+        |error: &dyn std::fmt::Display| Finding::of_engine("compile", "", &error.to_string());
+    let mut engine =
+        reference::engine(&rules, files.data.clone()).map_err(|error| of_engine(&error))?;
+    let entrypoints = Phase::ALL.map(Phase::entrypoint);
+    let compiled = engine
+        .compile_with_entrypoint(&Phase::Call.entrypoint().into())
+        .map_err(|error| of_engine(&error))?;
+    let program = Compiler::compile_from_policy(&compiled, &entrypoints)
+        .map_err(|error| of_engine(&error))?;
+    let mut program = Arc::unwrap_or_clone(program);
+    program
+        .validate_limits()
+        .map_err(|error| Finding::of_file("too-large", "", error))?;
+    watch::watch(&mut program).map_err(|error| of_engine(&error))?;
+    Ok(Machine::new(program, files.data.clone()))
+}
+
+/// What the policy's own tests say: those that fail block, and a policy without any is warned of.
+fn tested(policy: &Policy) -> Result<Vec<Finding>, Vec<Finding>> {
+    let results = results(policy)?;
+    let failed: Vec<Finding> = results
+        .iter()
+        .filter(|result| !result.passed)
+        .map(|result| Finding {
+            line: result.line,
+            ..Finding::of_file(
+                "test-failed",
+                result.file.as_str(),
+                match &result.error {
+                    Some(error) => format!("`{}` failed: {error}", result.name),
+                    None => format!("`{}` does not hold", result.name),
+                },
+            )
+        })
+        .collect();
+    if !failed.is_empty() {
+        return Err(failed);
+    }
+    let untested = results.is_empty().then(|| Finding {
+        severity: Severity::Warning,
+        ..Finding::of_file(
+            "no-tests",
+            "",
+            "the policy has no tests; write `test_…` rules in `*_test.rego`",
+        )
+    });
+    Ok(untested.into_iter().collect())
+}
+
+fn results(policy: &Policy) -> Result<Vec<TestResult>, Vec<Finding>> {
+    let files = &policy.files;
+    reference::test(files.sources.clone(), files.data.clone()).map_err(|overrun| {
+        vec![Finding::of_file(
+            "tests",
+            "",
+            format!("the tests {overrun}"),
+        )]
+    })
+}
+
+/// Judges every sample in both engines: where they differ, the data path would not do what the author wrote.
+fn compare(policy: &Policy) -> Result<(), Vec<Finding>> {
+    let samples = policy.files.sources.iter();
+    let samples = samples.filter(|source| source.kind() == Kind::Sample);
+    let findings: Vec<Finding> = samples
+        .filter_map(|sample| {
+            difference(policy, sample)
+                .map(|message| Finding::of_file("sample", sample.name(), message))
+        })
+        .collect();
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(findings)
+    }
+}
+
+fn difference(policy: &Policy, sample: &Source) -> Option<String> {
+    let input = match Value::from_json_str(&sample.text) {
+        Ok(input) => input,
+        Err(error) => return Some(format!("not JSON: {error}")),
+    };
+    let phase = match &input["operator"] {
+        Value::Undefined => Phase::Call,
+        _ => Phase::Admission,
+    };
+    let quick = policy.machine.run(phase, input.clone());
+    let rules = vec![phase.entrypoint().to_owned()];
+    let slow = match policy.ask(input, rules) {
+        Ok(mut answers) => answers.pop()?,
+        Err(overrun) => return Some(overrun),
+    };
+    match (quick, slow) {
+        (Ok(quick), Ok(slow)) if quick == slow => None,
+        (Err(_), Err(_)) => None,
+        (Ok(_), Ok(_)) => Some("both engines answer, but not the same".to_owned()),
+        (Err(failure), Ok(_)) => Some(format!("only the data path fails: {failure}")),
+        (Ok(_), Err(error)) => Some(format!("only the reference fails: {error}")),
+    }
+}
+
+impl Parsed {
+    /// The names of the rules that have a value of their own, with their lines.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (String, u32)> {
+        use regorus::unstable::{Rule, RuleHead};
+        self.rules()
+            .filter(|rule| {
+                !matches!(
+                    rule,
+                    Rule::Spec {
+                        head: RuleHead::Func { .. },
+                        ..
+                    }
+                )
+            })
+            .map(|rule| (check::head(rule).join("."), rule.span().line))
+    }
+}

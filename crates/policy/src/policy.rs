@@ -1,0 +1,335 @@
+//! One revision of a policy, and what can be asked of it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use call::Call;
+use serde_json::{Value as Json, json};
+use tasks::Opening;
+use telemetry::DecisionId;
+
+use crate::admission::{Admitted, Opener};
+use crate::check::Parsed;
+use crate::decision::{self, Judgement};
+use crate::explanation::Explanation;
+use crate::finding::Finding;
+use crate::load;
+use crate::machine::{Machine, Phase};
+use crate::permit::{Denial, DenialKind, Pending, Permit, Ruling};
+use crate::reference::{self, TestResult};
+use crate::source::{self, Source};
+use crate::{bounded, input};
+
+/// How long an admission may wait for its thread.
+const ADMISSION_DEADLINE: Duration = Duration::from_secs(1);
+
+/// One revision of a policy: parsed, checked, compiled and tested. Never changed.
+pub struct Policy {
+    pub(crate) revision: Arc<str>,
+    pub(crate) machine: Machine,
+    /// For the reference: explanations and questions.
+    pub(crate) files: Arc<Files>,
+}
+
+/// The files of a policy, as the reference evaluates them.
+pub(crate) struct Files {
+    pub(crate) sources: Vec<Source>,
+    /// Of each source that holds rules, in the same order.
+    pub(crate) parsed: Vec<Parsed>,
+    pub(crate) data: regorus::Value,
+}
+
+impl Policy {
+    /// Reads every `.rego`, `data.json`, `data.yaml` and `samples/*.json` below a folder; hidden files are left alone.
+    pub fn read(folder: &Path) -> Result<Vec<Source>, std::io::Error> {
+        source::read(folder)
+    }
+
+    /// The policy of the examples (`notes`, `desk`).
+    pub fn example() -> Vec<Source> {
+        source::example()
+    }
+
+    /// Parse, check, compile, test. Warnings come with the policy, errors instead of it.
+    ///
+    /// It works on a thread of its own, and waits for it: seconds where a policy has many tests.
+    pub fn load(sources: Vec<Source>) -> Result<(Self, Vec<Finding>), Vec<Finding>> {
+        load::load(sources)
+    }
+
+    /// Everything wrong with a policy, tests included; empty where [`Policy::load`] has nothing to say.
+    pub fn check(sources: Vec<Source>) -> Vec<Finding> {
+        match Self::load(sources) {
+            Ok((_, findings)) | Err(findings) => findings,
+        }
+    }
+
+    /// Runs a policy's own tests. What keeps it from being compiled comes instead.
+    pub fn test(sources: Vec<Source>) -> Result<Vec<TestResult>, Vec<Finding>> {
+        load::test(sources)
+    }
+
+    /// The revision: a digest of all sources.
+    pub fn revision(&self) -> &Arc<str> {
+        &self.revision
+    }
+
+    /// Decides one call, and reserves its place in the task's limits.
+    pub async fn decide(&self, call: Call, id: DecisionId) -> Result<Ruling, Denial> {
+        match self.judge_call(&call) {
+            Judgement::Allow(terms) => {
+                let task = call.task();
+                task.reserve(&call.tool().name, call.access()).await?;
+                Ok(Ruling::Allow(Permit::new(call, id, terms)))
+            }
+            Judgement::Escalate { reason, message } => {
+                Ok(Ruling::Escalate(Pending::new(call, reason, message)))
+            }
+            Judgement::Deny {
+                kind,
+                reason,
+                message,
+                cause,
+            } => Err(Denial {
+                kind,
+                reason,
+                message,
+                cause,
+            }),
+        }
+    }
+
+    /// Judges one input of the shape that calls have (`design.md` 4.3), on the data path's engine. Nothing is reserved.
+    pub fn judge(&self, input: &Json) -> Judgement {
+        match input::of_json(input) {
+            Ok(input) => self.judge_input(Phase::Call, input),
+            Err(error) => Judgement::no(DenialKind::Failed, error.to_string()),
+        }
+    }
+
+    fn judge_call(&self, call: &Call) -> Judgement {
+        match input::of_call(call) {
+            Ok(input) => self.judge_input(Phase::Call, input),
+            Err(error) => Judgement::no(DenialKind::Failed, error.to_string()),
+        }
+    }
+
+    fn judge_input(&self, phase: Phase, input: regorus::Value) -> Judgement {
+        match self.machine.run(phase, input) {
+            Ok(answer) => decision::read(&answer),
+            Err(failure) => Judgement::no(DenialKind::Failed, failure.to_string()),
+        }
+    }
+
+    /// Decides whether a task may be opened.
+    pub fn admit(&self, opening: Opening, opener: &Opener) -> Result<Admitted, Denial> {
+        match self.judge_opening(&opening.as_input(), opener) {
+            Judgement::Allow(_) => Ok(Admitted::new(opening)),
+            Judgement::Escalate { .. } => Err(Denial::new(
+                DenialKind::Failed,
+                "an admission can't be escalated",
+            )),
+            Judgement::Deny {
+                kind,
+                reason,
+                message,
+                cause,
+            } => Err(Denial {
+                kind,
+                reason,
+                message,
+                cause,
+            }),
+        }
+    }
+
+    /// Judges the wish to open a task, as [`Opening::as_input`] tells it.
+    ///
+    /// It works on a thread of its own: those of the control API have no large stacks, and tasks are opened rarely.
+    pub fn judge_opening(&self, opening: &Json, opener: &Opener) -> Judgement {
+        let input = match input::of_opening(opening, opener) {
+            Ok(input) => input,
+            Err(error) => return Judgement::no(DenialKind::Failed, error.to_string()),
+        };
+        let machine = self.machine.clone();
+        bounded::run(ADMISSION_DEADLINE, move || {
+            match machine.run(Phase::Admission, input) {
+                Ok(answer) => decision::read(&answer),
+                Err(failure) => Judgement::no(DenialKind::Failed, failure.to_string()),
+            }
+        })
+        .unwrap_or_else(|overrun| Judgement::no(DenialKind::Failed, format!("policy {overrun}")))
+    }
+
+    /// What would be decided, and why. Nothing is reserved.
+    ///
+    /// It asks the reference, rule by rule, and waits for it: not for the data path.
+    pub fn explain(&self, call: &Call) -> Explanation {
+        match input::of_call(call) {
+            Ok(input) => self.explain_input(input),
+            Err(error) => Explanation {
+                verdict: "error".to_owned(),
+                reason: None,
+                message: Some(error.to_string()),
+                decision: Json::Null,
+                rules: Vec::new(),
+                input: Json::Null,
+            },
+        }
+    }
+
+    /// [`Policy::explain`] for an input as it was recorded.
+    pub fn explain_json(&self, input: &Json) -> Result<Explanation, String> {
+        let input = input::of_json(input).map_err(|error| error.to_string())?;
+        Ok(self.explain_input(input))
+    }
+
+    fn explain_input(&self, input: regorus::Value) -> Explanation {
+        let machine = self.machine.clone();
+        let asked = input.clone();
+        let answer = bounded::run(ADMISSION_DEADLINE, move || machine.run(Phase::Call, asked));
+        let (judgement, decision) = match answer {
+            Ok(Ok(answer)) => (decision::read(&answer), json_of(&answer)),
+            Ok(Err(failure)) => (
+                Judgement::no(DenialKind::Failed, failure.to_string()),
+                Json::Null,
+            ),
+            Err(overrun) => (
+                Judgement::no(DenialKind::Failed, overrun.to_string()),
+                Json::Null,
+            ),
+        };
+        let failure = match &judgement {
+            Judgement::Deny { kind, cause, .. } if *kind != DenialKind::Denied => {
+                Some(cause.clone())
+            }
+            _ => None,
+        };
+        Explanation {
+            verdict: judgement.verdict().to_owned(),
+            reason: judgement.reason().map(str::to_owned),
+            message: judgement.message().map(str::to_owned).or(failure),
+            decision,
+            rules: self.held(&input),
+            input: json_of(&input),
+        }
+    }
+
+    /// The rules of the called tool's package and of `remit.all` that hold.
+    fn held(&self, input: &regorus::Value) -> Vec<Json> {
+        let tool = tool(input);
+        let mut rules: Vec<(String, String, u32)> = Vec::new();
+        for module in &self.files.parsed {
+            let package: Vec<&str> = module.package.iter().map(String::as_str).collect();
+            let is_asked = match package.as_slice() {
+                ["remit", "all"] => true,
+                ["remit", "tools", name] => Some(*name) == tool,
+                _ => false,
+            };
+            for (name, line) in module.values().filter(|_| is_asked && !module.is_test) {
+                let whole = format!("data.{}.{name}", module.package.join("."));
+                if !rules.iter().any(|(known, ..)| *known == whole) {
+                    rules.push((whole, module.file.clone(), line));
+                }
+            }
+        }
+        let names = rules.iter().map(|(name, ..)| name.clone()).collect();
+        let answers = self.ask(input.clone(), names).unwrap_or_default();
+        rules
+            .into_iter()
+            .zip(answers)
+            .filter_map(|((rule, file, line), answer)| {
+                let value = match answer {
+                    Ok(value) if !holds(&value) => return None,
+                    Ok(value) => json!({ "value": json_of(&value) }),
+                    Err(error) => json!({ "error": error }),
+                };
+                let mut entry = json!({ "rule": rule, "file": file, "line": line });
+                if let (Some(entry), Json::Object(value)) = (entry.as_object_mut(), value) {
+                    entry.extend(value);
+                }
+                Some(entry)
+            })
+            .collect()
+    }
+
+    /// Evaluates one rule, such as `data.remit.decision`, in the reference; null where it is undefined.
+    /// What kept it from being evaluated comes as text for authors.
+    pub fn eval(&self, entrypoint: &str, input: &Json) -> Result<Json, String> {
+        let input = input::of_json(input).map_err(|error| error.to_string())?;
+        let answers = self.ask(input, vec![entrypoint.to_owned()])?;
+        match answers.into_iter().next() {
+            Some(answer) => answer.map(|value| json_of(&value)),
+            None => Err("no answer".to_owned()),
+        }
+    }
+
+    /// Asks the reference with the called tool's package alone: it would evaluate all of them.
+    pub(crate) fn ask(
+        &self,
+        input: regorus::Value,
+        rules: Vec<String>,
+    ) -> Result<Vec<Result<regorus::Value, String>>, String> {
+        let tool = tool(&input).map(str::to_owned);
+        self.files.ask(tool.as_deref(), input, rules)
+    }
+}
+
+impl Files {
+    pub(crate) fn ask(
+        &self,
+        tool: Option<&str>,
+        input: regorus::Value,
+        rules: Vec<String>,
+    ) -> Result<Vec<Result<regorus::Value, String>>, String> {
+        let wanted = self.parsed.iter().filter(|module| {
+            let package: Vec<&str> = module.package.iter().map(String::as_str).collect();
+            match package.as_slice() {
+                ["remit", "tools", name] => tool.is_none_or(|tool| tool == *name),
+                _ => true,
+            }
+        });
+        let names: Vec<&str> = wanted
+            .filter(|module| !module.is_test)
+            .map(|module| module.file.as_str())
+            .collect();
+        let sources = self.sources.iter();
+        let sources = sources.filter(|source| names.contains(&source.name().as_str()));
+        reference::ask(sources.cloned().collect(), self.data.clone(), input, rules)
+            .map_err(|overrun| format!("evaluation {overrun}"))
+    }
+}
+
+/// The called tool's name.
+fn tool(input: &regorus::Value) -> Option<&str> {
+    match &input["tool"]["name"] {
+        regorus::Value::String(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// Whether a rule's value says anything.
+fn holds(value: &regorus::Value) -> bool {
+    match value {
+        regorus::Value::Undefined | regorus::Value::Bool(false) => false,
+        regorus::Value::Set(items) => !items.is_empty(),
+        _ => true,
+    }
+}
+
+/// Null where it is undefined.
+fn json_of(value: &regorus::Value) -> Json {
+    match value {
+        regorus::Value::Undefined => Json::Null,
+        value => serde_json::to_value(value).unwrap_or(Json::Null),
+    }
+}
+
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Policy")
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,122 @@
+//! The reference: the engine's interpreter, strict and slow, for tests, samples and explanations.
+
+use std::time::Duration;
+
+use regorus::{Engine, Value};
+
+use crate::bounded::{self, Overrun};
+use crate::source::{Kind, Source};
+
+/// How long all tests of a policy may take.
+const TESTS_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long one question may take.
+const QUESTION_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How one test of a policy went.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct TestResult {
+    /// The whole name of the rule, such as `data.remit.tools.notes_test.test_reading`.
+    pub name: String,
+    /// The file it stands in.
+    pub file: String,
+    /// From 1.
+    pub line: u32,
+    /// Whether it held.
+    pub passed: bool,
+    /// Why it could not be evaluated, for authors.
+    pub error: Option<String>,
+    /// What it printed.
+    pub output: Vec<String>,
+}
+
+/// An engine with these files and this data.
+pub(crate) fn engine(sources: &[Source], data: Value) -> anyhow::Result<Engine> {
+    let mut engine = Engine::new();
+    engine.set_strict_builtin_errors(true);
+    for source in sources {
+        if matches!(source.kind(), Kind::Rules | Kind::Tests) {
+            engine.add_policy(source.name(), source.text.clone())?;
+        }
+    }
+    engine.add_data(data)?;
+    Ok(engine)
+}
+
+/// Runs every rule called `test_…` in the files called `*_test.rego`.
+pub(crate) fn test(sources: Vec<Source>, data: Value) -> Result<Vec<TestResult>, Overrun> {
+    bounded::run(TESTS_DEADLINE, move || {
+        let Ok(mut engine) = engine(&sources, data) else {
+            return Vec::new();
+        };
+        engine.set_gather_prints(true);
+        tests(&mut engine)
+            .into_iter()
+            .map(|test| run(&engine, test))
+            .collect()
+    })
+}
+
+/// Every test, not yet run.
+fn tests(engine: &mut Engine) -> Vec<TestResult> {
+    let mut tests = Vec::new();
+    for module in engine.get_modules() {
+        let file = module.package.span.source.get_path();
+        if !file.ends_with("_test.rego") {
+            continue;
+        }
+        let package = crate::check::path(&module.package.refr).join(".");
+        for rule in &module.policy {
+            let name = crate::check::head(rule).join(".");
+            let whole = format!("data.{package}.{name}");
+            let known = tests.iter().any(|test: &TestResult| test.name == whole);
+            if name.starts_with("test_") && !known {
+                tests.push(TestResult {
+                    name: whole,
+                    file: file.clone(),
+                    line: rule.span().line,
+                    passed: false,
+                    error: None,
+                    output: Vec::new(),
+                });
+            }
+        }
+    }
+    tests
+}
+
+fn run(engine: &Engine, test: TestResult) -> TestResult {
+    let mut engine = engine.clone();
+    let answer = engine.eval_rule(test.name.clone());
+    TestResult {
+        passed: matches!(answer, Ok(Value::Bool(true))),
+        error: answer.err().map(|error| error.to_string()),
+        output: engine.take_prints().unwrap_or_default(),
+        ..test
+    }
+}
+
+/// Evaluates rules on one input; each answers for itself.
+pub(crate) fn ask(
+    sources: Vec<Source>,
+    data: Value,
+    input: Value,
+    rules: Vec<String>,
+) -> Result<Vec<Result<Value, String>>, Overrun> {
+    bounded::run(QUESTION_DEADLINE, move || {
+        let base = match engine(&sources, data) {
+            Ok(mut engine) => {
+                engine.set_input(input);
+                engine
+            }
+            Err(error) => return vec![Err(error.to_string()); rules.len()],
+        };
+        rules
+            .into_iter()
+            .map(|rule| {
+                let answer = base.clone().eval_rule(rule);
+                answer.map_err(|error| error.to_string())
+            })
+            .collect()
+    })
+}

@@ -1,0 +1,24 @@
+package remit.admit_test
+
+opening(role, tool) := {
+	"operator": {"name": "ops", "role": role},
+	"task": {"grants": [{"tool": tool, "access": ["read"]}]},
+}
+
+test_an_operator_opens_tasks if {
+	data.remit.admission.verdict == "allow" with input as opening("operator", "notes")
+}
+
+test_an_orchestrator_opens_tasks if {
+	data.remit.admission.verdict == "allow" with input as opening("orchestrator", "notes")
+}
+
+test_a_viewer_opens_none if {
+	not data.remit.admission with input as opening("viewer", "notes")
+}
+
+test_a_closed_tool_is_not_delegated if {
+	decision := data.remit.admission with input as opening("operator", "vault")
+	decision.verdict == "deny"
+	decision.reason == "tool_not_delegable"
+}
