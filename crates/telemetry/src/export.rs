@@ -264,20 +264,19 @@ impl Sender {
                 self.metrics.dropped(signal, batch.len());
             }
         }
-        self.notice(traces.and(logs));
+        self.notice(&traces.and(logs));
     }
 
     /// Says once that the collector went away, and once that it is back.
-    fn notice(&mut self, outcome: Result<(), String>) {
+    fn notice(&mut self, outcome: &Result<(), String>) {
         match (outcome, self.away) {
             (Err(error), false) => {
-                tracing::warn!(%error, "collector is away, records are dropped and counted")
+                tracing::warn!(error, "collector is away, records are dropped and counted")
             }
             (Ok(()), true) => tracing::info!("collector is back"),
-            (Err(_), true) => return,
-            (Ok(()), false) => return,
+            (Err(_), true) | (Ok(()), false) => {}
         }
-        self.away = !self.away;
+        self.away = outcome.is_err();
     }
 }
 
