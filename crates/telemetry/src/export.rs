@@ -12,7 +12,7 @@ use opentelemetry_otlp::{
     LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
@@ -56,7 +56,7 @@ impl Export {
         } = self;
         queue.close();
         let patience = deadline.saturating_duration_since(Instant::now());
-        if meters.shutdown_with_timeout(patience).is_err() {
+        if let Err(OTelSdkError::Timeout(_)) = meters.shutdown_with_timeout(patience) {
             // The thread may be gone already, then nobody needs to know.
             let _ = finish.send(MetersHang);
         }

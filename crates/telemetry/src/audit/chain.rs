@@ -78,11 +78,6 @@ impl Chain {
     pub(super) fn open(path: &Path) -> Result<Self, Unusable> {
         let failed = |e| Unusable::Io(path.to_owned(), e);
         let mut file = private().read(true).open(path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Unusable::Locked(path.to_owned())),
-            Err(TryLockError::Error(e)) => return Err(failed(e)),
-        }
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {
             return Ok(Self {
@@ -93,6 +88,12 @@ impl Chain {
                 head: Head::none(),
                 buffer: Vec::new(),
             });
+        }
+        // The file's, not the name's: it goes when the process goes, however that ends.
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Unusable::Locked(path.to_owned())),
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
         // The file may be older than this gateway: nobody else reads it from now on.
         if meta.permissions().mode() & 0o777 != 0o600 {
