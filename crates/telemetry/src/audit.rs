@@ -69,7 +69,7 @@ impl AuditLog {
         let sync = {
             let (progress, path) = (Arc::clone(&progress), audit.path.clone());
             Thread::start("remit-audit-sync", move || {
-                sync::run(file.as_ref(), &path, &progress)
+                sync::run(file.as_ref(), &path, &progress);
             })?
         };
         let work = writer::Work {

@@ -12,7 +12,7 @@ use opentelemetry_otlp::{
     LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
@@ -56,7 +56,7 @@ impl Export {
         } = self;
         queue.close();
         let patience = deadline.saturating_duration_since(Instant::now());
-        if meters.shutdown_with_timeout(patience).is_err() {
+        if let Err(OTelSdkError::Timeout(_)) = meters.shutdown_with_timeout(patience) {
             // The thread may be gone already, then nobody needs to know.
             let _ = finish.send(MetersHang);
         }
@@ -264,20 +264,19 @@ impl Sender {
                 self.metrics.dropped(signal, batch.len());
             }
         }
-        self.notice(traces.and(logs));
+        self.notice(&traces.and(logs));
     }
 
     /// Says once that the collector went away, and once that it is back.
-    fn notice(&mut self, outcome: Result<(), String>) {
+    fn notice(&mut self, outcome: &Result<(), String>) {
         match (outcome, self.away) {
             (Err(error), false) => {
-                tracing::warn!(%error, "collector is away, records are dropped and counted")
+                tracing::warn!(error, "collector is away, records are dropped and counted")
             }
             (Ok(()), true) => tracing::info!("collector is back"),
-            (Err(_), true) => return,
-            (Ok(()), false) => return,
+            (Err(_), true) | (Ok(()), false) => {}
         }
-        self.away = !self.away;
+        self.away = outcome.is_err();
     }
 }
 

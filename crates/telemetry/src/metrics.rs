@@ -245,11 +245,11 @@ impl Metrics {
         });
         let keys = self.keys_stripped.clone();
         otlp::counter(meter, names::METRIC_KEYS_STRIPPED, "{key}", move |tell| {
-            tell(keys.get(), &[])
+            tell(keys.get(), &[]);
         });
         let failures = self.audit_failures.clone();
         otlp::counter(meter, names::METRIC_AUDIT_FAILURES, "{line}", move |tell| {
-            tell(failures.get(), &[])
+            tell(failures.get(), &[]);
         });
         let dropped = self.dropped.clone();
         otlp::counter(meter, names::METRIC_DROPPED, "{record}", move |tell| {

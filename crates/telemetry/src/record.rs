@@ -86,6 +86,9 @@ pub struct CallRecord {
     pub ending: Ending,
 }
 
+/// Bytes of a text in a record, once it is told: a line of the audit stays under 1 MiB whatever is in it.
+pub(crate) const LONGEST_TEXT: usize = 16 * 1024;
+
 impl CallRecord {
     /// Opens the record of one call: a new decision id, started now.
     pub fn open(trace: Trace, client: Option<SocketAddr>) -> Self {
@@ -127,6 +130,49 @@ impl CallRecord {
             upstream_url: None,
             total_time: Duration::ZERO,
             ending: Ending::default(),
+        }
+    }
+
+    /// Cuts what a peer may have made as long as it likes, so that a queue of records is bounded in bytes
+    /// too: to 16 KiB each, which only an MCP name, an id or an excessive path exceeds.
+    pub(crate) fn cut(&mut self) {
+        let Self {
+            method,
+            host,
+            path,
+            reason,
+            cause,
+            upstream_url,
+            mcp,
+            ..
+        } = self;
+        let own = [
+            Some(method),
+            Some(host),
+            Some(path),
+            reason.as_mut(),
+            cause.as_mut(),
+            upstream_url.as_mut(),
+        ];
+        let of_mcp = mcp.iter_mut().flat_map(
+            |Mcp {
+                 method,
+                 name,
+                 request_id,
+                 session,
+                 version,
+             }| {
+                [
+                    Some(method),
+                    name.as_mut(),
+                    request_id.as_mut(),
+                    session.as_mut(),
+                    version.as_mut(),
+                ]
+            },
+        );
+        for text in own.into_iter().chain(of_mcp).flatten() {
+            text.truncate(text.floor_char_boundary(LONGEST_TEXT));
         }
     }
 

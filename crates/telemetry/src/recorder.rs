@@ -101,7 +101,7 @@ impl Recorder {
     }
 
     /// Closes the record: audit line `closed`, span, log, metrics. Never waits.
-    pub fn close(&self, record: CallRecord) {
+    pub fn close(&self, mut record: CallRecord) {
         let Outputs {
             metrics,
             audit,
@@ -109,6 +109,7 @@ impl Recorder {
             export,
         } = &*self.outputs;
         metrics.closed(&record);
+        record.cut();
         let record = Arc::new(record);
         if let Some(audit) = audit {
             audit.closed(Arc::clone(&record));

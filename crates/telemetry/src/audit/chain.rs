@@ -18,6 +18,8 @@ pub(super) struct Chain {
     regular: bool,
     /// Bytes of whole lines.
     length: u64,
+    /// Did a failed write leave part of a line after them?
+    torn: bool,
     head: Head,
     buffer: Vec<u8>,
 }
@@ -76,24 +78,28 @@ impl Chain {
     pub(super) fn open(path: &Path) -> Result<Self, Unusable> {
         let failed = |e| Unusable::Io(path.to_owned(), e);
         let mut file = private().read(true).open(path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Unusable::Locked(path.to_owned())),
-            Err(TryLockError::Error(e)) => return Err(failed(e)),
-        }
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {
             return Ok(Self {
                 file,
                 regular: false,
                 length: 0,
+                torn: false,
                 head: Head::none(),
                 buffer: Vec::new(),
             });
         }
+        // The file's, not the name's: it goes when the process goes, however that ends.
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Unusable::Locked(path.to_owned())),
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+        }
         // The file may be older than this gateway: nobody else reads it from now on.
-        file.set_permissions(Permissions::from_mode(0o600))
-            .map_err(failed)?;
+        if meta.permissions().mode() & 0o777 != 0o600 {
+            let owner_only = Permissions::from_mode(0o600);
+            file.set_permissions(owner_only).map_err(failed)?;
+        }
         let (last, torn) = tail(&mut file, meta.len()).map_err(failed)?;
         let head = match &last {
             Some(last) => Head {
@@ -111,6 +117,7 @@ impl Chain {
             file,
             regular: true,
             length,
+            torn: false,
             head,
             buffer: Vec::new(),
         };
@@ -154,7 +161,11 @@ impl Chain {
                 hash: hash(self.buffer.get(start..).unwrap_or_default()),
             };
         }
+        if self.torn {
+            self.cut_back()?;
+        }
         if let Err(e) = self.file.write_all(&self.buffer) {
+            self.torn = true;
             self.cut_back()?;
             return Err(e);
         }
@@ -165,9 +176,10 @@ impl Chain {
 
     /// Takes off what a failed write left, at once and, should that fail, before the next write.
     fn cut_back(&mut self) -> io::Result<()> {
-        if self.regular && self.file.metadata()?.len() > self.length {
+        if self.regular {
             self.file.set_len(self.length)?;
         }
+        self.torn = false;
         Ok(())
     }
 

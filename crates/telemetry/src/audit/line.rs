@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::CallRecord;
+use crate::record::LONGEST_TEXT;
 
 /// Without `seq` and `prev`, which are put before it when it is written.
 #[derive(Serialize)]
@@ -145,18 +146,18 @@ fn line<'a>(
         environment: record.environment.as_deref(),
         operation: record.operation.as_deref(),
         access: record.access,
-        method: &record.method,
-        host: &record.host,
-        path: &record.path,
+        method: cut(&record.method),
+        host: cut(&record.host),
+        path: cut(&record.path),
         mcp: record.mcp.as_ref().map(|mcp| Mcp {
-            method: &mcp.method,
-            name: mcp.name.as_deref(),
-            request: mcp.request_id.as_deref(),
+            method: cut(&mcp.method),
+            name: mcp.name.as_deref().map(cut),
+            request: mcp.request_id.as_deref().map(cut),
         }),
         verdict: record.verdict.as_str(),
         code: record.code,
-        reason: record.reason.as_deref(),
-        cause: record.cause.as_deref(),
+        reason: record.reason.as_deref().map(cut),
+        cause: record.cause.as_deref().map(cut),
         policy_revision: record.policy_revision.as_deref(),
         keys_stripped: record
             .stripped
@@ -174,6 +175,12 @@ fn line<'a>(
         }),
         end,
     }
+}
+
+/// Peers' texts, as [`CallRecord::cut`] leaves them.
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(LONGEST_TEXT))
+        .unwrap_or(text)
 }
 
 /// A value by its text.

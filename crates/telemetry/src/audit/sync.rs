@@ -81,9 +81,7 @@ impl Progress {
             .err()
             .map(|e| format!("lines don't reach the disk: {e}"));
         let mut state = self.state.lock();
-        if let Some(failure) = &failure {
-            tracing::error!(failure, "audit failed");
-        } else {
+        if failure.is_none() {
             state.synced = seq;
         }
         state.failure = failure;

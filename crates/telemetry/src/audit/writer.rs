@@ -46,7 +46,9 @@ impl Work {
                     Entry::Closed(record) => round.closed.push_back(record),
                 }
             }
-            well = self.write(&mut round);
+            let outcome = self.write(&mut round);
+            notice(well, &outcome);
+            well = outcome.is_ok();
             if !open && (!well || round.closed.is_empty()) {
                 break;
             }
@@ -55,11 +57,11 @@ impl Work {
         self.progress.end();
     }
 
-    /// Writes what fits one batch. False when it couldn't be written.
-    fn write(&mut self, round: &mut Round) -> bool {
+    /// Writes what fits one batch.
+    fn write(&mut self, round: &mut Round) -> Result<(), String> {
         let count = round.closed.len().min(AT_ONCE);
         if count == 0 && round.decided.is_empty() {
-            return true;
+            return Ok(());
         }
         // A line that can't be made is as lost as one that can't be written. None of ours is.
         let closed: Vec<_> = round
@@ -80,15 +82,23 @@ impl Work {
             // The call may have gone away meanwhile; its line stays.
             drop(written.send(outcome.clone()));
         }
-        if let Err(error) = outcome {
-            tracing::error!(error, "audit failed");
+        if outcome.is_err() {
             let excess = round.closed.len().saturating_sub(WAITING);
             round.closed.drain(..excess);
             self.metrics.audit_failed(excess);
-            return false;
+            return outcome;
         }
         round.closed.drain(..count);
         self.progress.wrote(self.chain.head());
-        true
+        Ok(())
+    }
+}
+
+/// Says once that the audit can't be written, and once that it can again.
+fn notice(well: bool, outcome: &Result<(), String>) {
+    match (outcome, well) {
+        (Err(error), true) => tracing::error!(error, "audit can't be written"),
+        (Ok(()), false) => tracing::info!("audit is written again"),
+        (Err(_), false) | (Ok(()), true) => {}
     }
 }

@@ -78,7 +78,7 @@ where
         .u64_observable_counter(name)
         .with_unit(unit)
         .with_callback(move |observer| {
-            read(&|value, attributes| observer.observe(value, attributes))
+            read(&|value, attributes| observer.observe(value, attributes));
         })
         .build();
 }
