@@ -150,7 +150,6 @@ impl Bridge {
 
 /// No credential could be had.
 #[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Unavailable {
     /// The bridge's date is over.
     #[error("bridge of tool `{tool}` ended on {until}")]

@@ -47,6 +47,11 @@ impl Outbound {
         }
     }
 
+    /// The tool it leaves for.
+    pub fn tool(&self) -> &Arc<Tool> {
+        &self.tool
+    }
+
     /// What a pooled connection must be kept apart by: the lease's id where the credential is bound to the
     /// connection, none where each request carries its own (headers, queries).
     pub fn isolation(&self) -> Option<&str> {

@@ -68,21 +68,29 @@ impl SecretRef {
     ///
     /// A file that everybody on the machine can reach (`mode & 0o007`) is refused, as is one that is no regular file.
     pub async fn read(&self) -> Result<Secret, ProviderError> {
-        let text = match self {
+        Secret::from_wiped(trim(self.read_bytes().await?))
+    }
+
+    /// Reads a document of many lines, such as a PEM key, under the same rules.
+    pub async fn read_document(&self) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
+        self.read_bytes().await
+    }
+
+    async fn read_bytes(&self) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
+        match self {
             Self::Env(name) => {
                 let value = std::env::var_os(name)
                     .ok_or_else(|| failed(format!("environment variable `{name}` is not set")))?;
-                Zeroizing::new(value.into_vec())
+                Ok(Zeroizing::new(value.into_vec()))
             }
             Self::File(path) => {
                 let path = path.clone();
                 tokio::task::spawn_blocking(move || read_file(&path))
                     .await
-                    .map_err(|_| failed("file was not read".into()))??
+                    .map_err(|_| failed("file was not read".into()))?
             }
-            Self::Cmd(argv) => Program::new(argv.clone(), PATIENCE).run(&[]).await?,
-        };
-        Secret::from_wiped(trim(text))
+            Self::Cmd(argv) => Program::new(argv.clone(), PATIENCE).run(&[]).await,
+        }
     }
 }
 

@@ -299,6 +299,7 @@ fn denial_code(kind: DenialKind) -> Code {
 fn unavailable_code(unavailable: &Unavailable) -> Code {
     match unavailable {
         Unavailable::BridgeExpired { .. } => BRIDGE_EXPIRED,
+        Unavailable::TaskEnded => TASK_ENDED,
         Unavailable::Store(_) => STORE_UNAVAILABLE,
         Unavailable::Provider { .. } => CREDENTIAL_UNAVAILABLE,
     }

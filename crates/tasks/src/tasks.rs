@@ -438,7 +438,6 @@ pub enum EndError {
 
 /// Why an agent has no task to work on.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Unbound {
     /// Neither a task token nor `Agent-Task`.
     #[error("no task is named")]

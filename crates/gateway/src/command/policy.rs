@@ -68,7 +68,7 @@ fn line(screen: &Screen, finding: &Finding) -> String {
 }
 
 fn test(folder: &Path, screen: &Screen) -> Result<ExitCode, Failure> {
-    let results = policy::Policy::test(read(folder)?);
+    let results = policy::Policy::test(read(folder)?).map_err(|findings| broken(&findings, screen))?;
     let failed = results.iter().filter(|result| !result.passed).count();
     let passed = results.len() - failed;
     screen.show(&json!({ "passed": passed, "failed": failed, "tests": results }), |screen| {
@@ -93,13 +93,15 @@ fn eval(folder: &Path, input: &Path, entrypoint: &str, screen: &Screen) -> Resul
         std::fs::read_to_string(input)?
     };
     let input: Value = serde_json::from_str(&text).map_err(|error| Failure::new("input", error))?;
-    let (policy, _) = policy::Policy::load(read(folder)?).map_err(|findings| {
-        let lines: Vec<String> = findings.iter().map(|finding| line(screen, finding)).collect();
-        Failure::new("policy_broken", lines.concat().trim_end())
-    })?;
+    let (policy, _) = policy::Policy::load(read(folder)?).map_err(|findings| broken(&findings, screen))?;
     let value = policy.eval(entrypoint, &input).map_err(|error| Failure::new("eval", error))?;
     screen.line(&pretty(&value))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn broken(findings: &[Finding], screen: &Screen) -> Failure {
+    let lines: Vec<String> = findings.iter().map(|finding| line(screen, finding)).collect();
+    Failure::new("policy_broken", lines.concat().trim_end())
 }
 
 fn read(folder: &Path) -> Result<Vec<policy::Source>, Failure> {
