@@ -1,9 +1,10 @@
 //! One thing an agent asks of one tool.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use serde_json::Value;
 use tasks::{Access, Task};
 
@@ -14,7 +15,7 @@ use crate::mcp::McpCall;
 use crate::observed::{Asking, Observed};
 use crate::request::{self, Request};
 use crate::strip::{self, Connection, Stripped};
-use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool};
+use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool, Upstream};
 
 /// One thing an agent asks of one tool. It carries no key.
 ///
@@ -42,7 +43,6 @@ use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool};
 ///     let _ = call.into_wire();
 /// }
 /// ```
-#[derive(Debug)]
 #[must_use]
 pub struct Call {
     task: Task,
@@ -68,7 +68,13 @@ impl Call {
     pub fn observe(task: Task, route: Route, head: Head, body: Body) -> Result<Self, Unobservable> {
         let plan = route.body_plan(&head)?;
         let connection = connection(&route, &head, &body)?;
-        let tool = Arc::clone(&route.tool);
+        let Route {
+            tool,
+            upstream,
+            skip,
+            declarations,
+            body_keys,
+        } = route;
         if let Some(declared) = &task.declared().tool
             && declared != tool.name.as_str()
         {
@@ -77,10 +83,10 @@ impl Call {
 
         let mut pieces = head.into_pieces();
         strip::take_proofs(&mut pieces.parts.headers, task.agent());
-        let stripped = take_keys(&mut pieces, &route, connection)?;
+        let stripped = take_keys(&mut pieces, &declarations, tool.strip, connection)?;
 
-        let segments = below(std::mem::take(&mut pieces.path.segments), route.skip);
-        let wire_path = pieces.path.below(route.skip);
+        let segments = below(std::mem::take(&mut pieces.path.segments), skip);
+        let wire_path = pieces.path.below(skip);
         let asking = Asking {
             tool: &tool,
             method: &pieces.parts.method,
@@ -89,13 +95,13 @@ impl Call {
             headers: &pieces.parts.headers,
             body: &body,
             plan,
-            body_keys: route.body_keys,
+            body_keys,
         };
         let observed = asking.observe()?;
         asking.check(&observed, &task)?;
 
         let path = asking.path.to_owned();
-        let uri = route.upstream.uri(wire_path, &pieces.query);
+        let uri = upstream.uri(wire_path, &pieces.query);
         let uri = uri.ok_or(Malformed::Path("it can't be written"))?;
         let Observed {
             operation,
@@ -117,7 +123,7 @@ impl Call {
             client: pieces.client,
         };
         Ok(Self {
-            parts: wire(pieces.parts, uri, &route, &body)?,
+            parts: wire(pieces.parts, uri, &upstream, &body)?,
             task,
             tool,
             operation,
@@ -173,6 +179,17 @@ impl Call {
     }
 }
 
+// By hand: what an agent asks may be private, and is told by the record alone.
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("tool", &self.tool.name)
+            .field("operation", &self.operation)
+            .field("access", &self.access)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What follows the head, in the terms of the headers that are set anew.
 fn connection(route: &Route, head: &Head, body: &Body) -> Result<Connection, Unobservable> {
     let opens_websocket = head.is_websocket() && route.tool.protocol == Protocol::Http;
@@ -191,7 +208,8 @@ fn connection(route: &Route, head: &Head, body: &Body) -> Result<Connection, Uno
 /// Takes every key off head and query. A path can't be cut: a key in it is refused.
 fn take_keys(
     pieces: &mut Pieces,
-    route: &Route,
+    declarations: &[HeaderName],
+    mode: StripMode,
     connection: Connection,
 ) -> Result<Vec<Stripped>, Unobservable> {
     let is_key = |segment: &String| keys::find(segment.as_bytes()).is_some();
@@ -199,9 +217,9 @@ fn take_keys(
         return Err(Unobservable::KeyRefused("path".to_owned()));
     }
     let headers = &mut pieces.parts.headers;
-    let mut stripped = strip::take_headers(headers, &route.declarations, connection);
+    let mut stripped = strip::take_headers(headers, declarations, connection);
     stripped.extend(strip::take_query(&mut pieces.query));
-    match (route.tool.strip, stripped.first()) {
+    match (mode, stripped.first()) {
         (StripMode::Refuse, Some(key)) => Err(Unobservable::KeyRefused(key.place.clone())),
         (StripMode::Refuse, None) | (StripMode::Strip, _) => Ok(stripped),
     }
@@ -236,8 +254,13 @@ fn size(headers: &HeaderMap, body: &Body) -> Option<u64> {
 }
 
 /// The head that goes on the wire.
-fn wire(mut parts: Parts, uri: Uri, route: &Route, body: &Body) -> Result<Parts, Unobservable> {
-    let host = route.upstream.host();
+fn wire(
+    mut parts: Parts,
+    uri: Uri,
+    upstream: &Upstream,
+    body: &Body,
+) -> Result<Parts, Unobservable> {
+    let host = upstream.host();
     let host = host.ok_or(Malformed::Host("the tool has none"))?.clone();
     parts.headers.insert(header::HOST, host);
     parts.uri = uri;

@@ -5,6 +5,7 @@ mod framing;
 mod path;
 mod query;
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use http::request::Parts;
@@ -19,7 +20,6 @@ pub(crate) use query::{Pair, pairs};
 ///
 /// One authority, one path, one query (RFC 3986 section 6, with every choice made): see
 /// [`Head::canonical`].
-#[derive(Debug)]
 pub struct Head {
     parts: Parts,
     authority: Authority,
@@ -29,7 +29,6 @@ pub struct Head {
 }
 
 /// What a head is made of, for the step that reads and strips it.
-#[derive(Debug)]
 pub(crate) struct Pieces {
     pub(crate) parts: Parts,
     pub(crate) authority: Authority,
@@ -134,6 +133,16 @@ impl Head {
             query,
             client,
         }
+    }
+}
+
+// By hand, since the keys are still on.
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head")
+            .field("method", self.method())
+            .field("host", &self.host())
+            .finish_non_exhaustive()
     }
 }
 

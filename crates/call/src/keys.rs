@@ -42,6 +42,7 @@ pub(crate) fn is_header(name: &str) -> bool {
                 "-subscription-key",
                 "-jwt",
                 "-assertion",
+                "-auth",
             ]
             .iter()
             .any(|end| other.ends_with(end))
@@ -49,6 +50,26 @@ pub(crate) fn is_header(name: &str) -> bool {
                 || other.contains("credential")
         }
     }
+}
+
+/// What follows an authentication scheme, if that is all there is (RFC 9110 section 11.4).
+pub(crate) fn after_scheme(value: &[u8]) -> Option<&[u8]> {
+    let space = value.iter().position(|byte| *byte == b' ')?;
+    let (scheme, rest) = value.split_at_checked(space)?;
+    let token = rest.trim_ascii();
+    let is_scheme = [
+        &b"bearer"[..],
+        b"basic",
+        b"digest",
+        b"token",
+        b"dpop",
+        b"apikey",
+    ]
+    .iter()
+    .any(|known| scheme.eq_ignore_ascii_case(known));
+    // As short as `user:pw` in Base64; a word of a sentence has another after it.
+    let is_token = token.len() >= 8 && !token.contains(&b' ');
+    (is_scheme && is_token).then_some(token)
 }
 
 /// Whether a query key of this name carries a credential. Case, `-`, `_` and brackets don't count.

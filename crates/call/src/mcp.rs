@@ -51,6 +51,9 @@ pub(crate) enum Kind {
 /// The first revision whose headers must mirror the body.
 const MIRRORED: &str = "2026-07-28";
 
+/// The bytes of a name, method or id, which all end up in records; MCP advises 128 for tool names.
+const LONGEST: usize = 256;
+
 const METHOD: &str = "mcp-method";
 const NAME: &str = "mcp-name";
 const VERSION: &str = "mcp-protocol-version";
@@ -105,6 +108,9 @@ pub(crate) fn read(headers: &HeaderMap, value: Value) -> Result<Message, Unobser
     let Value::String(method) = method else {
         return Err(body("`method` is no text"));
     };
+    if !is_short(&method) {
+        return Err(body("`method` is no short, printable name"));
+    }
     if message.contains_key("result") || message.contains_key("error") {
         return Err(body("it is both a request and a response"));
     }
@@ -156,8 +162,9 @@ fn check_case(map: &Map<String, Value>, known: &[&str]) -> Result<(), Unobservab
 fn id(message: &Map<String, Value>) -> Result<Option<Value>, Unobservable> {
     match message.get("id") {
         None => Ok(None),
-        Some(id) if id.is_string() || id.is_i64() || id.is_u64() => Ok(Some(id.clone())),
-        Some(_) => Err(body("`id` is neither text nor an integer")),
+        Some(Value::String(id)) if id.len() <= LONGEST => Ok(Some(Value::String(id.clone()))),
+        Some(id) if id.is_i64() || id.is_u64() => Ok(Some(id.clone())),
+        Some(_) => Err(body("`id` is neither a short text nor an integer")),
     }
 }
 
@@ -193,9 +200,13 @@ fn name(method: &str, params: &Map<String, Value>) -> Result<Option<String>, Uno
         _ => return Ok(None),
     };
     match params.get(key) {
-        Some(Value::String(name)) => Ok(Some(name.clone())),
-        _ => Err(body("it names nothing")),
+        Some(Value::String(name)) if is_short(name) => Ok(Some(name.clone())),
+        _ => Err(body("it has no short, printable name")),
     }
+}
+
+fn is_short(name: &str) -> bool {
+    name.len() <= LONGEST && !name.chars().any(char::is_control)
 }
 
 fn kind(call: &McpCall, params: &mut Map<String, Value>) -> Result<Kind, Unobservable> {

@@ -24,7 +24,6 @@ pub(crate) struct Asking<'a> {
 }
 
 /// What was observed.
-#[derive(Debug)]
 pub(crate) struct Observed {
     pub(crate) operation: String,
     pub(crate) access: Access,
@@ -34,7 +33,6 @@ pub(crate) struct Observed {
 }
 
 /// What a task must cover.
-#[derive(Debug)]
 enum Cover {
     /// Any grant on the tool: without its lifecycle a tool can't be used at all, whatever
     /// operations and access classes the grant names.

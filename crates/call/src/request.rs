@@ -1,12 +1,12 @@
 //! The request as policy sees it.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use http::{HeaderMap, header};
 use serde_json::Value;
 
 /// The request as policy sees it (`input.request`).
-#[derive(Debug)]
 pub struct Request {
     /// Upper case.
     pub method: String,
@@ -29,6 +29,17 @@ pub struct Request {
     pub streamed: bool,
     /// The caller's network address (`input.client.address`).
     pub client: Option<SocketAddr>,
+}
+
+// By hand, since arguments may be large and private.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("host", &self.host)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The headers that are left when keys and hop-by-hop ones are off.

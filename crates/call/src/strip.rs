@@ -1,6 +1,6 @@
 //! What comes off a head before anything else sees it: keys, and what only the gateway may say.
 
-use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use identity::Agent;
 
@@ -68,7 +68,7 @@ pub(crate) fn take_headers(
             fate(&folded)
         };
         let key = match fate {
-            Fate::Stays => match keys::find(value.as_bytes()) {
+            Fate::Stays => match key_in(name, value) {
                 Some(key) => Some(key),
                 None => continue,
             },
@@ -178,6 +178,22 @@ fn place(name: &HeaderName) -> String {
         "cookie" | "cookie2" => "cookie".to_owned(),
         name => format!("header:{name}"),
     }
+}
+
+/// A key in a header whose name does not say so: of a known format, with a scheme before it, or in
+/// the one header that a browser's WebSocket can set (Kubernetes reads tokens there).
+fn key_in<'v>(name: &HeaderName, value: &'v HeaderValue) -> Option<&'v [u8]> {
+    let bytes = value.as_bytes();
+    keys::find(bytes)
+        .or_else(|| keys::after_scheme(bytes))
+        .or_else(|| (*name == SEC_WEBSOCKET_PROTOCOL && names_key(bytes)).then_some(bytes))
+}
+
+fn names_key(protocols: &[u8]) -> bool {
+    let lower = protocols.to_ascii_lowercase();
+    [&b"bearer"[..], b"authorization", b"api-key", b"token"]
+        .iter()
+        .any(|word| lower.windows(word.len()).any(|window| window == *word))
 }
 
 /// The part of `Bearer x` that tells one key from another, so that it has one fingerprint everywhere.

@@ -152,7 +152,7 @@ impl Route {
 
     /// What is to be done with the body before the decision.
     ///
-    /// gRPC messages and WebSockets stream, and so does what the config says; an MCP message is
+    /// gRPC and a WebSocket stream, and so does what the config says; an MCP message is
     /// always read, for the operation stands in it.
     ///
     /// # Errors

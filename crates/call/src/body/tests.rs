@@ -89,7 +89,7 @@ fn arguments_that_hold_a_key_are_refused() {
         json!(key),
         json!({"a": [1, {"b": format!("use {key}")}]}),
         json!({key: 1}),
-        serde_json::from_str(&format!("\"\\u0067{}\"", &key[1..])).unwrap(),
+        serde_json::from_str(&format!("\"{}\"", key.replacen('g', "\\u0067", 1))).unwrap(),
     ] {
         let error = check_keys(&value, BodyKeys::Refuse).unwrap_err();
         assert!(!error.to_string().contains(key));

@@ -65,6 +65,22 @@ fn a_known_format_is_a_key_under_any_name() {
     is_key("user-agent", &format!("curl {GITHUB}"), "header:user-agent");
 }
 #[test]
+fn a_scheme_gives_a_key_away() {
+    is_key("x-upstream", "Bearer opaque-token", "header:x-upstream");
+    is_key("x-upstream", "basic dXNlcjpwYXNz", "header:x-upstream");
+    stays("x-plan", "Basic plan with notes");
+}
+#[test]
+fn a_key_in_a_websocket_protocol_comes_off() {
+    let value = "base64url.bearer.authorization.k8s.io.b3BhcXVl";
+    is_key(
+        "sec-websocket-protocol",
+        value,
+        "header:sec-websocket-protocol",
+    );
+    stays("sec-websocket-protocol", "graphql-ws, chat");
+}
+#[test]
 fn a_key_has_one_fingerprint_everywhere() {
     let (_, stripped) = take(
         &[

@@ -38,7 +38,7 @@ impl Upstream {
         self.origin.as_ref().map(|origin| &origin.host)
     }
 
-    /// The whole URI of a call. The tool alone (`` or `/`) is the upstream's own path; everything
+    /// The whole URI of a call. The tool alone (nothing, or `/`) is the upstream's own path; everything
     /// else goes below it, byte for byte.
     pub(crate) fn uri(&self, below: &str, query: &[Pair]) -> Option<Uri> {
         let origin = self.origin.as_ref()?;
