@@ -333,3 +333,6 @@ pub enum Unobservable {
     #[error("the agent brought a key in {0}")]
     KeyRefused(String),
 }
+
+#[cfg(test)]
+mod tests;
