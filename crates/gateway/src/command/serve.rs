@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use identity::AgentId;
 use serde_json::json;
+use telemetry::LogFormat;
 use zeroize::Zeroizing;
 
 use crate::command::outcome::{Failure, Screen};
@@ -78,7 +79,13 @@ pub(crate) fn serve(
     if let Some(control) = listen.control {
         config.listen.control = control;
     }
-    telemetry::init_logs(if listen.log_json { telemetry::LogFormat::Json } else { telemetry::LogFormat::Text });
+    let format = if listen.log_json {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    };
+    // Writes what waits when it goes, so it stays to the end.
+    let _logs = telemetry::init_logs(format).map_err(StartError::from)?;
     make_private_folder(state)?;
     let state = fs::canonicalize(state)?;
     let own_token = own_token(&config, &state)?;
