@@ -9,6 +9,9 @@ use url::Url;
 ///
 /// It holds no secret: userinfo and queries are refused. Headers for a collector that wants a key come
 /// from `OTEL_EXPORTER_OTLP_HEADERS`.
+/// ```compile_fail,E0423
+/// let unchecked = telemetry::Endpoint("http://user:password@collector".parse().unwrap());
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Endpoint(Url);
 

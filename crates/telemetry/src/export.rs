@@ -12,7 +12,7 @@ use opentelemetry_otlp::{
     LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
@@ -55,8 +55,9 @@ impl Export {
             finish,
         } = self;
         queue.close();
-        let patience = deadline.saturating_duration_since(Instant::now());
-        if let Err(OTelSdkError::Timeout(_)) = meters.shutdown_with_timeout(patience) {
+        // The meters wait 5 s for their last request, whatever one asks of them, so others wait for them.
+        let meters = Thread::start("remit-meters", move || drop(meters.shutdown()));
+        if meters.is_ok_and(|meters| !meters.wait(deadline)) {
             // The thread may be gone already, then nobody needs to know.
             let _ = finish.send(MetersHang);
         }
@@ -271,7 +272,7 @@ impl Sender {
     fn notice(&mut self, outcome: &Result<(), String>) {
         match (outcome, self.away) {
             (Err(error), false) => {
-                tracing::warn!(error, "collector is away, records are dropped and counted")
+                tracing::warn!(error, "collector is away, records are dropped and counted");
             }
             (Ok(()), true) => tracing::info!("collector is back"),
             (Err(_), true) | (Ok(()), false) => {}

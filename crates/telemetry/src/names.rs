@@ -151,3 +151,38 @@ pub(crate) fn known_method(method: &str) -> Option<&'static str> {
 
 /// `http.request.method` of a method that isn't known.
 pub(crate) const OTHER_METHOD: &str = "_OTHER";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// Quoted names of ours in this file, and names in the registry file.
+    fn ours<'a>(text: &'a str, before: &str, after: char) -> BTreeSet<&'a str> {
+        let names = text
+            .lines()
+            .filter_map(|line| line.split_once(before)?.1.split(after).next());
+        names.filter(|name| name.starts_with("remit.")).collect()
+    }
+
+    #[test]
+    fn the_registry_file_has_every_name_and_no_other() {
+        let registry = include_str!("../registry/remit.yaml");
+        let mut told = ours(registry, "- id: ", '\n');
+        told.extend(ours(registry, "metric_name: ", '\n'));
+        told.extend(ours(registry, " name: ", '\n'));
+        assert_eq!(ours(include_str!("names.rs"), "&str = \"", '"'), told);
+    }
+
+    #[test]
+    fn no_attribute_is_a_prefix_of_another() {
+        let registry = include_str!("../registry/remit.yaml");
+        let names = ours(registry, "- id: ", '\n');
+        for name in &names {
+            let space = format!("{name}.");
+            assert!(
+                !names.iter().any(|other| other.starts_with(&space)),
+                "{name}"
+            );
+        }
+    }
+}

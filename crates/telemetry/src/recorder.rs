@@ -158,6 +158,14 @@ fn tell(lines: &Queue<Arc<CallRecord>>) {
 }
 
 /// Flushes and stops the exporters.
+///
+/// It is shut down once:
+/// ```compile_fail,E0382
+/// fn twice(telemetry: telemetry::Telemetry) {
+///     telemetry.shutdown(std::time::Duration::ZERO);
+///     telemetry.shutdown(std::time::Duration::ZERO);
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "what waits is lost unless it is shut down"]
 pub struct Telemetry {

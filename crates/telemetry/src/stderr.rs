@@ -27,6 +27,9 @@ pub struct LogGuard {
     _worker: WorkerGuard,
 }
 
+/// What is logged unless `REMIT_LOG` says otherwise. A collector that is away is told by [`crate::export`], once.
+const DEFAULT: &str = "info,opentelemetry_sdk=error,opentelemetry-otlp=warn";
+
 /// Starts the log on stderr, written by a thread of its own: a stalled terminal loses lines, never time.
 ///
 /// `REMIT_LOG` says what is logged (`info` unless given; `warn,remit::call=info`, … as in
@@ -37,7 +40,7 @@ pub struct LogGuard {
 /// When `REMIT_LOG` isn't a filter, or the process has a log already.
 pub fn init_logs(format: LogFormat) -> Result<LogGuard, StartError> {
     let (writer, worker) = tracing_appender::non_blocking(std::io::stderr());
-    let wanted = std::env::var("REMIT_LOG").unwrap_or_else(|_| "info".to_owned());
+    let wanted = std::env::var("REMIT_LOG").unwrap_or_else(|_| DEFAULT.to_owned());
     let wanted = EnvFilter::try_new(&wanted).map_err(|e| StartError(format!("REMIT_LOG: {e}")))?;
     tracing_subscriber::registry()
         .with(lines(format, writer).with_filter(filter::filter_fn(|meta| {
@@ -122,11 +125,58 @@ fn milliseconds(time: Duration) -> f64 {
 mod tests {
     use tracing::Level;
 
-    use super::may_be_told;
+    use std::io;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::{DEFAULT, may_be_told, tell};
+    use crate::{CallRecord, Trace};
 
     #[track_caller]
     fn check(target: &str, level: Level, expect: bool) {
         assert_eq!(may_be_told(target, level), expect);
+    }
+
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+    impl io::Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_call_is_one_line_whatever_is_in_it() {
+        let paper = Paper::default();
+        let writer = paper.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let mut record = CallRecord::open(Trace::begin(), None);
+        record.path = "/a\n2026-01-01 INFO call closed decision=\"forged\"\u{1b}[2J".into();
+        record.tool = Some("notes".into());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            tell(&record);
+        });
+        let text = String::from_utf8(paper.0.lock().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert!(
+            text.contains(&format!("decision=\"{}\"", record.decision)),
+            "{text}"
+        );
+        assert!(text.contains("tool=\"notes\""), "{text}");
+    }
+
+    #[test]
+    fn the_default_is_a_filter() {
+        tracing_subscriber::EnvFilter::try_new(DEFAULT).unwrap();
     }
 
     #[test]

@@ -92,7 +92,7 @@ struct Lease<'a> {
 
 /// The line that is written before anything is forwarded.
 pub(super) fn decided(record: &CallRecord) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&line("decided", Timestamp::now(), record, None))
+    text(&line("decided", Timestamp::now(), record, None))
 }
 
 /// The line that is written after the last byte.
@@ -105,7 +105,7 @@ pub(super) fn closed(record: &CallRecord) -> serde_json::Result<Vec<u8>> {
         ending: record.ending.as_str(),
         seconds: record.total_time.as_secs_f64(),
     };
-    serde_json::to_vec(&line("closed", record.ended(), record, Some(end)))
+    text(&line("closed", record.ended(), record, Some(end)))
 }
 
 /// The line that says what a crash left.
@@ -175,6 +175,13 @@ fn line<'a>(
         }),
         end,
     }
+}
+
+/// Most lines fit 1 KiB: one allocation.
+fn text(line: &Line<'_>) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(1024);
+    serde_json::to_writer(&mut text, line)?;
+    Ok(text)
 }
 
 /// Peers' texts, as [`CallRecord::cut`] leaves them.

@@ -302,3 +302,31 @@ async fn without_a_writer_calls_are_refused() {
     telemetry.shutdown(LONG);
     assert!(recorder.decided(&record("/")).await.is_err());
 }
+
+#[tokio::test]
+async fn lines_that_do_not_reach_the_disk_refuse_calls_until_they_do() {
+    let (_folder, path) = written(0).await;
+    let obstacle = path.with_extension("jsonl.head.new");
+    fs::create_dir(&obstacle).unwrap();
+    let (recorder, telemetry) = start(&path, AuditFailure::Refuse).unwrap();
+    let refused = until(|| async { recorder.decided(&record("/")).await.err() }).await;
+    assert!(
+        refused.to_string().contains("don't reach the disk"),
+        "{refused}"
+    );
+    fs::remove_dir(obstacle).unwrap();
+    until(|| async { recorder.decided(&record("/")).await.ok() }).await;
+    telemetry.shutdown(LONG);
+    verify(&path).unwrap();
+}
+
+/// Tries until something comes of it.
+async fn until<T, F: Future<Output = Option<T>>>(mut attempt: impl FnMut() -> F) -> T {
+    for _ in 0..6000 {
+        if let Some(outcome) = attempt().await {
+            return outcome;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nothing came of it");
+}

@@ -117,14 +117,14 @@ fn a_refused_call_has_no_client_span_and_is_no_failure() {
 #[test]
 fn a_call_by_nobody_is_one_span() {
     let record = with(CallRecord::open(Trace::begin(), None), |record| {
-        record.method = "GET".into()
+        record.method = "GET".into();
     });
     check(&record, &["Server GET"]);
 }
 #[test]
 fn an_agent_cannot_make_up_names() {
     let record = with(CallRecord::open(Trace::begin(), None), |record| {
-        record.method = "X-1234".into()
+        record.method = "X-1234".into();
     });
     check(&record, &["Server HTTP"]);
 }
@@ -324,7 +324,7 @@ fn a_refusal_says_its_code() {
 #[test]
 fn a_long_text_is_cut_between_letters() {
     let record = with(http(), |record| {
-        record.path = format!("/{}", "ü".repeat(4000))
+        record.path = format!("/{}", "ü".repeat(4000));
     });
     let expect = format!("/{}", "ü".repeat(511));
     check_attribute(&record, &SpanKind::Server, names::URL_PATH, Some(&expect));
