@@ -56,9 +56,7 @@ pub(crate) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    if control.options.plaintext == Plaintext::Loopback && !peer.is_loopback() {
-        return Err(Refusal::Plaintext);
-    }
+    check_plaintext(peer, control.options.plaintext)?;
     let operators = control.live.load().operators.clone();
     let caller = operators.authenticate(request.headers())?.holding(right)?;
     request.extensions_mut().insert(caller);
@@ -81,7 +79,7 @@ pub(crate) async fn guard_unless_local(
     guard(state, peer, request, next).await
 }
 
-/// The proof that [`guard`] was passed. A route that asks for it without being guarded fails closed.
+/// The proof that `guard` was passed. A route that asks for it without being guarded fails closed.
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Response;
 
@@ -97,6 +95,14 @@ impl<S: Sync> FromRequestParts<S> for Peer {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
         let peer = parts.extensions.get::<Self>().copied();
         peer.ok_or_else(|| Refusal::Internal("connection has no address".to_owned()))
+    }
+}
+
+/// A token that crossed the network readably is not taken: whoever sent it shall notice at once.
+fn check_plaintext(peer: Peer, plaintext: Plaintext) -> Result<(), Refusal> {
+    match plaintext {
+        Plaintext::Loopback if !peer.is_loopback() => Err(Refusal::Plaintext),
+        Plaintext::Loopback | Plaintext::Anywhere => Ok(()),
     }
 }
 
@@ -277,6 +283,26 @@ mod tests {
             "::ffff:127.0.0.1",
             &[]
         ));
+    }
+
+    #[track_caller]
+    fn crosses(peer: &str, plaintext: Plaintext, expect: bool) {
+        let peer = Peer(SocketAddr::new(peer.parse().unwrap(), 5));
+        assert_eq!(check_plaintext(peer, plaintext).is_ok(), expect);
+    }
+
+    #[test]
+    fn tokens_are_taken_from_this_machine() {
+        crosses("127.0.0.9", Plaintext::Loopback, true);
+        crosses("::1", Plaintext::Loopback, true);
+        crosses("::ffff:127.0.0.1", Plaintext::Loopback, true);
+    }
+
+    #[test]
+    fn tokens_are_taken_from_elsewhere_only_where_the_network_is_trusted() {
+        crosses("10.0.0.8", Plaintext::Loopback, false);
+        crosses("fe80::1", Plaintext::Loopback, false);
+        crosses("10.0.0.8", Plaintext::Anywhere, true);
     }
 
     #[test]

@@ -279,7 +279,11 @@ impl IntoResponse for Refusal {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+
+    const NIL: &str = "00000000-0000-7000-8000-000000000000";
 
     fn denial(kind: DenialKind) -> Denial {
         Denial {
@@ -377,5 +381,75 @@ mod tests {
     fn a_long_text_is_cut_between_characters() {
         let problem = Refusal::WrongHost("é".repeat(5000)).problem();
         assert!(problem.detail.chars().count() <= DETAIL + 1);
+    }
+
+    /// One of each, in the order of the table.
+    fn each() -> Vec<Refusal> {
+        let text = String::new;
+        let admissions = [
+            DenialKind::Denied,
+            DenialKind::Undefined,
+            DenialKind::Failed,
+        ];
+        let mut each = vec![
+            Refusal::NoToken,
+            Refusal::UnknownToken,
+            Refusal::Forbidden {
+                role: Role::Viewer,
+                right: Right::Reload,
+            },
+            Refusal::Plaintext,
+            Refusal::WrongHost(text()),
+            Refusal::NoRoute,
+            Refusal::WrongMethod,
+            Refusal::Query(text()),
+            Refusal::NotJson,
+            Refusal::BodyTooLarge(0),
+            Refusal::SlowBody,
+            Refusal::BrokenBody,
+            Refusal::Body {
+                field: text(),
+                problem: text(),
+            },
+            Refusal::TaskId(text()),
+            Refusal::UnknownTask(serde_json::from_value(Value::from(NIL)).unwrap()),
+            Refusal::Opening {
+                field: "",
+                problem: text(),
+            },
+        ];
+        each.extend(admissions.map(|kind| Refusal::NotAdmitted {
+            denial: denial(kind),
+            role: Role::Viewer,
+        }));
+        each.extend([
+            Refusal::Unexplainable(text()),
+            Refusal::Reload(vec![]),
+            Refusal::Store(text()),
+            Refusal::Draining,
+            Refusal::Timeout,
+            Refusal::Internal(text()),
+        ]);
+        each
+    }
+
+    /// `docs/control.md` holds the table; `REMIT_BLESS=1` writes it there.
+    #[test]
+    fn the_documented_table_is_this_one() {
+        let mut table = String::from("| status | code | what to do |\n|---|---|---|\n");
+        for refusal in each() {
+            let (status, code) = refusal.row();
+            table += &format!("| {} | `{code}` | {} |\n", status.as_u16(), refusal.hint());
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/control.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once("<!-- codes -->\n").unwrap();
+        let (documented, after) = rest.split_once("<!-- end -->").unwrap();
+        if std::env::var_os("REMIT_BLESS").is_some() {
+            let page = format!("{before}<!-- codes -->\n{table}<!-- end -->{after}");
+            std::fs::write(path, page).unwrap();
+        } else {
+            assert_eq!(documented, table);
+        }
     }
 }

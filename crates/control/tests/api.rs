@@ -1,7 +1,12 @@
 //! The whole control API over a real socket, with the real crates below it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that can't go on fails"
+)]
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,12 +17,14 @@ use control::{
 };
 use credentials::{Credentials, Leases};
 use futures::FutureExt;
+use futures::future::ready;
 use http::{HeaderMap, Method};
 use identity::{KeyKind, TaskTokens};
-use policy::Policy;
+use policy::{Policy, Source};
 use serde_json::{Value, json};
 use tasks::{DeclarationHeaders, Embedded, Store, TaskId, Tasks};
 use telemetry::{Recorder, Telemetry};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 const UNKNOWN: &str = "0190a1b2-0000-7000-8000-000000000000";
@@ -57,7 +64,19 @@ fn operators() -> Operators {
     Operators::new(operators.into()).unwrap()
 }
 
+/// Compiled and tested once for all tests here.
+static EXAMPLE: LazyLock<Arc<Policy>> = LazyLock::new(|| load(Policy::example()));
+
+fn load(sources: Vec<Source>) -> Arc<Policy> {
+    let (policy, _) = Policy::load(sources).unwrap();
+    Arc::new(policy)
+}
+
 async fn start() -> Gateway {
+    start_with(EXAMPLE.clone()).await
+}
+
+async fn start_with(policy: Arc<Policy>) -> Gateway {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(Embedded::open(folder.path()).unwrap());
     let config = tasks::Config {
@@ -71,7 +90,6 @@ async fn start() -> Gateway {
     };
     let tasks = Tasks::load(config, store.clone()).await.unwrap();
     let leases = Leases::load(store, |_| true).await.unwrap();
-    let (policy, _) = Policy::load(Policy::example()).unwrap();
     let key = TaskTokens::generate(KeyKind::P256).unwrap();
     let tokens = TaskTokens::from_pem(key.as_bytes(), "http://127.0.0.1:4190").unwrap();
     let (recorder, telemetry) = Recorder::start(telemetry::Config {
@@ -82,7 +100,7 @@ async fn start() -> Gateway {
     })
     .unwrap();
     let live = Live {
-        policy: Arc::new(policy),
+        policy,
         credentials: Arc::new(Credentials::new(vec![], leases)),
         tokens: Arc::new(tokens),
         operators: Arc::new(operators()),
@@ -102,8 +120,8 @@ async fn start() -> Gateway {
         live: Arc::new(ArcSwap::from_pointee(live)),
         tasks,
         recorder,
-        explain: Arc::new(|request| explain(request).boxed()),
-        reload: Arc::new(|| reload().boxed()),
+        explain: Arc::new(|request| ready(explain(request)).boxed()),
+        reload: Arc::new(|| ready(reload()).boxed()),
         draining: draining.clone(),
         options: Options {
             default_agent: Some("demo".parse().unwrap()),
@@ -125,7 +143,7 @@ async fn start() -> Gateway {
 }
 
 /// Stands for the gateway's own walk of the way, which lives above this crate.
-async fn explain(request: ExplainRequest) -> Result<ExplainAnswer, ExplainError> {
+fn explain(request: ExplainRequest) -> Result<ExplainAnswer, ExplainError> {
     match request.method.as_str() {
         "GET" => Ok(ExplainAnswer {
             verdict: "allow".into(),
@@ -136,7 +154,7 @@ async fn explain(request: ExplainRequest) -> Result<ExplainAnswer, ExplainError>
     }
 }
 
-async fn reload() -> Result<Reloaded, ReloadError> {
+fn reload() -> Result<Reloaded, ReloadError> {
     Err(ReloadError {
         mistakes: vec!["remit.yaml:1:1: unknown key".into()],
     })
@@ -290,6 +308,88 @@ async fn an_opening_that_can_not_be_is_named_by_field() {
     let error = client.open(&spaced).await.unwrap_err();
     assert_eq!(error.problem().unwrap().field.as_deref(), Some("agent"));
     assert!(client.list(None).await.unwrap().is_empty());
+}
+
+/// Operators may open tasks, but none that executes.
+const ADMISSION: &str = r#"
+package remit.admit
+
+allow if input.operator.role == "operator"
+
+deny contains {"reason": "too_wide", "message": "Ask for less."} if {
+	some grant in input.task.grants
+	"execute" in grant.access
+}
+"#;
+
+#[track_caller]
+fn refused_opening(error: &ClientError, status: u16, code: &str, reason: Option<&str>) {
+    let problem = error.problem().expect("the gateway says no");
+    let told = (
+        problem.status,
+        problem.code.as_str(),
+        problem.reason.as_deref(),
+    );
+    assert_eq!(told, (status, code, reason));
+}
+
+#[tokio::test]
+async fn admission_policy_decides_who_opens_what() {
+    let gateway = start_with(load(vec![Source {
+        path: "admit.rego".into(),
+        text: ADMISSION.into(),
+    }]))
+    .await;
+    let client = gateway.client(Role::Operator);
+    client.open(&wish()).await.unwrap();
+
+    let mut wide = wish();
+    wide.grants[0].access.push(tasks::Access::Execute);
+    let error = client.open(&wide).await.unwrap_err();
+    refused_opening(&error, 403, "admission_denied", Some("too_wide"));
+    assert_eq!(error.problem().unwrap().detail, "Ask for less.");
+
+    let orchestrator = gateway.client(Role::Orchestrator);
+    let error = orchestrator.open(&wish()).await.unwrap_err();
+    refused_opening(&error, 403, "admission_undefined", None);
+    assert_eq!(error.problem().unwrap().cause, None);
+    assert_eq!(client.list(None).await.unwrap().len(), 1);
+}
+
+/// Sends bytes as they are and answers with the status line.
+async fn raw(gateway: &Gateway, request: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(gateway.address)
+        .await
+        .unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_request_with_no_host_or_two_is_not_answered() {
+    let gateway = start().await;
+    let misdirected = "HTTP/1.1 421 Misdirected Request";
+    let none = "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n";
+    assert_eq!(raw(&gateway, none).await, misdirected);
+    let two =
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert_eq!(raw(&gateway, two).await, misdirected);
+    let whole =
+        "GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert_eq!(raw(&gateway, whole).await, misdirected);
+}
+
+#[tokio::test]
+async fn a_long_head_is_refused() {
+    let gateway = start().await;
+    let long = format!(
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
+        "a".repeat(17 * 1024)
+    );
+    let answer = raw(&gateway, &long).await;
+    assert_eq!(answer, "HTTP/1.1 431 Request Header Fields Too Large");
 }
 
 #[tokio::test]

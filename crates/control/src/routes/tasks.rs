@@ -1,10 +1,12 @@
 //! Tasks are opened, listed, shown and ended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use credentials::{LeaseView, Leases};
 use http::StatusCode;
 use identity::{AgentId, TaskClaims, TaskTokens};
 use jiff::Timestamp;
@@ -12,6 +14,7 @@ use policy::Opener;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tasks::{EndError, Ending, Grant, InvalidOpening, TaskId, TaskView};
+use tokio::time::Instant;
 
 use super::{asked, detached};
 use crate::body::{self, OptionalJson};
@@ -238,17 +241,31 @@ async fn end_task(
             other => Refusal::Store(other.to_string()),
         })?;
     tracing::info!(operator = caller.name(), task = %id, "task ended");
-    // The gateway ends the leases of every task that ends, too. Whoever comes second changes nothing,
-    // but may be told nothing: what is not answered here is looked up.
     let live = control.live.load_full();
-    let mut leases = live.credentials.leases().end(&id).await;
-    for lease in live.credentials.leases().list() {
-        let told = leases.iter().any(|other| other.id == lease.id);
-        if lease.task == id && !told {
-            leases.push(lease);
-        }
-    }
+    let leases = end_leases(live.credentials.leases(), &id).await;
     Ok(EndedTask { task, leases })
+}
+
+/// How long the outcomes of leases are waited for; an upstream may be slow to take one back.
+const OUTCOMES: Duration = Duration::from_secs(20);
+
+/// Ends a task's leases and answers with what became of them.
+///
+/// The gateway ends the leases of every task that ends, too. Whoever comes second finds nothing to end,
+/// and leases whose outcome is not known yet: for that it waits.
+async fn end_leases(leases: &Leases, id: &TaskId) -> Vec<LeaseView> {
+    leases.end(id).await;
+    let deadline = Instant::now() + OUTCOMES;
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let mut told = leases.list();
+        told.retain(|lease| lease.task == *id);
+        if told.iter().all(|lease| lease.state != "active") || Instant::now() >= deadline {
+            return told;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
 }
 
 fn named(id: Result<Path<String>, PathRejection>) -> Result<TaskId, Refusal> {
