@@ -138,6 +138,12 @@ fn claim(folder: &Path) -> Result<(), StoreError> {
 
 fn open(path: &Path) -> Result<Database, StoreError> {
     let failed = |error: io::Error| StoreError(format!("file `{}`: {error}", path.display()));
+    // A link could lead to a file of somebody else's choice. The folder is ours alone by now, so none appears
+    // between this look and the opening.
+    if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        let path = path.display();
+        return Err(StoreError(format!("`{path}` is not a plain file")));
+    }
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -486,6 +492,16 @@ mod tests {
         transaction.commit().unwrap();
         drop(database);
         check_refused(folder.path(), "it is not a store of remit");
+    }
+
+    #[test]
+    fn a_link_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        let target = folder.path().join("target");
+        std::os::unix::fs::symlink(&target, folder.path().join(FILE)).unwrap();
+        check_refused(folder.path(), "is not a plain file");
+        assert!(!target.exists());
     }
 
     #[test]

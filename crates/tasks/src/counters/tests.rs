@@ -152,6 +152,56 @@ async fn a_call_given_up_while_it_waits_is_not_counted() {
     assert_eq!(reserve(&tasks, &id, "notes", Access::Read).await, Ok(()));
 }
 
+/// Calls from many threads, some given up at once, over a store that comes and goes: at every crash the store
+/// holds at least what was granted, and no more is granted than was allowed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_granted_is_forgotten_and_no_limit_passed_in_any_weather() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tasks, disk) = load(folder.path()).await;
+    let limits = json!({"calls": 3000, "calls_by_tool": {"notes": 400}});
+    let id = open(&tasks, &limits).await;
+    let callers = (0..16_u64).map(|caller| {
+        let (tasks, id) = (Arc::clone(&tasks), id.clone());
+        tokio::spawn(async move {
+            let mut granted = [0_u64; 2];
+            for n in 0..200 {
+                let index = usize::from(n % 3 == 0);
+                let name = ["notes", "desk"][index];
+                let call = reserve(&tasks, &id, name, Access::Read);
+                let patience = if (n + caller) % 5 == 0 { 0 } else { 10_000 };
+                let patience = std::time::Duration::from_millis(patience);
+                if let Ok(Ok(())) = tokio::time::timeout(patience, call).await {
+                    granted[index] += 1;
+                }
+            }
+            granted
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    while !callers.iter().all(tokio::task::JoinHandle::is_finished) {
+        disk.go_away();
+        tokio::task::yield_now().await;
+        disk.come_back();
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let mut granted = [0, 0];
+    for caller in callers {
+        let by_caller = caller.await.unwrap();
+        granted = [granted[0] + by_caller[0], granted[1] + by_caller[1]];
+    }
+    assert!(granted[0] <= 400, "{granted:?}");
+    let held: Record =
+        serde_json::from_slice(&disk.scan(Table::Counters).await.unwrap()[0].1).unwrap();
+    for (name, granted) in ["notes", "desk"].into_iter().zip(granted) {
+        assert!(
+            held[&tool(name)][&Access::Read] >= granted,
+            "{name}: {held:?} for {granted}"
+        );
+    }
+    let used = tasks.show(&id).unwrap().used;
+    assert_eq!(used.calls, granted[0] + granted[1]);
+}
+
 #[tokio::test]
 async fn calls_without_a_limit_outlive_a_store_that_is_away_for_a_block() {
     let folder = tempfile::tempdir().unwrap();
