@@ -1,1 +1,35 @@
-//! Fakes with real sockets: an upstream, an issuer, a collector.
+//! Who stands in for the world? An upstream, an issuer, a collector: fakes with real sockets.
+//!
+//! **Invariant.** Everything listens on `127.0.0.1` at a port of its own, and is gone when dropped.
+#![expect(
+    clippy::unwrap_used,
+    reason = "test support: a failure here fails a test"
+)]
+
+pub mod certificates;
+pub mod collector;
+pub mod issuer;
+pub mod upstream;
+
+pub use certificates::Authority;
+pub use collector::Collector;
+pub use issuer::Issuer;
+pub use upstream::{Answer, Received, Upstream};
+
+use tokio::task::JoinHandle;
+
+/// A server's task, stopped when dropped.
+#[derive(Debug)]
+struct Serving(JoinHandle<()>);
+
+impl Serving {
+    fn spawn(server: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(server))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
