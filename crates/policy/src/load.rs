@@ -45,10 +45,14 @@ fn overran(overrun: &bounded::Overrun) -> Finding {
 fn compile(sources: Vec<Source>) -> Result<Policy, Vec<Finding>> {
     let revision = revision(&sources);
     let mut library = source::library();
-    if !defines(&sources, "remit.admit") {
-        library.extend(source::default_admission());
+    let mut parsed = check::check(&library, &sources)?;
+    let admit = ["remit", "admit"];
+    if !parsed.iter().any(|module| module.package == admit) {
+        for source in source::default_admission() {
+            parsed.push(check::parse_ours(&source).map_err(|finding| vec![finding])?);
+            library.push(source);
+        }
     }
-    let parsed = check::check(&library, &sources)?;
     let data = data(&sources)?;
     library.extend(sources);
     let files = Files {
@@ -62,16 +66,6 @@ fn compile(sources: Vec<Source>) -> Result<Policy, Vec<Finding>> {
         machine,
         files: Arc::new(files),
     })
-}
-
-/// Whether a file of rules begins a package; a parse that fails is found later.
-fn defines(sources: &[Source], package: &str) -> bool {
-    sources
-        .iter()
-        .filter(|source| source.kind() == Kind::Rules)
-        .flat_map(|source| source.text.lines())
-        .filter_map(|line| line.trim().strip_prefix("package"))
-        .any(|name| name.split('#').next().unwrap_or_default().trim() == package)
 }
 
 /// A digest of all sources: SHA-256 over names, lengths and texts.

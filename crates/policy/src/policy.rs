@@ -167,7 +167,7 @@ impl Policy {
     /// It asks the reference, rule by rule, and waits for it: not for the data path.
     pub fn explain(&self, call: &Call) -> Explanation {
         match input::of_call(call) {
-            Ok(input) => self.explain_input(input),
+            Ok(input) => self.explain_input(&input),
             Err(error) => Explanation {
                 verdict: "error".to_owned(),
                 reason: None,
@@ -182,10 +182,10 @@ impl Policy {
     /// [`Policy::explain`] for an input as it was recorded.
     pub fn explain_json(&self, input: &Json) -> Result<Explanation, String> {
         let input = input::of_json(input).map_err(|error| error.to_string())?;
-        Ok(self.explain_input(input))
+        Ok(self.explain_input(&input))
     }
 
-    fn explain_input(&self, input: regorus::Value) -> Explanation {
+    fn explain_input(&self, input: &regorus::Value) -> Explanation {
         let machine = self.machine.clone();
         let asked = input.clone();
         let answer = bounded::run(ADMISSION_DEADLINE, move || machine.run(Phase::Call, asked));
@@ -211,8 +211,8 @@ impl Policy {
             reason: judgement.reason().map(str::to_owned),
             message: judgement.message().map(str::to_owned).or(failure),
             decision,
-            rules: self.held(&input),
-            input: json_of(&input),
+            rules: self.held(input),
+            input: json_of(input),
         }
     }
 

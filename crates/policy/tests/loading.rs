@@ -1,5 +1,8 @@
 //! What is refused when a policy is loaded, with which code and where.
 
+// Tells clippy that helpers of tests may unwrap too.
+#![cfg(test)]
+
 use std::path::PathBuf;
 
 use policy::{Finding, Policy, Severity, Source};
