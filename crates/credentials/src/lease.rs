@@ -180,7 +180,7 @@ impl Line {
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) id: Arc<str>,
-    pub(crate) line: Line,
+    pub(crate) line: Arc<Line>,
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) secret: Arc<Secret>,
     /// From when on a new one is obtained instead.
@@ -192,7 +192,7 @@ pub(crate) struct Lease {
 const MARGIN: i64 = 10;
 
 impl Lease {
-    pub(crate) fn new(line: Line, provider: Arc<dyn Provider>, secret: Secret) -> Self {
+    pub(crate) fn new(line: Arc<Line>, provider: Arc<dyn Provider>, secret: Secret) -> Self {
         let dying_at = line.dies_at.map_or(i64::MAX, |dies_at| {
             let life = dies_at.saturating_sub(line.obtained_at);
             dies_at.saturating_sub(MARGIN.min(life / 2))

@@ -48,7 +48,7 @@ impl Leases {
     ) -> Result<Arc<Self>, StoreError> {
         let ledger = Ledger::new(store);
         let mut book = Book::default();
-        for line in ledger.lines().await? {
+        for line in ledger.lines().await?.into_iter().map(Arc::new) {
             if line.state == State::Ended {
                 book.keep_ended(line);
             } else if open(&line.key.task) {
@@ -71,9 +71,9 @@ impl Leases {
     /// All leases, newest first.
     pub fn list(&self) -> Vec<LeaseView> {
         let now = lease::now();
-        let mut leases = self.shared.book.read().views(now);
-        leases.sort_unstable_by(|a, b| b.id.cmp(&a.id));
-        leases
+        let mut lines = self.shared.book.read().lines();
+        lines.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+        lines.iter().map(|line| line.view(now)).collect()
     }
 
     /// Drops all leases of a task. Each answers with its outcome; asking twice answers the same.
@@ -92,7 +92,12 @@ impl Leases {
     /// Takes back the leases that no end took: those of tasks that ended while the gateway was down, and those
     /// of tasks whose end was not told to [`Leases::end`]. To be called at the start and now and then.
     pub async fn sweep(&self) -> Vec<LeaseView> {
-        let closing = self.shared.book.write().close_over(lease::now());
+        let mut closing = self.shared.book.write().close_orphans();
+        // Looked for under the lock that calls share; a task that goes on meanwhile is not among them.
+        let over = self.shared.book.read().over(lease::now());
+        for task in over {
+            closing.extend(self.shared.book.write().close(&task));
+        }
         self.take_back(closing).await
     }
 
@@ -158,7 +163,7 @@ impl Leases {
 /// A lease to be taken back, and by whom.
 #[derive(Debug)]
 struct Closing {
-    line: Line,
+    line: Arc<Line>,
     /// Who obtained it; looked up by name where it was read back from the ledger.
     provider: Option<Arc<dyn Provider>>,
 }
@@ -166,7 +171,7 @@ struct Closing {
 impl Closing {
     fn of(lease: &Lease) -> Self {
         Self {
-            line: lease.line.clone(),
+            line: Arc::clone(&lease.line),
             provider: Some(Arc::clone(&lease.provider)),
         }
     }
@@ -190,8 +195,8 @@ impl Shared {
         views
     }
 
-    async fn conclude(&self, closing: Closing) -> Line {
-        let Closing { mut line, provider } = closing;
+    async fn conclude(&self, closing: Closing) -> Arc<Line> {
+        let Closing { line, provider } = closing;
         let now = lease::now();
         let provider = provider.or_else(|| {
             let key = (line.key.provider.clone(), line.key.config.clone());
@@ -202,9 +207,10 @@ impl Shared {
             Some(provider) => mint::revoke(provider.as_ref(), &line).await,
             None => mint::unrevoked(&line),
         };
-        line.state = State::Ended;
-        line.outcome = Some(outcome);
-        line
+        let mut ended = Line::clone(&line);
+        ended.state = State::Ended;
+        ended.outcome = Some(outcome);
+        Arc::new(ended)
     }
 }
 

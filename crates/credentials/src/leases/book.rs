@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Closing, unavailable};
+use crate::Unavailable;
 use crate::lease::{Asking, Lease, LeaseKey, Line, Source, State};
-use crate::{LeaseView, Unavailable};
 
 /// What a flight brings: none while it is under way.
 pub(super) type Landing = Option<Result<Arc<Lease>, Unavailable>>;
@@ -27,11 +27,11 @@ const ENDED: usize = 1_000;
 pub(super) struct Book {
     tasks: HashMap<TaskId, OfTask>,
     /// Of tasks that ended while the gateway was down.
-    pub(super) orphans: Vec<Line>,
+    pub(super) orphans: Vec<Arc<Line>>,
     /// Being taken back.
-    closing: Vec<Line>,
+    closing: Vec<Arc<Line>>,
     /// Oldest first.
-    pub(super) ended: VecDeque<Line>,
+    pub(super) ended: VecDeque<Arc<Line>>,
 }
 
 /// The leases of one task. Few, so they are searched one by one.
@@ -39,7 +39,7 @@ pub(super) struct Book {
 struct OfTask {
     slots: Vec<Slot>,
     /// Read back from the ledger: their secrets are not in memory.
-    kept: Vec<Line>,
+    kept: Vec<Arc<Line>>,
     /// The task's expiry and end, known since its first call.
     life: Option<(i64, CancellationToken)>,
 }
@@ -77,7 +77,7 @@ pub(super) struct Ticket {
     pub(super) key: Arc<LeaseKey>,
     pub(super) landing: watch::Sender<Landing>,
     /// The lease of before the restart that goes on.
-    pub(super) resumed: Option<Line>,
+    pub(super) resumed: Option<Arc<Line>>,
     /// Leases whose time is over.
     pub(super) over: Vec<Arc<Lease>>,
 }
@@ -171,8 +171,8 @@ impl Book {
         &mut self,
         task: &TaskId,
         flight: Uuid,
-        resumed: Option<Line>,
-    ) -> Option<Line> {
+        resumed: Option<Arc<Line>>,
+    ) -> Option<Arc<Line>> {
         let Some(leases) = self.tasks.get_mut(task) else {
             return resumed;
         };
@@ -190,60 +190,62 @@ impl Book {
         };
         let closing = leases.into_closing();
         self.closing
-            .extend(closing.iter().map(|closing| closing.line.clone()));
+            .extend(closing.iter().map(|closing| Arc::clone(&closing.line)));
         closing
     }
 
-    /// Takes out the leases of all tasks that are over, and the orphans.
-    pub(super) fn close_over(&mut self, now: i64) -> Vec<Closing> {
-        let over: Vec<TaskId> = self
+    /// The tasks that are over although nobody closed them.
+    pub(super) fn over(&self, now: i64) -> Vec<TaskId> {
+        let over = self
             .tasks
             .iter()
-            .filter(|(_, leases)| leases.is_over() || leases.has_expired(now))
-            .map(|(task, _)| task.clone())
-            .collect();
-        let mut closing: Vec<_> = over.iter().flat_map(|task| self.close(task)).collect();
+            .filter(|(_, leases)| leases.is_over() || leases.has_expired(now));
+        over.map(|(task, _)| task.clone()).collect()
+    }
+
+    /// Takes out the orphans.
+    pub(super) fn close_orphans(&mut self) -> Vec<Closing> {
         let orphans = std::mem::take(&mut self.orphans);
         self.closing.extend(orphans.iter().cloned());
-        closing.extend(orphans.into_iter().map(|line| Closing {
+        let closing = orphans.into_iter().map(|line| Closing {
             line,
             provider: None,
-        }));
-        closing
+        });
+        closing.collect()
     }
 
     /// Notes a lease that is taken back outside an end.
-    pub(super) fn closing(&mut self, line: Line) {
+    pub(super) fn closing(&mut self, line: Arc<Line>) {
         self.closing.push(line);
     }
 
     /// Notes what became of leases.
-    pub(super) fn ended(&mut self, lines: &[Line]) {
+    pub(super) fn ended(&mut self, lines: &[Arc<Line>]) {
         self.closing
             .retain(|line| lines.iter().all(|ended| ended.id != line.id));
         self.ended.extend(lines.iter().cloned());
     }
 
     /// Forgets the oldest ended leases; they must be deleted from the ledger.
-    pub(super) fn prune(&mut self) -> Vec<Line> {
+    pub(super) fn prune(&mut self) -> Vec<Arc<Line>> {
         let surplus = self.ended.len().saturating_sub(ENDED);
         self.ended.drain(..surplus).collect()
     }
 
     /// Keeps a line of an open task.
-    pub(super) fn keep(&mut self, line: Line) {
+    pub(super) fn keep(&mut self, line: Arc<Line>) {
         let leases = self.tasks.entry(line.key.task.clone()).or_default();
         leases.kept.push(line);
     }
 
     /// Keeps a line that is listed as ended, in order of age.
-    pub(super) fn keep_ended(&mut self, line: Line) {
+    pub(super) fn keep_ended(&mut self, line: Arc<Line>) {
         let place = self.ended.partition_point(|other| other.id <= line.id);
         self.ended.insert(place, line);
     }
 
-    /// All leases, in no order.
-    pub(super) fn views(&self, now: i64) -> Vec<LeaseView> {
+    /// All leases, in no order. They are told from outside after the lock.
+    pub(super) fn lines(&self) -> Vec<Arc<Line>> {
         let live = self.tasks.values().flat_map(|leases| {
             let live = leases.slots.iter().filter_map(|slot| match slot {
                 Slot::Live(lease) => Some(&lease.line),
@@ -254,7 +256,7 @@ impl Book {
         live.chain(&self.orphans)
             .chain(&self.closing)
             .chain(&self.ended)
-            .map(|line| line.view(now))
+            .cloned()
             .collect()
     }
 }
@@ -286,7 +288,7 @@ impl OfTask {
             .collect()
     }
 
-    fn take_kept(&mut self, asking: &Asking<'_>, source: &Source, now: i64) -> Option<Line> {
+    fn take_kept(&mut self, asking: &Asking<'_>, source: &Source, now: i64) -> Option<Arc<Line>> {
         if !source.provider.rereads() {
             return None;
         }

@@ -32,17 +32,20 @@ impl Ledger {
         self.store.commit(vec![write(line)?]).await
     }
 
-    pub(super) async fn delete(&self, lines: &[Line]) -> Result<(), StoreError> {
+    pub(super) async fn delete(&self, lines: &[Arc<Line>]) -> Result<(), StoreError> {
         self.conclude(&[], lines).await
     }
 
     /// Writes ended lines and forgets old ones, all or nothing.
     pub(super) async fn conclude(
         &self,
-        ended: &[Line],
-        forgotten: &[Line],
+        ended: &[Arc<Line>],
+        forgotten: &[Arc<Line>],
     ) -> Result<(), StoreError> {
-        let mut writes = ended.iter().map(write).collect::<Result<Vec<_>, _>>()?;
+        let mut writes = ended
+            .iter()
+            .map(|line| write(line))
+            .collect::<Result<Vec<_>, _>>()?;
         writes.extend(forgotten.iter().map(|line| Write::Delete {
             table: Table::Leases,
             key: key(line),

@@ -38,7 +38,8 @@ impl Mint {
         now: i64,
     ) -> Self {
         let wish = asking.wish(now);
-        let line = ticket.resumed.clone().unwrap_or_else(|| Line {
+        let resumed = ticket.resumed.as_deref().cloned();
+        let line = resumed.unwrap_or_else(|| Line {
             id: ticket.id.to_string(),
             key: (*ticket.key).clone(),
             state: State::Obtaining,
@@ -88,7 +89,7 @@ impl Mint {
                 }
             };
             for closing in &leftover {
-                book.closing(closing.line.clone());
+                book.closing(Arc::clone(&closing.line));
             }
             landing
         };
@@ -154,7 +155,7 @@ impl Mint {
 
     fn lease(&self, obtained: Obtained) -> Arc<Lease> {
         Arc::new(Lease::new(
-            self.line.clone(),
+            Arc::new(self.line.clone()),
             Arc::clone(&self.provider),
             obtained.secret,
         ))
@@ -173,7 +174,7 @@ impl Mint {
         let forgotten: Result<(), StoreError> = self
             .shared
             .ledger
-            .delete(std::slice::from_ref(&self.line))
+            .delete(&[Arc::new(self.line.clone())])
             .await;
         // Unwritten, it is found at the next start, and taken back then.
         if let Err(error) = forgotten {

@@ -367,7 +367,7 @@ fn check_life(secret: Option<u64>, decided: Option<u64>, task_life: i64, expect:
             .store(secret.unwrap_or(u64::MAX), Ordering::SeqCst);
         let mut wanted = Wanted::new();
         (wanted.ttl_seconds, wanted.task_life) = (decided, task_life);
-        world.lease(&wanted).await.unwrap().line.clone()
+        Arc::clone(&world.lease(&wanted).await.unwrap().line)
     });
     let life = line.ends_at - line.obtained_at;
     // The clock may tick in between.
@@ -597,7 +597,7 @@ async fn ended_leases_are_listed_for_a_while() {
                 dies_at: None,
             }
         };
-        world.leases.shared.book.write().ended(&[line]);
+        world.leases.shared.book.write().ended(&[Arc::new(line)]);
     }
     world.lease(&Wanted::new()).await.unwrap();
     world.leases.end(&task(TASK)).await;
@@ -713,7 +713,11 @@ fn check_fresh(life: Option<i64>, after: i64, fresh: bool) {
         ends_at: 1_000 + life.unwrap_or(600).min(600),
         dies_at: life.map(|life| 1_000 + life),
     };
-    let lease = Lease::new(line, provider, Secret::new(SECRET.into()).unwrap());
+    let lease = Lease::new(
+        Arc::new(line),
+        provider,
+        Secret::new(SECRET.into()).unwrap(),
+    );
     assert_eq!(lease.fresh(1_000 + after), fresh);
 }
 
