@@ -18,12 +18,18 @@ pub use notes::{Notes, NotesKeys};
 fn holds(headers: &HeaderMap, key: &str) -> bool {
     let digest = |text: &[u8]| ring::digest::digest(&ring::digest::SHA256, text);
     let brought = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
-    let brought = brought.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
+    let brought = brought
+        .and_then(|value| value.strip_prefix(b"Bearer "))
+        .unwrap_or_default();
     digest(brought).as_ref() == digest(key.as_bytes()).as_ref()
 }
 
 /// Serves until `stop`.
-fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> impl Future<Output = ()> {
+fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> {
     let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     async move {
         if let Err(error) = serving.await {

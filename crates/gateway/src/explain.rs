@@ -13,23 +13,23 @@ pub(crate) fn by(way: &Arc<Way>) -> Explain {
     let way = Arc::clone(way);
     Arc::new(move |asked| {
         let way = Arc::clone(&way);
-        Box::pin(async move {
-            // The reference interpreter may take a while.
-            let explained = tokio::task::spawn_blocking(move || explain(&way, asked)).await;
-            explained.map_err(|error| ExplainError::Failed(error.to_string()))?
-        })
+        Box::pin(async move { explain(&way, asked).await })
     })
 }
 
-fn explain(way: &Way, asked: ExplainRequest) -> Result<ExplainAnswer, ExplainError> {
+async fn explain(way: &Way, asked: ExplainRequest) -> Result<ExplainAnswer, ExplainError> {
     let task = asked.task.clone();
     let request = request(way, asked)?;
-    match way.explain(&task, request) {
+    match way.explain(&task, request).await {
         Ok(explanation) => {
             let mut answer = ExplainAnswer::from(explanation);
             answer.policy_revision = Some(way.setup().policy.revision().to_string());
             let said = |pointer: &str| answer.input.pointer(pointer)?.as_str().map(str::to_owned);
-            let (tool, operation, access) = (said("/tool/name"), said("/tool/operation"), said("/tool/access"));
+            let (tool, operation, access) = (
+                said("/tool/name"),
+                said("/tool/operation"),
+                said("/tool/access"),
+            );
             answer.tool = tool;
             answer.operation = operation;
             answer.access = access;
@@ -61,14 +61,24 @@ fn request(way: &Way, asked: ExplainRequest) -> Result<Request<Vec<u8>>, Explain
         .body(body)
         .map_err(|error| malformed(&error))?;
     let headers = request.headers_mut();
-    headers.insert(HOST, HeaderValue::from_str(&host).map_err(|error| malformed(&error))?);
+    headers.insert(
+        HOST,
+        HeaderValue::from_str(&host).map_err(|error| malformed(&error))?,
+    );
     for (name, value) in &asked.headers {
-        let name: HeaderName = name.parse().map_err(|error: http::header::InvalidHeaderName| malformed(&error))?;
-        headers.append(name, HeaderValue::from_str(value).map_err(|error| malformed(&error))?);
+        let name: HeaderName = name
+            .parse()
+            .map_err(|error: http::header::InvalidHeaderName| malformed(&error))?;
+        headers.append(
+            name,
+            HeaderValue::from_str(value).map_err(|error| malformed(&error))?,
+        );
     }
     let has_body = !request.body().is_empty();
     if has_body && !request.headers().contains_key(CONTENT_TYPE) {
-        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     Ok(request)
 }
@@ -79,12 +89,18 @@ fn place(way: &Way, url: &str) -> Result<(String, String), url::ParseError> {
         return Ok(("localhost".to_owned(), url.to_owned()));
     }
     let url: Url = url.parse()?;
-    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let query = url
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
     for tool in way.setup().tools.iter() {
         let base = &tool.upstream;
         let below = url.path().strip_prefix(base.path().trim_end_matches('/'));
         if let Some(below) = below.filter(|_| base.origin() == url.origin()) {
-            return Ok(("localhost".to_owned(), format!("/{}{below}{query}", tool.name)));
+            return Ok((
+                "localhost".to_owned(),
+                format!("/{}{below}{query}", tool.name),
+            ));
         }
     }
     let host = url.authority().to_owned();

@@ -26,7 +26,7 @@ pub(crate) struct Ground {
 /// The gateway can't start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StartError {
+pub(crate) enum StartError {
     /// A file or folder of its own.
     #[error("`{path}` can't be used: {error}")]
     File {
@@ -70,7 +70,10 @@ pub enum StartError {
 
 impl Ground {
     /// Lays the ground: opens the store, loads tasks and leases, starts the exporters.
-    pub(crate) async fn lay(config: &Config, state: &Path) -> Result<(Self, Telemetry), StartError> {
+    pub(crate) async fn lay(
+        config: &Config,
+        state: &Path,
+    ) -> Result<(Self, Telemetry), StartError> {
         make_private_folder(state)?;
         let tokens = Arc::new(task_tokens(config, state).await?);
         let (recorder, telemetry) = Recorder::start(config.telemetry.clone())?;
@@ -81,22 +84,28 @@ impl Ground {
         let store: Arc<dyn Store> = Arc::new(Embedded::open(folder)?);
         let tasks = Tasks::load(config.tasks.book.clone(), Arc::clone(&store)).await?;
         let open = Arc::clone(&tasks);
-        let leases = Leases::load(store, move |task| is_open(&open, task)).await?;
-        Ok((Self { tasks, leases, tokens, recorder }, telemetry))
+        let leases = Leases::load(store, move |task| open.is_open(task)).await?;
+        Ok((
+            Self {
+                tasks,
+                leases,
+                tokens,
+                recorder,
+            },
+            telemetry,
+        ))
     }
-}
-
-/// Whether a task may still use leases.
-pub(crate) fn is_open(tasks: &Tasks, task: &tasks::TaskId) -> bool {
-    tasks.show(task).is_some_and(|view| view.state == "open")
 }
 
 async fn task_tokens(config: &Config, state: &Path) -> Result<TaskTokens, StartError> {
     let pem: Zeroizing<Vec<u8>> = match &config.tasks.signing_key {
-        Some(reference) => reference.read_document().await.map_err(|error| StartError::Secret {
-            what: "tasks.signing_key".to_owned(),
-            cause: error.to_string(),
-        })?,
+        Some(reference) => reference
+            .read_document()
+            .await
+            .map_err(|error| StartError::Secret {
+                what: "tasks.signing_key".to_owned(),
+                cause: error.to_string(),
+            })?,
         None => {
             let path = state.join("task.key");
             let make = || TaskTokens::generate(KeyKind::P256);
@@ -111,13 +120,19 @@ async fn task_tokens(config: &Config, state: &Path) -> Result<TaskTokens, StartE
     }
     // Without a configured name the key itself names the issuer, so that tokens outlive a change of address.
     let key = TaskTokens::from_pem(&pem, "urn:remit")?.jwks();
-    let kid = key.pointer("/keys/0/kid").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let kid = key
+        .pointer("/keys/0/kid")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or_default();
     Ok(TaskTokens::from_pem(&pem, &format!("urn:remit:{kid}"))?)
 }
 
 /// Makes a folder that only its owner can enter.
 pub(crate) fn make_private_folder(path: &Path) -> Result<(), StartError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
     made.map_err(|error| file_error(path, error))
 }
 
@@ -125,7 +140,12 @@ pub(crate) fn make_private_folder(path: &Path) -> Result<(), StartError> {
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), StartError> {
     let draft = path.with_extension("draft");
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&draft)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -135,5 +155,8 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), StartError>
 }
 
 pub(crate) fn file_error(path: &Path, error: io::Error) -> StartError {
-    StartError::File { path: path.display().to_string(), error }
+    StartError::File {
+        path: path.display().to_string(),
+        error,
+    }
 }

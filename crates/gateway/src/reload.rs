@@ -40,21 +40,33 @@ impl Reloader {
         let at = Timestamp::now().to_string();
         let mut live = (*self.live.load_full()).clone();
         let error = applied.as_ref().err().map(ToString::to_string);
-        live.status.last_reload = Some(ReloadStatus { at: at.clone(), error: error.clone() });
+        live.status.last_reload = Some(ReloadStatus {
+            at: at.clone(),
+            error: error.clone(),
+        });
         let outcome = applied.map(|applied| {
             self.way.replace(applied.setup.clone());
+            self.ground.tasks.configure(applied.book.clone());
             take(&mut live, &self.path, applied, at);
             Reloaded {
                 revision: live.status.revision,
-                config_hash: live.status.config.as_ref().map(|config| config.hash.clone()),
+                config_hash: live
+                    .status
+                    .config
+                    .as_ref()
+                    .map(|config| config.hash.clone()),
                 policy_revision: live.policy.revision().to_string(),
                 warnings: live.status.warnings.clone(),
             }
         });
-        self.ground.recorder.reloaded(live.policy.revision(), error.as_deref());
+        self.ground
+            .recorder
+            .reloaded(live.policy.revision(), error.as_deref());
         self.live.store(Arc::new(live));
         match &outcome {
-            Ok(reloaded) => tracing::info!(revision = reloaded.revision, policy = %reloaded.policy_revision, "config applied"),
+            Ok(reloaded) => {
+                tracing::info!(revision = reloaded.revision, policy = %reloaded.policy_revision, "config applied")
+            }
             Err(error) => tracing::error!(%error, "config not applied; the running one stays"),
         }
         outcome
@@ -65,7 +77,13 @@ impl Reloader {
             mistakes: mistakes.0.iter().map(ToString::to_string).collect(),
         })?;
         let previous = self.way.setup();
-        let built = setup::build(config, &self.ground, Some(&previous), self.own_token.as_deref().map(String::as_str)).await;
+        let built = setup::build(
+            config,
+            &self.ground,
+            Some(&previous),
+            self.own_token.as_deref().map(String::as_str),
+        )
+        .await;
         built.map_err(|mistakes| ReloadError { mistakes })
     }
 
@@ -78,11 +96,20 @@ impl Reloader {
                 changed.try_send(()).ok();
             }
         });
-        let Ok(mut watcher) = watcher.inspect_err(|error| tracing::warn!(%error, "config is not watched; send SIGHUP to reload")) else {
+        let Ok(mut watcher) = watcher.inspect_err(
+            |error| tracing::warn!(%error, "config is not watched; send SIGHUP to reload"),
+        ) else {
             return;
         };
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        for (path, mode) in [(folder, RecursiveMode::NonRecursive), (&policies, RecursiveMode::Recursive)] {
+        let folder = self
+            .path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        for (path, mode) in [
+            (folder, RecursiveMode::NonRecursive),
+            (&policies, RecursiveMode::Recursive),
+        ] {
             if let Err(error) = watcher.watch(path, mode) {
                 tracing::warn!(%error, path = %path.display(), "not watched; send SIGHUP to reload");
             }

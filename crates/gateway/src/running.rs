@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{Config, ServerTls};
 use crate::explain;
-use crate::ground::{Ground, StartError, is_open};
+use crate::ground::{Ground, StartError};
 use crate::reload::{self, Reloader};
 use crate::setup;
 
@@ -50,13 +50,16 @@ pub(crate) struct Listening {
 }
 
 /// Runs a gateway until SIGTERM or SIGINT. `ready` is told once it can be called.
-pub(crate) fn run<E: From<StartError>>(plan: Plan, ready: impl FnOnce(&Listening) -> Result<(), E>) -> Result<(), E> {
+pub(crate) fn run<E: From<StartError>>(
+    plan: Plan,
+    ready: impl FnOnce(&Listening) -> Result<(), E>,
+) -> Result<(), E> {
     let calls = call_threads().map_err(StartError::Threads)?;
     let control = control_threads().map_err(StartError::Threads)?;
     let stop = CancellationToken::new();
     let (ground, telemetry) = control.block_on(Ground::lay(&plan.config, &plan.state))?;
-    let keeping = Keeping::start(&control, &ground);
     let (listening, serving) = start(plan, &ground, &calls, &control, &stop)?;
+    let keeping = Keeping::start(&control, &ground);
     ready(&listening)?;
     control.block_on(until_told(&stop));
     control.block_on(serving.finish());
@@ -68,11 +71,19 @@ pub(crate) fn run<E: From<StartError>>(plan: Plan, ready: impl FnOnce(&Listening
 }
 
 fn call_threads() -> std::io::Result<Runtime> {
-    Builder::new_multi_thread().thread_name("calls").thread_stack_size(CALL_STACK).enable_all().build()
+    Builder::new_multi_thread()
+        .thread_name("calls")
+        .thread_stack_size(CALL_STACK)
+        .enable_all()
+        .build()
 }
 
 fn control_threads() -> std::io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
 }
 
 /// Keeps tasks and leases: expiry, and the end of leases with their task.
@@ -101,6 +112,8 @@ impl Keeping {
 /// Takes leases back as their tasks end.
 async fn end_leases(ground: Ground, stop: CancellationToken) {
     let mut endings = ground.tasks.endings();
+    // Those of tasks that ended while the gateway was down.
+    ground.leases.sweep().await;
     loop {
         let ended = tokio::select! {
             () = stop.cancelled() => return,
@@ -109,12 +122,8 @@ async fn end_leases(ground: Ground, stop: CancellationToken) {
         if let Ok(task) = ended {
             ground.leases.end(&task).await;
         } else {
-            // Too many ended at once to be told one by one, so every lease is looked at.
-            for lease in ground.leases.list() {
-                if lease.state == "active" && !is_open(&ground.tasks, &lease.task) {
-                    ground.leases.end(&lease.task).await;
-                }
-            }
+            // Too many ended at once to be told one by one.
+            ground.leases.sweep().await;
         }
     }
 }
@@ -145,14 +154,35 @@ fn start(
     control: &Runtime,
     stop: &CancellationToken,
 ) -> Result<(Listening, Serving), StartError> {
-    let Plan { config, path, state: _, default_agent, own_token } = plan;
+    let Plan {
+        config,
+        path,
+        state: _,
+        default_agent,
+        own_token,
+    } = plan;
     let limits = limits(&config);
     let listen = config.listen.clone();
     let policies = config.policy.path.clone();
-    let tls = listen.tls.as_ref().map(server_tls).transpose().map_err(|mistake| StartError::Setup(vec![mistake]))?;
-    let built = setup::build(config, ground, None, own_token.as_deref().map(String::as_str));
+    let tls = listen
+        .tls
+        .as_ref()
+        .map(server_tls)
+        .transpose()
+        .map_err(|mistake| StartError::Setup(vec![mistake]))?;
+    let built = setup::build(
+        config,
+        ground,
+        None,
+        own_token.as_deref().map(String::as_str),
+    );
     let applied = control.block_on(built).map_err(StartError::Setup)?;
-    let way = Way::new(applied.setup.clone(), Arc::clone(&ground.tasks), ground.recorder.clone(), limits);
+    let way = Way::new(
+        applied.setup.clone(),
+        Arc::clone(&ground.tasks),
+        ground.recorder.clone(),
+        limits,
+    );
 
     let serving = Serving {
         open: TaskTracker::new(),
@@ -160,16 +190,23 @@ fn start(
         stop: stop.clone(),
         stop_control: CancellationToken::new(),
     };
-    let mut listening = Listening { calls: Vec::new(), control: listen.control, tls: tls.is_some() };
+    let mut listening = Listening {
+        calls: Vec::new(),
+        control: listen.control,
+        tls: tls.is_some(),
+    };
     for address in listen.calls {
         let (listener, bound) = bind(address)?;
         listening.calls.push(bound);
         let listener = {
             let _entered = calls.enter();
-            tokio::net::TcpListener::from_std(listener).map_err(|error| listen_error(address, error))?
+            tokio::net::TcpListener::from_std(listener)
+                .map_err(|error| listen_error(address, error))?
         };
         let server = Server::new(&way, tls.clone());
-        serving.open.spawn_on(server.serve(listener, stop.clone()), calls.handle());
+        serving
+            .open
+            .spawn_on(server.serve(listener, stop.clone()), calls.handle());
     }
     let (control_listener, bound) = bind(listen.control)?;
     listening.control = bound;
@@ -200,7 +237,11 @@ fn start(
             Box::pin(async move { reloader.reload().await })
         }),
         draining: serving.draining.clone(),
-        options: Options { hosts: Vec::new(), plaintext: Plaintext::Loopback, default_agent },
+        options: Options {
+            hosts: Vec::new(),
+            plaintext: Plaintext::Loopback,
+            default_agent,
+        },
     };
     let stop_control = serving.stop_control.clone();
     control.spawn(async move {
@@ -212,8 +253,15 @@ fn start(
 }
 
 fn live(ground: &Ground, listening: &Listening, applied: &setup::Applied) -> Live {
-    let told = |name: &str, address: &SocketAddr| ListenerStatus { name: name.to_owned(), address: address.to_string() };
-    let mut listeners: Vec<_> = listening.calls.iter().map(|address| told("calls", address)).collect();
+    let told = |name: &str, address: &SocketAddr| ListenerStatus {
+        name: name.to_owned(),
+        address: address.to_string(),
+    };
+    let mut listeners: Vec<_> = listening
+        .calls
+        .iter()
+        .map(|address| told("calls", address))
+        .collect();
     listeners.push(told("control", &listening.control));
     Live {
         policy: Arc::clone(&applied.setup.policy),
@@ -246,19 +294,28 @@ fn server_tls(tls: &ServerTls) -> Result<rustls::ServerConfig, String> {
     let key = setup::key(&tls.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider));
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
     let builder = match &tls.client_ca {
         None => builder.with_no_client_auth(),
         Some(authorities) => {
             let mut roots = rustls::RootCertStore::empty();
             for authority in setup::certificates(authorities)? {
-                roots.add(authority).map_err(|error| format!("`{}`: {error}", authorities.display()))?;
+                roots
+                    .add(authority)
+                    .map_err(|error| format!("`{}`: {error}", authorities.display()))?;
             }
-            let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+                Arc::new(roots),
+                provider,
+            );
             builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
         }
     };
-    builder.with_single_cert(certificates, key).map_err(|error| format!("`{}`: {error}", tls.certificate.display()))
+    builder
+        .with_single_cert(certificates, key)
+        .map_err(|error| format!("`{}`: {error}", tls.certificate.display()))
 }
 
 fn bind(address: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), StartError> {
@@ -277,12 +334,18 @@ fn bind(address: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), Star
 }
 
 fn listen_error(address: SocketAddr, error: std::io::Error) -> StartError {
-    StartError::Listen { address: address.to_string(), error }
+    StartError::Listen {
+        address: address.to_string(),
+        error,
+    }
 }
 
 /// Waits for SIGTERM, SIGINT, or whoever stops the gateway.
 async fn until_told(stop: &CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         tracing::warn!("signals can't be received; the gateway runs until it is killed");
         return stop.cancelled().await;
     };
@@ -294,7 +357,9 @@ async fn until_told(stop: &CancellationToken) {
 }
 
 async fn reload_at_hangup(reloader: Arc<Reloader>, stop: CancellationToken) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

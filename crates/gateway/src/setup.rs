@@ -14,7 +14,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tasks::ToolName;
 use url::Url;
 
-use crate::config::{BindingConfig, BodyKeys, Config, Http2, ProviderConfig, Role, ToolConfig, UpstreamConfig};
+use crate::config::{
+    BindingConfig, BodyKeys, Config, Http2, ProviderConfig, Role, ToolConfig, UpstreamConfig,
+};
 use crate::ground::Ground;
 
 /// One applied config.
@@ -22,6 +24,8 @@ use crate::ground::Ground;
 pub(crate) struct Applied {
     pub(crate) setup: Setup,
     pub(crate) operators: Arc<Operators>,
+    /// Bounds of new tasks, and header names.
+    pub(crate) book: tasks::Config,
     /// The SHA-256 of the config's text.
     pub(crate) hash: String,
     /// What is right but worth a look.
@@ -42,14 +46,23 @@ pub(crate) async fn build(
     let operators = operators(&config, own_token).await;
     let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
     let identity = Identity::new(
-        identity::Config { issuers: config.identity, tokens: Arc::clone(&ground.tokens) },
+        identity::Config {
+            issuers: config.identity,
+            tokens: Arc::clone(&ground.tokens),
+        },
         previous.map(|setup| &*setup.identity),
     );
     let mut tools = Vec::new();
     let mut upstreams = Vec::new();
     let mut bindings = Vec::new();
     let mut open_bodies = Vec::new();
-    for ToolConfig { tool, upstream: reached, bindings: taken, body_keys } in config.tools {
+    for ToolConfig {
+        tool,
+        upstream: reached,
+        bindings: taken,
+        body_keys,
+    } in config.tools
+    {
         match upstream(&tool.upstream, &reached) {
             Ok(upstream) => upstreams.push((tool.name.clone(), upstream)),
             Err(mistake) => mistakes.push(format!("tools.{}: {mistake}", tool.name)),
@@ -60,14 +73,22 @@ pub(crate) async fn build(
         bindings.extend(taken.into_iter().map(|taken| binding(&tool.name, taken)));
         tools.push(tool);
     }
-    let headers = config.tasks.book.headers;
+    let book = config.tasks.book;
+    let headers = book.headers.clone();
     let declarations = [headers.task, headers.tool, headers.context];
-    let tools = Tools::new(tools).map_err(|error| mistakes.push(error.to_string())).ok();
+    let tools = Tools::new(tools)
+        .map_err(|error| mistakes.push(error.to_string()))
+        .ok();
     let tools = tools.map(|tools| {
-        let allow = |tools: Tools, name: &ToolName| tools.with_body_keys(name, call::BodyKeys::Allow);
-        open_bodies.iter().fold(tools.with_declarations(declarations), allow)
+        let allow =
+            |tools: Tools, name: &ToolName| tools.with_body_keys(name, call::BodyKeys::Allow);
+        open_bodies
+            .iter()
+            .fold(tools.with_declarations(declarations), allow)
     });
-    let (Some(tools), Some((policy, findings)), Some(operators), true) = (tools, policy, operators, mistakes.is_empty()) else {
+    let (Some(tools), Some((policy, findings)), Some(operators), true) =
+        (tools, policy, operators, mistakes.is_empty())
+    else {
         return Err(mistakes);
     };
     warnings.extend(findings);
@@ -78,22 +99,39 @@ pub(crate) async fn build(
         credentials: Arc::new(Credentials::new(bindings, Arc::clone(&ground.leases))),
         upstreams: Arc::new(Upstreams::new(upstreams)),
     };
-    Ok(Applied { setup, operators: Arc::new(operators), hash: config.hash, warnings })
+    Ok(Applied {
+        setup,
+        operators: Arc::new(operators),
+        book,
+        hash: config.hash,
+        warnings,
+    })
 }
 
 /// Parses, checks, compiles and tests a policy, off the threads that answer.
 async fn load_policy(folder: std::path::PathBuf) -> Result<(Policy, Vec<String>), Vec<String>> {
     let loading = tokio::task::spawn_blocking(move || {
-        let sources = Policy::read(&folder)
-            .map_err(|error| vec![format!("policy `{}` can't be read: {error}", folder.display())])?;
+        let sources = Policy::read(&folder).map_err(|error| {
+            vec![format!(
+                "policy `{}` can't be read: {error}",
+                folder.display()
+            )]
+        })?;
         Policy::load(sources).map_err(|findings| lines(&findings))
     });
-    let (policy, findings) = loading.await.map_err(|error| vec![format!("policy can't be loaded: {error}")])??;
+    let (policy, findings) = loading
+        .await
+        .map_err(|error| vec![format!("policy can't be loaded: {error}")])??;
     Ok((policy, lines(&findings)))
 }
 
 fn lines(findings: &[Finding]) -> Vec<String> {
-    let line = |finding: &Finding| format!("{}:{}:{}: {}: {}", finding.file, finding.line, finding.column, finding.code, finding.message);
+    let line = |finding: &Finding| {
+        format!(
+            "{}:{}:{}: {}: {}",
+            finding.file, finding.line, finding.column, finding.code, finding.message
+        )
+    };
     findings.iter().map(line).collect()
 }
 
@@ -106,7 +144,8 @@ async fn operators(config: &Config, own_token: Option<&str>) -> Result<Operators
     let mut operators: Vec<Operator> = own.into_iter().collect();
     for operator in &config.control.operators {
         let token = operator.token.read_document().await;
-        let token = token.map_err(|error| format!("control.operators `{}`: {error}", operator.name))?;
+        let token =
+            token.map_err(|error| format!("control.operators `{}`: {error}", operator.name))?;
         operators.push(Operator {
             name: operator.name.clone(),
             token: token.trim_ascii().to_vec(),
@@ -130,7 +169,12 @@ fn binding(tool: &ToolName, taken: BindingConfig) -> Binding {
         ProviderConfig::Static { secret, until } => Arc::new(Static::new(secret, until)),
         ProviderConfig::Cmd { argv, timeout, ttl } => Arc::new(Cmd::new(argv, timeout, ttl)),
     };
-    Binding { tool: tool.clone(), access: taken.access, provider, injection: taken.injection }
+    Binding {
+        tool: tool.clone(),
+        access: taken.access,
+        provider,
+        injection: taken.injection,
+    }
 }
 
 fn upstream(url: &Url, reached: &UpstreamConfig) -> Result<Upstream, String> {
@@ -156,14 +200,19 @@ fn upstream(url: &Url, reached: &UpstreamConfig) -> Result<Upstream, String> {
         read: reached.timeouts.read,
         write: reached.timeouts.write,
     };
-    Upstream::new(url, &authorities, certificate, version, timeouts).map_err(|error| error.to_string())
+    Upstream::new(url, &authorities, certificate, version, timeouts)
+        .map_err(|error| error.to_string())
 }
 
 /// Reads the certificates of a PEM file; at least one.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let unreadable = |error: &dyn std::fmt::Display| format!("`{}` holds no certificates: {error}", path.display());
+    let unreadable = |error: &dyn std::fmt::Display| {
+        format!("`{}` holds no certificates: {error}", path.display())
+    };
     let found = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
-    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| unreadable(&error))?;
+    let found: Vec<_> = found
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(&error))?;
     if found.is_empty() {
         return Err(unreadable(&"the file has none"));
     }
@@ -172,5 +221,6 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 
 /// Reads the private key of a PEM file.
 pub(crate) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| format!("`{}` holds no private key: {error}", path.display()))
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|error| format!("`{}` holds no private key: {error}", path.display()))
 }

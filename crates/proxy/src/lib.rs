@@ -20,8 +20,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use call::{Call, Head};
+use call::{Body, Call, Head};
 use credentials::Outbound;
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use identity::{InvalidAgentId, TaskClaims, TaskTokens};
+use jiff::Timestamp;
 use policy::{Explanation, Ruling};
 use tasks::{TaskId, Tasks};
 use telemetry::Recorder;
@@ -87,27 +91,59 @@ impl Way {
     }
 
     /// Says what would be decided of a call, and why. Nothing is counted, leased or sent.
-    pub fn explain(
+    ///
+    /// The agent is the task's own: it is authenticated by a token minted for this, so that no step is left out.
+    pub async fn explain(
         &self,
         task: &TaskId,
         request: http::Request<Vec<u8>>,
     ) -> Result<Explanation, Refusal> {
         let setup = self.setup();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let proof = self.proof(setup.identity.tokens(), task)?;
+        parts.headers.insert(AUTHORIZATION, proof);
+        let head = Head::canonical(parts, None)?;
+        let agent = setup.identity.authenticate(head.headers()).await?;
         let task = self
             .tasks
-            .rehearse(task)
-            .ok_or_else(|| Refusal::UnknownTask(task.clone()))?;
-        let head = Head::canonical(parts, None)?;
+            .rehearse(agent, task)
+            .ok_or_else(|| unknown(task))?;
         let route = setup.tools.route(&head)?;
         let body = if body.is_empty() {
-            call::Body::Empty
+            Body::Empty
         } else {
-            call::Body::Whole(body.into())
+            Body::Whole(body.into())
         };
         let call = Call::observe(task, route, head, body)?;
-        Ok(setup.policy.explain(&call))
+        let policy = Arc::clone(&setup.policy);
+        // It waits for a thread with a deadline.
+        let explained = tokio::task::spawn_blocking(move || policy.explain(&call)).await;
+        explained.map_err(|error| Refusal::Internal(error.to_string()))
     }
+
+    /// A proof of the task's own agent, for a moment.
+    fn proof(&self, tokens: &TaskTokens, task: &TaskId) -> Result<HeaderValue, Refusal> {
+        let view = self.tasks.show(task).filter(|view| view.state == "open");
+        let view = view.ok_or_else(|| unknown(task))?;
+        let internal = |error: &dyn std::fmt::Display| Refusal::Internal(error.to_string());
+        let token = tokens.mint(&TaskClaims {
+            txn: view.id.to_string(),
+            owner: view.owner,
+            agent: view
+                .agent
+                .parse()
+                .map_err(|error: InvalidAgentId| internal(&error))?,
+            scope: String::new(),
+            authorization_details: serde_json::Value::Null,
+            expires_at: Timestamp::now().as_second() + 5,
+        });
+        let token = token.map_err(|error| internal(&error))?;
+        HeaderValue::from_str(&format!("Bearer {token}")).map_err(|error| internal(&error))
+    }
+}
+
+fn unknown(task: &TaskId) -> Refusal {
+    Refusal::UnknownTask(task.clone())
 }
 
 /// A ruling that allows; approvals are not built yet, so what needs one is refused.

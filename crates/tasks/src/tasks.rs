@@ -378,16 +378,9 @@ impl Tasks {
         }
     }
 
-    /// Binds for an explanation of what would be decided: nothing is counted. The agent is the task's own.
-    ///
-    /// None until `identity` can make an agent that proved nothing; until then see [`Self::rehearse_as`].
-    pub fn rehearse(&self, _id: &TaskId) -> Option<Task> {
-        None
-    }
-
     /// Binds for an explanation of what would be decided: nothing is counted, and [`Task::reserve`] refuses,
     /// so that no permit comes of it. None if there is no such task, or it is another agent's.
-    pub fn rehearse_as(&self, agent: Agent, id: &TaskId) -> Option<Task> {
+    pub fn rehearse(&self, agent: Agent, id: &TaskId) -> Option<Task> {
         let entry = self.find(id.as_str())?;
         (entry.facts().agent() == agent.id().as_str()).then(|| Task::rehearsal(agent, entry))
     }

@@ -9,6 +9,7 @@
 pub mod certificates;
 pub mod collector;
 pub mod issuer;
+pub mod remit;
 pub mod upstream;
 
 pub use certificates::Authority;
@@ -17,6 +18,19 @@ pub use issuer::Issuer;
 pub use upstream::{Answer, Received, Upstream};
 
 use tokio::task::JoinHandle;
+
+/// A client that waits, follows no redirects and uses no proxy.
+pub fn http() -> reqwest::blocking::Client {
+    // Set already, if another test of this process was first.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    reqwest::blocking::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap()
+}
 
 /// A server's task, stopped when dropped.
 #[derive(Debug)]

@@ -42,8 +42,19 @@ impl Remit {
     }
 
     fn start(program: &str, mut command: Command, state: &Path) -> Self {
-        command.args(["--json", "--calls", "127.0.0.1:0", "--control", "127.0.0.1:0", "--state"]);
-        command.arg(state).stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
+        command.args([
+            "--json",
+            "--calls",
+            "127.0.0.1:0",
+            "--control",
+            "127.0.0.1:0",
+            "--state",
+        ]);
+        command
+            .arg(state)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         collect(child.stderr.take().unwrap(), &log);
@@ -55,7 +66,12 @@ impl Remit {
             child.wait().ok();
             panic!("not ready: {error}: {line:?}\n{}", log.lock().unwrap())
         });
-        Self { ready, log, program: program.into(), child }
+        Self {
+            ready,
+            log,
+            program: program.into(),
+            child,
+        }
     }
 
     fn told(&self, key: &str) -> &str {
@@ -102,7 +118,11 @@ impl Remit {
         let mut all = vec!["task", "open", "--json"];
         all.extend(arguments);
         let output = self.command(&all);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let opened: Value = serde_json::from_slice(&output.stdout).unwrap();
         let text = |key: &str| opened[key].as_str().unwrap().to_owned();
         (text("id"), text("token"))
@@ -110,7 +130,11 @@ impl Remit {
 
     /// Sends a signal, such as `-HUP`.
     pub fn signal(&self, signal: &str) {
-        Command::new("kill").arg(signal).arg(self.child.id().to_string()).status().unwrap();
+        Command::new("kill")
+            .arg(signal)
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
     }
 
     /// `kill -9`: nothing is said or written any more.
@@ -144,7 +168,9 @@ fn collect(mut from: impl Read + Send + 'static, into: &Arc<Mutex<String>>) {
     std::thread::spawn(move || {
         let mut bytes = [0; 4096];
         while let Ok(length @ 1..) = from.read(&mut bytes) {
-            into.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..length]));
+            into.lock()
+                .unwrap()
+                .push_str(&String::from_utf8_lossy(&bytes[..length]));
         }
     });
 }

@@ -21,9 +21,17 @@ impl Audit {
     pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
         let Self::Verify { file } = self;
         match telemetry::verify(&file) {
-            Ok(verified) => screen.show(&json!({ "whole": true, "lines": verified.lines, "last": verified.last_hash }), |screen| {
-                format!("{} {} lines, last hash {}", screen.good("whole:"), verified.lines, verified.last_hash)
-            }),
+            Ok(verified) => screen.show(
+                &json!({ "whole": true, "lines": verified.lines, "last": verified.last_hash }),
+                |screen| {
+                    format!(
+                        "{} {} lines, last hash {}",
+                        screen.good("whole:"),
+                        verified.lines,
+                        verified.last_hash
+                    )
+                },
+            ),
             Err(broken) => Err(Failure::new("audit_broken", broken)),
         }
     }

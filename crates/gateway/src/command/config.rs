@@ -36,14 +36,27 @@ fn check(file: &std::path::Path, screen: &Screen) -> Result<ExitCode, Failure> {
     match crate::config::load(file) {
         Ok(config) => {
             let warnings = &config.warnings;
-            screen.show(&json!({ "ok": true, "hash": config.hash, "warnings": warnings }), |screen| {
-                let mut text: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
-                text.push_str(&format!("{} {} tools, hash {}", screen.good("ok:"), config.tools.len(), config.hash));
-                text
-            })
+            screen.show(
+                &json!({ "ok": true, "hash": config.hash, "warnings": warnings }),
+                |screen| {
+                    let mut text: String = warnings
+                        .iter()
+                        .map(|warning| format!("{warning}\n"))
+                        .collect();
+                    text.push_str(&format!(
+                        "{} {} tools, hash {}",
+                        screen.good("ok:"),
+                        config.tools.len(),
+                        config.hash
+                    ));
+                    text
+                },
+            )
         }
         Err(mistakes) => {
-            screen.show(&json!({ "ok": false, "mistakes": mistakes }), |_| mistakes.to_string())?;
+            screen.show(&json!({ "ok": false, "mistakes": mistakes }), |_| {
+                mistakes.to_string()
+            })?;
             Ok(ExitCode::FAILURE)
         }
     }

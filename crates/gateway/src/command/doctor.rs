@@ -28,11 +28,21 @@ struct Finding {
 
 impl Finding {
     fn good(what: &'static str, found: impl ToString) -> Self {
-        Self { what, ok: true, found: found.to_string(), advice: None }
+        Self {
+            what,
+            ok: true,
+            found: found.to_string(),
+            advice: None,
+        }
     }
 
     fn bad(what: &'static str, found: impl ToString, advice: impl Into<String>) -> Self {
-        Self { what, ok: false, found: found.to_string(), advice: Some(advice.into()) }
+        Self {
+            what,
+            ok: false,
+            found: found.to_string(),
+            advice: Some(advice.into()),
+        }
     }
 }
 
@@ -43,42 +53,93 @@ impl Doctor {
         findings.extend(self.gateway());
         let healthy = findings.iter().all(|finding| finding.ok);
         screen.show(&findings, |screen| text(screen, &findings))?;
-        Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if healthy {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 
     fn state(&self) -> Vec<Finding> {
         let Ok(folder) = self.gateway.state_dir() else {
-            return vec![Finding::bad("state folder", "neither XDG_STATE_HOME nor HOME is set", "set one, or give `--state DIR`")];
+            return vec![Finding::bad(
+                "state folder",
+                "neither XDG_STATE_HOME nor HOME is set",
+                "set one, or give `--state DIR`",
+            )];
         };
         if !folder.exists() {
-            return vec![Finding::good("state folder", format!("`{}` is not there yet", folder.display()))];
+            return vec![Finding::good(
+                "state folder",
+                format!("`{}` is not there yet", folder.display()),
+            )];
         }
-        vec![private("state folder", &folder), private("operator token", &folder.join(OPERATOR_TOKEN)), private("task key", &folder.join("task.key"))]
+        vec![
+            private("state folder", &folder),
+            private("operator token", &folder.join(OPERATOR_TOKEN)),
+            private("task key", &folder.join("task.key")),
+        ]
     }
 
     fn gateway(&self) -> Vec<Finding> {
         let client = match self.gateway.client() {
             Ok(client) => client,
-            Err(failure) => return vec![Finding::bad("gateway", &failure, failure.hint.clone().unwrap_or_default())],
+            Err(failure) => {
+                return vec![Finding::bad(
+                    "gateway",
+                    &failure,
+                    failure.hint.clone().unwrap_or_default(),
+                )];
+            }
         };
         let status = match ask(client.status()) {
             Ok(status) => status,
-            Err(failure) => return vec![Finding::bad("gateway", &failure, failure.hint.clone().unwrap_or_default())],
+            Err(failure) => {
+                return vec![Finding::bad(
+                    "gateway",
+                    &failure,
+                    failure.hint.clone().unwrap_or_default(),
+                )];
+            }
         };
         let mut findings = vec![
-            Finding::good("gateway", format!("version {}, config revision {}", status.status.version, status.status.revision)),
+            Finding::good(
+                "gateway",
+                format!(
+                    "version {}, config revision {}",
+                    status.status.version, status.status.revision
+                ),
+            ),
             Finding::good("policy", format!("revision {}", status.policy_revision)),
         ];
-        if let Some(error) = status.status.last_reload.as_ref().and_then(|reload| reload.error.as_ref()) {
-            findings.push(Finding::bad("last reload", error, "correct the file; the running config stays until then"));
+        if let Some(error) = status
+            .status
+            .last_reload
+            .as_ref()
+            .and_then(|reload| reload.error.as_ref())
+        {
+            findings.push(Finding::bad(
+                "last reload",
+                error,
+                "correct the file; the running config stays until then",
+            ));
         }
         for warning in &status.status.warnings {
             findings.push(Finding::good("warning", warning));
         }
         for bridge in &status.bridges {
-            let found = format!("{} of `{}` takes a static key until {}", bridge.access.as_str(), bridge.tool, bridge.until);
+            let found = format!(
+                "{} of `{}` takes a static key until {}",
+                bridge.access.as_str(),
+                bridge.tool,
+                bridge.until
+            );
             findings.push(if bridge.days_left < 0 {
-                Finding::bad("bridge", found, "its calls are refused: configure a real provider")
+                Finding::bad(
+                    "bridge",
+                    found,
+                    "its calls are refused: configure a real provider",
+                )
             } else {
                 Finding::good("bridge", found)
             });
@@ -105,8 +166,18 @@ fn private(what: &'static str, path: &Path) -> Finding {
 
 fn text(screen: &Screen, findings: &[Finding]) -> String {
     let mut text = String::new();
-    for Finding { what, ok, found, advice } in findings {
-        let mark = if *ok { screen.good("ok") } else { screen.bad("no") };
+    for Finding {
+        what,
+        ok,
+        found,
+        advice,
+    } in findings
+    {
+        let mark = if *ok {
+            screen.good("ok")
+        } else {
+            screen.bad("no")
+        };
         text.push_str(&format!("{mark}  {what}: {found}\n"));
         if let Some(advice) = advice {
             text.push_str(&format!("    {advice}\n"));

@@ -40,7 +40,11 @@ impl Explain {
         };
         let answer = ask(client.explain(&request))?;
         screen.show(&answer, |screen| text(screen, &answer))?;
-        Ok(if answer.verdict == "allow" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if answer.verdict == "allow" {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 

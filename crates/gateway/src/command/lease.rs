@@ -28,7 +28,10 @@ impl Lease {
             if leases.is_empty() {
                 return "no leases".to_owned();
             }
-            let heading = ["ID", "STATE", "TOOL", "ACCESS", "PROVIDER", "TASK", "EXPIRES", "OUTCOME"].map(str::to_owned);
+            let heading = [
+                "ID", "STATE", "TOOL", "ACCESS", "PROVIDER", "TASK", "EXPIRES", "OUTCOME",
+            ]
+            .map(str::to_owned);
             let mut rows = vec![heading.to_vec()];
             rows.extend(leases.iter().map(|lease| {
                 vec![
@@ -38,7 +41,10 @@ impl Lease {
                     lease.access.as_str().to_owned(),
                     lease.provider.clone(),
                     lease.task.to_string(),
-                    lease.expires_at.clone().unwrap_or_else(|| "with the task".to_owned()),
+                    lease
+                        .expires_at
+                        .clone()
+                        .unwrap_or_else(|| "with the task".to_owned()),
                     lease.outcome.clone().unwrap_or_default(),
                 ]
             }));

@@ -49,9 +49,7 @@ impl From<io::Error> for Failure {
 impl From<control::ClientError> for Failure {
     fn from(error: control::ClientError) -> Self {
         match error.problem() {
-            Some(problem) => {
-                Self::new(&problem.code, words(problem)).hint(problem.hint.clone())
-            }
+            Some(problem) => Self::new(&problem.code, words(problem)).hint(problem.hint.clone()),
             None => Self::new("no_gateway", &error)
                 .hint("start one with `remit up`, or set REMIT_CONTROL and REMIT_OPERATOR_TOKEN"),
         }
@@ -61,7 +59,10 @@ impl From<control::ClientError> for Failure {
 /// A problem of the control API, with all that it says.
 fn words(problem: &control::Problem) -> String {
     let mut words = problem.detail.clone();
-    for more in [problem.reason.as_ref(), problem.cause.as_ref()].into_iter().flatten() {
+    for more in [problem.reason.as_ref(), problem.cause.as_ref()]
+        .into_iter()
+        .flatten()
+    {
         words.push_str(": ");
         words.push_str(more);
     }
@@ -79,11 +80,6 @@ impl Screen {
             json,
             colour: !plain && io::stdout().is_terminal(),
         }
-    }
-
-    /// Whether machines are to read this.
-    pub(crate) fn is_json(&self) -> bool {
-        self.json
     }
 
     /// Prints a value as JSON, or as the text that people read.
@@ -168,10 +164,16 @@ impl Screen {
         let mut text = String::new();
         for (index, row) in rows.iter().enumerate() {
             let cells = row.iter().zip(&widths);
-            let line: Vec<String> = cells.map(|(cell, width)| format!("{cell:width$}")).collect();
+            let line: Vec<String> = cells
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
             let line = line.join("  ");
             let line = line.trim_end();
-            text.push_str(&if index == 0 { self.bold(line) } else { line.to_owned() });
+            text.push_str(&if index == 0 {
+                self.bold(line)
+            } else {
+                line.to_owned()
+            });
             text.push('\n');
         }
         text
@@ -189,8 +191,14 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let screen = Screen { json: false, colour: false };
-        let rows = [vec!["ID".to_owned(), "STATE".to_owned()], vec!["long-id".to_owned(), "open".to_owned()]];
+        let screen = Screen {
+            json: false,
+            colour: false,
+        };
+        let rows = [
+            vec!["ID".to_owned(), "STATE".to_owned()],
+            vec!["long-id".to_owned(), "open".to_owned()],
+        ];
         assert_eq!(screen.table(&rows), "ID       STATE\nlong-id  open\n");
     }
 }

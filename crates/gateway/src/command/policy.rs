@@ -41,22 +41,35 @@ impl Policy {
         match self {
             Self::Check { folder } => check(&folder, screen),
             Self::Test { folder } => test(&folder, screen),
-            Self::Eval { folder, input, entrypoint } => eval(&folder, &input, &entrypoint, screen),
+            Self::Eval {
+                folder,
+                input,
+                entrypoint,
+            } => eval(&folder, &input, &entrypoint, screen),
         }
     }
 }
 
 fn check(folder: &Path, screen: &Screen) -> Result<ExitCode, Failure> {
     let findings = policy::Policy::check(read(folder)?);
-    let broken = findings.iter().any(|finding| finding.severity == Severity::Error);
+    let broken = findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Error);
     screen.show(&json!({ "ok": !broken, "findings": findings }), |screen| {
-        let mut text: String = findings.iter().map(|finding| line(screen, finding)).collect();
+        let mut text: String = findings
+            .iter()
+            .map(|finding| line(screen, finding))
+            .collect();
         if !broken {
             text.push_str(&screen.good("ok"));
         }
         text
     })?;
-    Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if broken {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn line(screen: &Screen, finding: &Finding) -> String {
@@ -64,46 +77,81 @@ fn line(screen: &Screen, finding: &Finding) -> String {
         Severity::Error => screen.bad("error"),
         Severity::Warning => "warning".to_owned(),
     };
-    format!("{}:{}:{}: {severity} {}: {}\n", finding.file, finding.line, finding.column, finding.code, finding.message)
+    format!(
+        "{}:{}:{}: {severity} {}: {}\n",
+        finding.file, finding.line, finding.column, finding.code, finding.message
+    )
 }
 
 fn test(folder: &Path, screen: &Screen) -> Result<ExitCode, Failure> {
-    let results = policy::Policy::test(read(folder)?).map_err(|findings| broken(&findings, screen))?;
+    let results =
+        policy::Policy::test(read(folder)?).map_err(|findings| broken(&findings, screen))?;
     let failed = results.iter().filter(|result| !result.passed).count();
     let passed = results.len() - failed;
-    screen.show(&json!({ "passed": passed, "failed": failed, "tests": results }), |screen| {
-        let mut text = String::new();
-        for result in &results {
-            let mark = if result.passed { screen.good("pass") } else { screen.bad("FAIL") };
-            text.push_str(&format!("{mark}  {}  {}\n", result.name, screen.dim(&result.file)));
-            if let Some(error) = &result.error {
-                text.push_str(&format!("      {error}\n"));
+    screen.show(
+        &json!({ "passed": passed, "failed": failed, "tests": results }),
+        |screen| {
+            let mut text = String::new();
+            for result in &results {
+                let mark = if result.passed {
+                    screen.good("pass")
+                } else {
+                    screen.bad("FAIL")
+                };
+                text.push_str(&format!(
+                    "{mark}  {}  {}\n",
+                    result.name,
+                    screen.dim(&result.file)
+                ));
+                if let Some(error) = &result.error {
+                    text.push_str(&format!("      {error}\n"));
+                }
             }
-        }
-        text.push_str(&format!("{passed} passed, {failed} failed"));
-        text
-    })?;
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            text.push_str(&format!("{passed} passed, {failed} failed"));
+            text
+        },
+    )?;
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
-fn eval(folder: &Path, input: &Path, entrypoint: &str, screen: &Screen) -> Result<ExitCode, Failure> {
+fn eval(
+    folder: &Path,
+    input: &Path,
+    entrypoint: &str,
+    screen: &Screen,
+) -> Result<ExitCode, Failure> {
     let text = if input == Path::new("-") {
         std::io::read_to_string(std::io::stdin())?
     } else {
         std::fs::read_to_string(input)?
     };
     let input: Value = serde_json::from_str(&text).map_err(|error| Failure::new("input", error))?;
-    let (policy, _) = policy::Policy::load(read(folder)?).map_err(|findings| broken(&findings, screen))?;
-    let value = policy.eval(entrypoint, &input).map_err(|error| Failure::new("eval", error))?;
+    let (policy, _) =
+        policy::Policy::load(read(folder)?).map_err(|findings| broken(&findings, screen))?;
+    let value = policy
+        .eval(entrypoint, &input)
+        .map_err(|error| Failure::new("eval", error))?;
     screen.line(&pretty(&value))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn broken(findings: &[Finding], screen: &Screen) -> Failure {
-    let lines: Vec<String> = findings.iter().map(|finding| line(screen, finding)).collect();
+    let lines: Vec<String> = findings
+        .iter()
+        .map(|finding| line(screen, finding))
+        .collect();
     Failure::new("policy_broken", lines.concat().trim_end())
 }
 
 fn read(folder: &Path) -> Result<Vec<policy::Source>, Failure> {
-    policy::Policy::read(folder).map_err(|error| Failure::new("unreadable", format!("`{}` can't be read: {error}", folder.display())))
+    policy::Policy::read(folder).map_err(|error| {
+        Failure::new(
+            "unreadable",
+            format!("`{}` can't be read: {error}", folder.display()),
+        )
+    })
 }

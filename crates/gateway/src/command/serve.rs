@@ -100,7 +100,10 @@ pub(crate) fn serve(
     };
     let outcome = running::run(plan, |listening| {
         let told = told(listening, &shown_token, &state);
-        let without_token = Ready { operator_token: String::new(), ..told.clone() };
+        let without_token = Ready {
+            operator_token: String::new(),
+            ..told.clone()
+        };
         write_private(&ready_file, json!(without_token).to_string().as_bytes())?;
         ready(&told)
     });
@@ -132,7 +135,10 @@ pub(crate) fn random_token() -> Result<Zeroizing<String>, Failure> {
 
 fn told(listening: &Listening, operator_token: &str, state: &Path) -> Ready {
     let scheme = if listening.tls { "https" } else { "http" };
-    let calls = listening.calls.first().map(|address| format!("{scheme}://{}", reachable(*address)));
+    let calls = listening
+        .calls
+        .first()
+        .map(|address| format!("{scheme}://{}", reachable(*address)));
     let control = format!("http://{}", reachable(listening.control));
     Ready {
         calls: calls.unwrap_or_default(),
@@ -146,7 +152,11 @@ fn told(listening: &Listening, operator_token: &str, state: &Path) -> Ready {
 /// A listener on every address is reached by the loopback one.
 fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
-        let loopback = if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        let loopback = if address.is_ipv4() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        };
         SocketAddr::new(loopback, address.port())
     } else {
         address
@@ -156,12 +166,27 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let (code, hint) = match &error {
-            StartError::File { .. } => ("state", "check who owns it, or give another `--state DIR`"),
-            StartError::Store(_) => ("store", "stop the other gateway, or give another `--state DIR`"),
-            StartError::Key(_) | StartError::Secret { .. } => ("secret", "correct what the config names"),
-            StartError::Telemetry(_) => ("telemetry", "correct `telemetry` and `audit` in the config"),
-            StartError::Setup(_) => ("config", "`remit config check` and `remit policy check` say more"),
-            StartError::Listen { .. } => ("listen", "stop what listens there, or choose others with `--calls` and `--control`"),
+            StartError::File { .. } => {
+                ("state", "check who owns it, or give another `--state DIR`")
+            }
+            StartError::Store(_) => (
+                "store",
+                "stop the other gateway, or give another `--state DIR`",
+            ),
+            StartError::Key(_) | StartError::Secret { .. } => {
+                ("secret", "correct what the config names")
+            }
+            StartError::Telemetry(_) => {
+                ("telemetry", "correct `telemetry` and `audit` in the config")
+            }
+            StartError::Setup(_) => (
+                "config",
+                "`remit config check` and `remit policy check` say more",
+            ),
+            StartError::Listen { .. } => (
+                "listen",
+                "stop what listens there, or choose others with `--calls` and `--control`",
+            ),
             StartError::Threads(_) => ("threads", "raise the limits of this user"),
         };
         Self::new(code, error).hint(hint)

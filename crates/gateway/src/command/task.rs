@@ -112,7 +112,11 @@ impl Task {
                 screen.show(&views, |screen| table(screen, &views))
             }
             Self::End(end) => {
-                let ending = if end.revoke { EndingWish::Revoked } else { EndingWish::Completed };
+                let ending = if end.revoke {
+                    EndingWish::Revoked
+                } else {
+                    EndingWish::Completed
+                };
                 finish(&end.gateway, &end.id, ending, screen)
             }
             Self::Revoke(one) => finish(&one.gateway, &one.id, EndingWish::Revoked, screen),
@@ -129,14 +133,17 @@ impl Open {
             screen.line(&format!("export TASK={} TOKEN={}", opened.id, opened.token))?;
             return Ok(ExitCode::SUCCESS);
         }
-        let short = json!({ "id": opened.id, "token": opened.token, "expires_at": opened.expires_at });
+        let short =
+            json!({ "id": opened.id, "token": opened.token, "expires_at": opened.expires_at });
         screen.show(&short, |screen| {
             format!(
                 "task   {}\nuntil  {}\ntoken  {}\n{}",
                 opened.id,
                 opened.expires_at,
                 opened.token,
-                screen.dim("the agent sends the token as `Authorization: Bearer …` or as its SDK's API key")
+                screen.dim(
+                    "the agent sends the token as `Authorization: Bearer …` or as its SDK's API key"
+                )
             )
         })
     }
@@ -148,44 +155,66 @@ impl Open {
             access: self.access.clone(),
             operations: self.operations.clone(),
         });
-        let attributes = self.attributes.into_iter().map(|(name, value)| (name, Value::from(value)));
+        let attributes = self
+            .attributes
+            .into_iter()
+            .map(|(name, value)| (name, Value::from(value)));
         OpenRequest {
             agent: self.agent,
             owner: self.owner,
             purpose: self.purpose,
             grants: tools.chain(self.grants).collect(),
             ttl_seconds: self.ttl.map(|ttl| ttl.as_secs()),
-            limits: Limits { calls: self.calls, ..Limits::default() },
+            limits: Limits {
+                calls: self.calls,
+                ..Limits::default()
+            },
             attributes: attributes.collect::<Map<_, _>>(),
             labels: self.labels,
         }
     }
 }
 
-fn finish(gateway: &Whereabouts, id: &TaskId, ending: EndingWish, screen: &Screen) -> Result<ExitCode, Failure> {
+fn finish(
+    gateway: &Whereabouts,
+    id: &TaskId,
+    ending: EndingWish,
+    screen: &Screen,
+) -> Result<ExitCode, Failure> {
     let ended = ask(gateway.client()?.end(id, EndRequest { ending }))?;
     screen.show(&ended, |_| {
         let mut text = format!("task {} has ended\n", ended.task.id);
         for lease in &ended.leases {
             let outcome = lease.outcome.as_deref().unwrap_or("ended");
-            text.push_str(&format!("  lease {} of {} ({}): {outcome}\n", lease.id, lease.tool, lease.provider));
+            text.push_str(&format!(
+                "  lease {} of {} ({}): {outcome}\n",
+                lease.id, lease.tool, lease.provider
+            ));
         }
         text
     })
 }
 
 fn text(view: &TaskView) -> String {
-    serde_json::to_value(view).map(|value| pretty(&value)).unwrap_or_default()
+    serde_json::to_value(view)
+        .map(|value| pretty(&value))
+        .unwrap_or_default()
 }
 
 fn table(screen: &Screen, views: &[TaskView]) -> String {
     if views.is_empty() {
         return "no tasks".to_owned();
     }
-    let heading = ["ID", "STATE", "AGENT", "OWNER", "CALLS", "EXPIRES", "PURPOSE"].map(str::to_owned);
+    let heading = [
+        "ID", "STATE", "AGENT", "OWNER", "CALLS", "EXPIRES", "PURPOSE",
+    ]
+    .map(str::to_owned);
     let mut rows = vec![heading.to_vec()];
     rows.extend(views.iter().map(|view| {
-        let limit = view.limits.calls.map_or(String::new(), |limit| format!("/{limit}"));
+        let limit = view
+            .limits
+            .calls
+            .map_or(String::new(), |limit| format!("/{limit}"));
         vec![
             view.id.to_string(),
             view.state.clone(),
@@ -200,7 +229,8 @@ fn table(screen: &Screen, views: &[TaskView]) -> String {
 }
 
 fn access(text: &str) -> Result<Access, String> {
-    serde_json::from_value(Value::from(text)).map_err(|_| "write `read`, `write` or `execute`".to_owned())
+    serde_json::from_value(Value::from(text))
+        .map_err(|_| "write `read`, `write` or `execute`".to_owned())
 }
 
 fn grant(text: &str) -> Result<Grant, String> {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use jiff::{Timestamp, ToSpan};
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -50,9 +50,13 @@ impl Up {
         let path = state.join("remit.yaml");
         let config = config(&state, &examples, &self.listen, self.otlp.as_deref())?;
         write_private(&path, config.as_bytes())?;
-        let agent = DEMO_AGENT.parse().map_err(|error| Failure::new("agent", error))?;
+        let agent = DEMO_AGENT
+            .parse()
+            .map_err(|error| Failure::new("agent", error))?;
         let code = serve(&path, &state, &self.listen, Some(agent), |ready| {
-            screen.show(ready, |screen| welcome(screen, ready)).map(drop)
+            screen
+                .show(ready, |screen| welcome(screen, ready))
+                .map(drop)
         });
         stop.cancel();
         code
@@ -96,24 +100,34 @@ impl Examples {
     fn start(keys: &Keys, stop: &CancellationToken) -> Result<Self, Failure> {
         let notes = TcpListener::bind("127.0.0.1:0")?;
         let desk = TcpListener::bind("127.0.0.1:0")?;
-        let examples = Self { notes: notes.local_addr()?, desk: desk.local_addr()? };
-        let notes_keys = NotesKeys { read: keys.read("notes-read")?, write: keys.read("notes-write")? };
+        let examples = Self {
+            notes: notes.local_addr()?,
+            desk: desk.local_addr()?,
+        };
+        let notes_keys = NotesKeys {
+            read: keys.read("notes-read")?,
+            write: keys.read("notes-write")?,
+        };
         let desk_key = DeskKey(keys.read("desk")?);
         let stop = stop.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("examples".to_owned()).spawn(move || {
-            runtime.block_on(async move {
-                let served = async {
-                    let notes = Notes::serve(listener(notes)?, notes_keys, stop.clone());
-                    let desk = Desk::serve(listener(desk)?, desk_key, stop.clone());
-                    tokio::join!(notes, desk);
-                    Ok::<_, std::io::Error>(())
-                };
-                if let Err(error) = served.await {
-                    tracing::error!(%error, "example tools can't be served");
-                }
-            });
-        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("examples".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    let served = async {
+                        let notes = Notes::serve(listener(notes)?, notes_keys, stop.clone());
+                        let desk = Desk::serve(listener(desk)?, desk_key, stop.clone());
+                        tokio::join!(notes, desk);
+                        Ok::<_, std::io::Error>(())
+                    };
+                    if let Err(error) = served.await {
+                        tracing::error!(%error, "example tools can't be served");
+                    }
+                });
+            })?;
         Ok(examples)
     }
 }
@@ -140,12 +154,24 @@ fn write_policy(state: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn config(state: &Path, examples: &Examples, listen: &ListenFlags, otlp: Option<&str>) -> Result<String, Failure> {
-    let until = TimeZone::UTC.to_datetime(Timestamp::now()).date().checked_add(BRIDGE_DAYS.days()).map_err(|error| Failure::new("date", error))?;
+fn config(
+    state: &Path,
+    examples: &Examples,
+    listen: &ListenFlags,
+    otlp: Option<&str>,
+) -> Result<String, Failure> {
+    let until = TimeZone::UTC
+        .to_datetime(Timestamp::now())
+        .date()
+        .checked_add(BRIDGE_DAYS.days())
+        .map_err(|error| Failure::new("date", error))?;
     let text = |path: &Path| json!(path.to_string_lossy()).to_string();
-    let secret = |name: &str| json!(format!("file:{}", state.join("keys").join(name).display())).to_string();
+    let secret =
+        |name: &str| json!(format!("file:{}", state.join("keys").join(name).display())).to_string();
     let program = std::env::current_exe()?;
-    let otlp = otlp.map_or_else(String::new, |otlp| format!("telemetry: {{ otlp: {} }}\n", json!(otlp)));
+    let otlp = otlp.map_or_else(String::new, |otlp| {
+        format!("telemetry: {{ otlp: {} }}\n", json!(otlp))
+    });
     Ok(format!(
         r#"# Written by `remit up` at each start. Copy it to make it yours, then `remit serve -c your.yaml`.
 listen:
@@ -182,8 +208,12 @@ tools:
 policy: {{ path: {policy} }}
 audit: {{ path: {audit} }}
 {otlp}"#,
-        calls = listen.calls.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4180))),
-        control = listen.control.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4190))),
+        calls = listen
+            .calls
+            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4180))),
+        control = listen
+            .control
+            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4190))),
         store = json!(format!("embedded:{}", state.display())),
         notes = examples.notes,
         desk = examples.desk,
@@ -193,8 +223,7 @@ audit: {{ path: {audit} }}
         desk_key = text(&state.join("keys/desk")),
         policy = text(&state.join("policy")),
         audit = text(&state.join("audit.jsonl")),
-    )
-    )
+    ))
 }
 
 /// Prints the key of `desk` as the `cmd` provider reads it.
@@ -206,7 +235,12 @@ pub(crate) fn print_example_key(file: &Path, screen: &Screen) -> Result<ExitCode
 
 fn welcome(screen: &Screen, ready: &Ready) -> String {
     let program = program();
-    let Ready { calls, control, state_dir, .. } = ready;
+    let Ready {
+        calls,
+        control,
+        state_dir,
+        ..
+    } = ready;
     let state = state_dir.display();
     let step = |number: u8, text: &str| screen.bold(&format!("{number}. {text}"));
     format!(
@@ -239,9 +273,15 @@ Try it in another terminal. The agent never sees a key of `notes` or `desk`.
    {program} explain DELETE /notes/notes/1 --task $TASK   says why, and sends nothing.
 "#,
         title = screen.bold("remit is up"),
-        open = step(1, "Open a task: the agent may read and write notes, for ten minutes."),
+        open = step(
+            1,
+            "Open a task: the agent may read and write notes, for ten minutes."
+        ),
         allowed = step(2, "Allowed: the gateway brings the key."),
-        argument = step(3, "Refused by an argument: policy does not let `secret` be written."),
+        argument = step(
+            3,
+            "Refused by an argument: policy does not let `secret` be written."
+        ),
         outside = step(4, "Outside its remit: the task may not delete."),
         without = step(5, "Without a task: nobody gets in."),
         ended = step(6, "The same after the task ended."),
@@ -250,6 +290,12 @@ Try it in another terminal. The agent never sees a key of `notes` or `desk`.
 
 /// How the user would call this program again.
 fn program() -> String {
-    let name = std::env::args().next().unwrap_or_else(|| "remit".to_owned());
-    if name.contains('/') { name } else { "remit".to_owned() }
+    let name = std::env::args()
+        .next()
+        .unwrap_or_else(|| "remit".to_owned());
+    if name.contains('/') {
+        name
+    } else {
+        "remit".to_owned()
+    }
 }

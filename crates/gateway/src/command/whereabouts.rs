@@ -37,7 +37,12 @@ pub(crate) struct Whereabouts {
     #[arg(long, env = "REMIT_CONTROL", value_name = "URL")]
     control: Option<Url>,
     /// The operator's token.
-    #[arg(long, env = "REMIT_OPERATOR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(
+        long,
+        env = "REMIT_OPERATOR_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
     operator_token: Option<String>,
     /// The state folder of a running `remit up`.
     #[arg(long, env = "REMIT_STATE", value_name = "DIR")]
@@ -51,7 +56,10 @@ impl Whereabouts {
             Some(control) => control.clone(),
             None => {
                 let ready = self.ready()?;
-                ready.control.parse().map_err(|error| Failure::new("state", error))?
+                ready
+                    .control
+                    .parse()
+                    .map_err(|error| Failure::new("state", error))?
             }
         };
         Ok(Client::new(base, &self.token()?)?)
@@ -61,8 +69,11 @@ impl Whereabouts {
     pub(crate) fn ready(&self) -> Result<Ready, Failure> {
         let path = self.state_dir()?.join(READY);
         let text = std::fs::read_to_string(&path).map_err(|_| {
-            Failure::new("no_gateway", format!("no gateway is running in `{}`", path.display()))
-                .hint("start one with `remit up`, or set REMIT_CONTROL and REMIT_OPERATOR_TOKEN")
+            Failure::new(
+                "no_gateway",
+                format!("no gateway is running in `{}`", path.display()),
+            )
+            .hint("start one with `remit up`, or set REMIT_CONTROL and REMIT_OPERATOR_TOKEN")
         })?;
         serde_json::from_str(&text).map_err(|error| Failure::new("state", error))
     }
@@ -78,8 +89,11 @@ impl Whereabouts {
         }
         let path = self.state_dir()?.join(OPERATOR_TOKEN);
         read_token(&path).map_err(|_| {
-            Failure::new("no_operator_token", format!("no operator token in `{}`", path.display()))
-                .hint("set REMIT_OPERATOR_TOKEN")
+            Failure::new(
+                "no_operator_token",
+                format!("no operator token in `{}`", path.display()),
+            )
+            .hint("set REMIT_OPERATOR_TOKEN")
         })
     }
 }
@@ -92,15 +106,26 @@ pub(crate) fn read_token(path: &Path) -> std::io::Result<Zeroizing<String>> {
 
 /// `$XDG_STATE_HOME/remit`, or `~/.local/state/remit`.
 pub(crate) fn default_state_dir() -> Result<PathBuf, Failure> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     set("XDG_STATE_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".local/state")))
         .map(|base| base.join("remit"))
-        .ok_or_else(|| Failure::new("no_state_dir", "neither XDG_STATE_HOME nor HOME is set").hint("give `--state DIR`"))
+        .ok_or_else(|| {
+            Failure::new("no_state_dir", "neither XDG_STATE_HOME nor HOME is set")
+                .hint("give `--state DIR`")
+        })
 }
 
 /// Runs one exchange with the control API.
-pub(crate) fn ask<T>(asking: impl Future<Output = Result<T, control::ClientError>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub(crate) fn ask<T>(
+    asking: impl Future<Output = Result<T, control::ClientError>>,
+) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     Ok(runtime.block_on(asking)?)
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use telemetry::{Endpoint, NotAnEndpoint};
 use telemetry::{Audit, AuditFailure, Otlp, OtlpProtocol};
+use telemetry::{Endpoint, NotAnEndpoint};
 use url::Url;
 
 use super::mistake::{At, Notes};

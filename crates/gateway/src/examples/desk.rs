@@ -52,7 +52,11 @@ struct Request {
 
 impl Desk {
     /// Serves MCP at `/mcp` until `stop`.
-    pub fn serve(listener: TcpListener, key: DeskKey, stop: CancellationToken) -> impl Future<Output = ()> {
+    pub fn serve(
+        listener: TcpListener,
+        key: DeskKey,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> {
         let router = Router::new()
             .route("/mcp", post(answer).delete(goodbye))
             .layer(DefaultBodyLimit::max(LIMIT))
@@ -62,12 +66,24 @@ impl Desk {
 }
 
 async fn goodbye(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> StatusCode {
-    if holds(&headers, &desk.key.0) { StatusCode::NO_CONTENT } else { StatusCode::UNAUTHORIZED }
+    if holds(&headers, &desk.key.0) {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::UNAUTHORIZED
+    }
 }
 
-async fn answer(State(desk): State<Arc<Desk>>, headers: HeaderMap, Json(request): Json<Request>) -> Response {
+async fn answer(
+    State(desk): State<Arc<Desk>>,
+    headers: HeaderMap,
+    Json(request): Json<Request>,
+) -> Response {
     if !holds(&headers, &desk.key.0) {
-        return (StatusCode::UNAUTHORIZED, Json(json!({ "error": "a key is needed" }))).into_response();
+        return (
+            StatusCode::UNAUTHORIZED,
+            Json(json!({ "error": "a key is needed" })),
+        )
+            .into_response();
     }
     let Some(id) = request.id else {
         return StatusCode::ACCEPTED.into_response();
@@ -77,7 +93,9 @@ async fn answer(State(desk): State<Arc<Desk>>, headers: HeaderMap, Json(request)
     let begins = request.method == "initialize";
     let body = match result(&request.method, &request.params) {
         Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
-        Err((code, message)) => json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } }),
+        Err((code, message)) => {
+            json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } })
+        }
     };
     if begins {
         let session = uuid::Uuid::new_v4().to_string();
@@ -96,7 +114,9 @@ fn result(method: &str, params: &Value) -> Result<Value, (i64, String)> {
             "serverInfo": about(),
         })),
         "ping" => Ok(json!({})),
-        "tools/list" => Ok(json!({ "resultType": "complete", "tools": tools(), "ttlMs": 60_000, "cacheScope": "private" })),
+        "tools/list" => Ok(
+            json!({ "resultType": "complete", "tools": tools(), "ttlMs": 60_000, "cacheScope": "private" }),
+        ),
         "tools/call" => call(params),
         _ => Err((METHOD_NOT_FOUND, format!("no method `{method}`"))),
     }
@@ -144,22 +164,33 @@ fn tools() -> Value {
 }
 
 fn call(params: &Value) -> Result<Value, (i64, String)> {
-    let name = params.get("name").and_then(Value::as_str).unwrap_or_default();
+    let name = params
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let argument = |name: &str| params.pointer(&format!("/arguments/{name}"));
     let text = match name {
         "find_ticket" => {
-            let query = argument("query").and_then(Value::as_str).ok_or_else(|| missing("query"))?;
+            let query = argument("query")
+                .and_then(Value::as_str)
+                .ok_or_else(|| missing("query"))?;
             format!("T-1: a customer asks about `{query}`")
         }
         "refund" => {
-            let ticket = argument("ticket").and_then(Value::as_str).ok_or_else(|| missing("ticket"))?;
-            let amount = argument("amount").and_then(Value::as_f64).ok_or_else(|| missing("amount"))?;
+            let ticket = argument("ticket")
+                .and_then(Value::as_str)
+                .ok_or_else(|| missing("ticket"))?;
+            let amount = argument("amount")
+                .and_then(Value::as_f64)
+                .ok_or_else(|| missing("amount"))?;
             format!("refunded {amount} for {ticket}")
         }
         "purge" => "every ticket is gone".to_owned(),
         _ => return Err((INVALID_PARAMS, format!("no tool `{name}`"))),
     };
-    Ok(json!({ "resultType": "complete", "content": [{ "type": "text", "text": text }], "isError": false }))
+    Ok(
+        json!({ "resultType": "complete", "content": [{ "type": "text", "text": text }], "isError": false }),
+    )
 }
 
 fn missing(argument: &str) -> (i64, String) {

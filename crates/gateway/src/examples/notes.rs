@@ -65,8 +65,15 @@ type Answer = (StatusCode, Json<Value>);
 
 impl Notes {
     /// Serves the API until `stop`.
-    pub fn serve(listener: TcpListener, keys: NotesKeys, stop: CancellationToken) -> impl Future<Output = ()> {
-        let notes = Arc::new(Self { keys, book: Mutex::default() });
+    pub fn serve(
+        listener: TcpListener,
+        keys: NotesKeys,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> {
+        let notes = Arc::new(Self {
+            keys,
+            book: Mutex::default(),
+        });
         let router = Router::new()
             .route("/notes", get(list).post(add))
             .route("/notes/{id}", get(one).delete(remove))
@@ -77,12 +84,23 @@ impl Notes {
 
     fn reader(&self, headers: &HeaderMap) -> Result<(), Answer> {
         let known = holds(headers, &self.keys.read) || holds(headers, &self.keys.write);
-        if known { Ok(()) } else { Err(problem(StatusCode::UNAUTHORIZED, "a key is needed")) }
+        if known {
+            Ok(())
+        } else {
+            Err(problem(StatusCode::UNAUTHORIZED, "a key is needed"))
+        }
     }
 
     fn writer(&self, headers: &HeaderMap) -> Result<(), Answer> {
         let known = holds(headers, &self.keys.write);
-        if known { Ok(()) } else { Err(problem(StatusCode::UNAUTHORIZED, "a key for writing is needed")) }
+        if known {
+            Ok(())
+        } else {
+            Err(problem(
+                StatusCode::UNAUTHORIZED,
+                "a key for writing is needed",
+            ))
+        }
     }
 }
 
@@ -92,36 +110,60 @@ async fn list(State(notes): State<Arc<Notes>>, headers: HeaderMap) -> Result<Ans
     Ok((StatusCode::OK, Json(json!({ "notes": all }))))
 }
 
-async fn one(State(notes): State<Arc<Notes>>, Path(id): Path<u64>, headers: HeaderMap) -> Result<Answer, Answer> {
+async fn one(
+    State(notes): State<Arc<Notes>>,
+    Path(id): Path<u64>,
+    headers: HeaderMap,
+) -> Result<Answer, Answer> {
     notes.reader(&headers)?;
     let found = notes.book.lock().notes.get(&id).cloned();
     let note = found.ok_or_else(|| problem(StatusCode::NOT_FOUND, "no such note"))?;
     Ok((StatusCode::OK, Json(json!(note))))
 }
 
-async fn add(State(notes): State<Arc<Notes>>, headers: HeaderMap, Json(new): Json<NewNote>) -> Result<Answer, Answer> {
+async fn add(
+    State(notes): State<Arc<Notes>>,
+    headers: HeaderMap,
+    Json(new): Json<NewNote>,
+) -> Result<Answer, Answer> {
     notes.writer(&headers)?;
     let mut book = notes.book.lock();
     if book.notes.len() >= MANY {
-        return Err(problem(StatusCode::INSUFFICIENT_STORAGE, "the book is full"));
+        return Err(problem(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "the book is full",
+        ));
     }
     book.last += 1;
-    let note = Note { id: book.last, text: new.text, tags: new.tags };
+    let note = Note {
+        id: book.last,
+        text: new.text,
+        tags: new.tags,
+    };
     book.notes.insert(note.id, note.clone());
     Ok((StatusCode::CREATED, Json(json!(note))))
 }
 
-async fn remove(State(notes): State<Arc<Notes>>, Path(id): Path<u64>, headers: HeaderMap) -> Result<StatusCode, Answer> {
+async fn remove(
+    State(notes): State<Arc<Notes>>,
+    Path(id): Path<u64>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Answer> {
     notes.writer(&headers)?;
     let removed = notes.book.lock().notes.remove(&id);
-    removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| problem(StatusCode::NOT_FOUND, "no such note"))
+    removed
+        .map(|_| StatusCode::NO_CONTENT)
+        .ok_or_else(|| problem(StatusCode::NOT_FOUND, "no such note"))
 }
 
 /// Answers with the headers it got, the key among them: an upstream that echoes is what a gateway must expect.
 async fn echo(State(notes): State<Arc<Notes>>, headers: HeaderMap) -> Result<Answer, Answer> {
     notes.reader(&headers)?;
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let got: BTreeMap<String, String> = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let got: BTreeMap<String, String> = headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), text(value)))
+        .collect();
     Ok((StatusCode::OK, Json(json!({ "headers": got }))))
 }
 
