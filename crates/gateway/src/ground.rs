@@ -79,7 +79,7 @@ impl Ground {
         let (recorder, telemetry) = Recorder::start(config.telemetry.clone())?;
         let folder = match &config.tasks.store {
             Some(StoreConfig::Embedded(folder)) => folder.as_path(),
-            None => state,
+            None => &state.join("store"),
         };
         let store: Arc<dyn Store> = Arc::new(Embedded::open(folder)?);
         let tasks = Tasks::load(config.tasks.book.clone(), Arc::clone(&store)).await?;

@@ -214,7 +214,7 @@ audit: {{ path: {audit} }}
         control = listen
             .control
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4190))),
-        store = json!(format!("embedded:{}", state.display())),
+        store = json!(format!("embedded:{}", state.join("store").display())),
         notes = examples.notes,
         desk = examples.desk,
         read = secret("notes-read"),
