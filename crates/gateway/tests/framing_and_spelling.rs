@@ -4,7 +4,7 @@
 //! or that policy and upstream saw one spelling.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -68,7 +68,6 @@ fn send(bytes: &[u8]) -> String {
         .unwrap();
     // The gateway may have answered and closed before the last byte was sent.
     stream.write_all(&filled).ok();
-    stream.shutdown(Shutdown::Write).ok();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok();
     String::from_utf8_lossy(&answer).into_owned()
@@ -304,7 +303,6 @@ fn a5_the_path_has_one_spelling() {
         "/notes/notes%4",
         "/notes/notes%zz",
         "/notes/notes#fragment",
-        "/notes/no tes",
     ];
     for path in odd {
         refused(&head(&format!("GET {path}"), ""), 400, "malformed_request");
@@ -316,6 +314,8 @@ fn a5_the_path_has_one_spelling() {
         "malformed_request",
     );
     accepted(&head("GET /notes/%6eotes", ""), 200);
+    // A space is escaped before anything is judged, so it has one spelling too; no operation covers it.
+    refused(&head("GET /notes/no tes", ""), 403, "unknown_operation");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use futures::FutureExt;
 use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
@@ -204,7 +204,10 @@ impl Phases {
         refusal: &Refusal,
     ) -> Result<(), BError> {
         let reply = Reply::new(refusal, exchange.form(), &exchange.decision())?;
-        if !session.as_downstream_mut().is_body_done() {
+        if refusal.outcome().status == StatusCode::BAD_REQUEST
+            || !session.as_downstream_mut().is_body_done()
+        {
+            // Where this request ends is in doubt, so no other is read after it.
             session.set_keepalive(None);
         }
         let empty = reply.body.is_empty();
