@@ -23,6 +23,7 @@ mod nesting;
 mod permit;
 mod policy;
 mod reference;
+mod repair;
 mod source;
 mod watch;
 

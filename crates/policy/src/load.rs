@@ -14,7 +14,7 @@ use crate::machine::{Machine, Phase};
 use crate::policy::{Files, Policy};
 use crate::reference::{self, TestResult};
 use crate::source::{self, Kind, Source};
-use crate::watch;
+use crate::{repair, watch};
 
 /// How long all of it may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -140,9 +140,9 @@ fn machine(files: &Files) -> Result<Machine, Finding> {
     let program = Compiler::compile_from_policy(&compiled, &entrypoints)
         .map_err(|error| of_engine(&error))?;
     let mut program = Arc::unwrap_or_clone(program);
-    program
-        .validate_limits()
-        .map_err(|error| Finding::of_file("too-large", "", error))?;
+    let too_large = |error: String| Finding::of_file("too-large", "", error);
+    repair::repair(&mut program).map_err(|error| too_large(error.to_string()))?;
+    program.validate_limits().map_err(too_large)?;
     watch::watch(&mut program).map_err(|error| of_engine(&error))?;
     Ok(Machine::new(program, files.data.clone()))
 }

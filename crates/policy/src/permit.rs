@@ -26,7 +26,7 @@ pub enum Ruling {
 /// }
 /// ```
 /// It can't be copied:
-/// ```compile_fail,E0599
+/// ```compile_fail,E0277
 /// fn copy(permit: &policy::Permit) -> policy::Permit {
 ///     policy::Permit::clone(permit)
 /// }

@@ -243,7 +243,7 @@ fn a_builtin_that_fails_in_a_helper_fails() {
 #[test]
 fn a_builtin_that_fails_in_a_comprehension_fails() {
     let rules = "allow if true
-        deny contains \"x\" if count([1 | startswith(input.request.arguments.text, \"x\")]) > 0";
+        deny contains \"x\" if count([1 | some _ in [1]; startswith(input.request.arguments.text, \"x\")]) > 0";
     check(rules, &json!({ "text": 7 }), "Failed");
 }
 #[test]

@@ -439,6 +439,17 @@ fn a_negated_body_is_refused() {
     );
 }
 #[test]
+fn a_comprehension_without_a_loop_is_refused() {
+    check(
+        "x := [1 | input.request.size > 5]",
+        Some(("comprehension", 2)),
+    );
+}
+#[test]
+fn a_comprehension_with_a_loop_is_not() {
+    check("x := [l | some l in input.task.labels; l != \"x\"]", None);
+}
+#[test]
 fn walk_is_refused() {
     check(
         "allow if { [_, value] := walk(input.request.arguments); value == 1 }",

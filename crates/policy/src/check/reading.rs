@@ -21,6 +21,8 @@ pub(crate) struct RuleReading {
     pub(crate) replacements: Vec<(Span, Vec<String>, Option<Vec<String>>)>,
     /// `not {…}`, where a body is meant and a literal is read.
     pub(crate) negated_literals: Vec<Span>,
+    /// Comprehensions that do not begin with a loop.
+    pub(crate) unlooped: Vec<Span>,
 }
 
 /// One reference, resolved through imports and the package's own rules.
@@ -137,6 +139,13 @@ impl Reader<'_> {
         }
     }
 
+    fn comprehension(&mut self, query: &Query) {
+        if !begins_with_loop(query) {
+            self.reading.unlooped.push(query.span.clone());
+        }
+        self.query(query);
+    }
+
     fn statement(&mut self, statement: &LiteralStmt) {
         match &statement.literal {
             Literal::SomeVars { .. } => {}
@@ -207,13 +216,13 @@ impl Reader<'_> {
             }
             Expr::ArrayCompr { term, query, .. } | Expr::SetCompr { term, query, .. } => {
                 self.expression(term);
-                self.query(query);
+                self.comprehension(query);
             }
             Expr::ObjectCompr {
                 key, value, query, ..
             } => {
                 self.each([key, value]);
-                self.query(query);
+                self.comprehension(query);
             }
             Expr::Call {
                 span, fcn, params, ..
@@ -294,5 +303,37 @@ impl Reader<'_> {
             vec![first.clone()]
         };
         start.into_iter().chain(rest.iter().cloned()).collect()
+    }
+}
+
+/// Whether a query loops from its first statement on: `some … in …`, or a reference with `[_]` or a key that is to be found.
+fn begins_with_loop(query: &Query) -> bool {
+    let mut unbound = vec!["_"];
+    for statement in &query.stmts {
+        return match &statement.literal {
+            Literal::SomeVars { vars, .. } => {
+                unbound.extend(vars.iter().map(Span::text));
+                continue;
+            }
+            Literal::SomeIn { .. } => true,
+            Literal::Expr { expr, .. } => iterates(expr, &unbound),
+            Literal::NotExpr { .. } | Literal::Every { .. } => false,
+        };
+    }
+    false
+}
+
+fn iterates(expression: &Expr, unbound: &[&str]) -> bool {
+    match expression {
+        Expr::RefDot { refr, .. } => iterates(refr, unbound),
+        Expr::RefBrack { refr, index, .. } => {
+            let is_sought =
+                matches!(index.as_ref(), Expr::Var { span, .. } if unbound.contains(&span.text()));
+            is_sought || iterates(refr, unbound)
+        }
+        Expr::AssignExpr { lhs, rhs, .. } | Expr::BoolExpr { lhs, rhs, .. } => {
+            iterates(lhs, unbound) || iterates(rhs, unbound)
+        }
+        _ => false,
     }
 }

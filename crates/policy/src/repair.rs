@@ -1,0 +1,124 @@
+//! Puts into a compiled program the guards that its compiler leaves out: nothing undefined is bound, collected or passed.
+//!
+//! Without them `allow if { owner := input.task.none; not owner == "eve" }` holds on the data path, since
+//! `:=` takes "undefined" for a value; so do comprehensions, keyed rules and arguments called `_`.
+//! (regorus 0.14.1, `compiler/destructuring.rs`, `PlanContext::require_defined_values`, and `queries.rs`, `emit_context_yield`.)
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use regorus::rvm::instructions::GuardMode;
+use regorus::rvm::{Instruction, Program};
+
+/// A program that is too large for the guards it needs.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the policy has more than {} instructions; split it",
+    Program::MAX_INSTRUCTIONS
+)]
+pub(crate) struct TooLarge;
+
+/// Adds the guards, and moves every jump along.
+pub(crate) fn repair(program: &mut Program) -> Result<(), TooLarge> {
+    let guards = missing(program);
+    let old = std::mem::take(&mut program.instructions);
+    let spans = std::mem::take(&mut program.instruction_spans);
+    let mut spans = spans.into_iter();
+    // Where each old instruction went: to the first guard before it, if it has any.
+    let mut moved = Vec::with_capacity(old.len().saturating_add(1));
+    for (at, instruction) in old.into_iter().enumerate() {
+        moved.push(program.instructions.len());
+        let span = spans.next().flatten();
+        for register in guards.get(&at).into_iter().flatten() {
+            program.instructions.push(Instruction::Guard {
+                register: *register,
+                mode: GuardMode::NotUndefined,
+            });
+            program.instruction_spans.push(span.clone());
+        }
+        program.instructions.push(instruction);
+        program.instruction_spans.push(span);
+    }
+    moved.push(program.instructions.len());
+    relocate(program, &Moved(moved))
+}
+
+/// The registers to guard before each instruction.
+fn missing(program: &Program) -> BTreeMap<usize, Vec<u8>> {
+    let mut guards: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+    let mut guard = |at: usize, registers: &[u8]| {
+        guards.entry(at).or_default().extend_from_slice(registers);
+    };
+    for rule in &program.rule_infos {
+        let arguments = rule
+            .function_info
+            .as_ref()
+            .map_or(0, |info| info.num_params);
+        // A function's arguments stand in the registers after the first.
+        let arguments: Vec<u8> = (1..=arguments)
+            .filter_map(|register| u8::try_from(register).ok())
+            .collect();
+        for body in rule.definitions.iter().flatten() {
+            guard(*body as usize, &arguments);
+        }
+    }
+    for (at, instruction) in program.instructions.iter().enumerate() {
+        match *instruction {
+            Instruction::Move { dest, .. } => guard(at.saturating_add(1), &[dest]),
+            Instruction::ObjectSet { key, value, .. } => guard(at, &[key, value]),
+            Instruction::ComprehensionYield { value_reg, key_reg } => {
+                guard(at, &[value_reg]);
+                guard(at, key_reg.as_slice());
+            }
+            _ => {}
+        }
+    }
+    guards
+}
+
+/// Where the old instructions went.
+struct Moved(Vec<usize>);
+
+impl Moved {
+    fn to<T: TryFrom<usize>>(&self, old: usize) -> Result<T, TooLarge> {
+        let new = self.0.get(old).ok_or(TooLarge)?;
+        T::try_from(*new).map_err(|_| TooLarge)
+    }
+}
+
+/// Moves everything along that points at an instruction.
+fn relocate(program: &mut Program, moved: &Moved) -> Result<(), TooLarge> {
+    for instruction in &mut program.instructions {
+        if let Instruction::LoopNext {
+            body_start,
+            loop_end,
+        } = instruction
+        {
+            *body_start = moved.to(usize::from(*body_start))?;
+            *loop_end = moved.to(usize::from(*loop_end))?;
+        }
+    }
+    for params in &mut program.instruction_data.loop_params {
+        params.body_start = moved.to(usize::from(params.body_start))?;
+        params.loop_end = moved.to(usize::from(params.loop_end))?;
+    }
+    for params in &mut program.instruction_data.comprehension_begin_params {
+        params.body_start = moved.to(usize::from(params.body_start))?;
+        params.comprehension_end = moved.to(usize::from(params.comprehension_end))?;
+    }
+    for entrypoint in program.entry_points.values_mut() {
+        *entrypoint = moved.to(*entrypoint)?;
+    }
+    program.main_entry_point = moved.to(program.main_entry_point as usize)?;
+    for rule in &mut program.rule_infos {
+        let definitions = rule.definitions.iter().map(|bodies| {
+            let bodies = bodies.iter().map(|body| moved.to(*body as usize));
+            bodies.collect::<Result<Vec<u32>, _>>()
+        });
+        rule.definitions = Arc::new(definitions.collect::<Result<_, _>>()?);
+        for block in rule.destructuring_blocks.iter_mut().flatten() {
+            *block = moved.to(*block as usize)?;
+        }
+    }
+    Ok(())
+}

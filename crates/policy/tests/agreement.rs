@@ -1,0 +1,499 @@
+//! What authors write means the same on the data path as in the reference.
+
+// Tells clippy that helpers of tests may unwrap too.
+#![cfg(test)]
+
+use policy::{Policy, STACK, Source};
+use serde_json::{Value, json};
+
+/// Evaluates a rule `x` of a tool in both engines, and compares both with what is expected; null is undefined.
+#[track_caller]
+fn check(rules: &str, expect: &Value) {
+    let text = format!(
+        "package remit.tools.t\nallow if true\ncredential := {{\"narrow\": {{\"x\": x}}}}\n{rules}"
+    );
+    let sources = vec![Source {
+        path: "t.rego".into(),
+        text,
+    }];
+    let (policy, _) = Policy::load(sources).unwrap_or_else(|findings| panic!("{findings:#?}"));
+    let input = json!({
+        "tool": { "name": "t", "operation": "POST /x", "access": "write" },
+        "task": { "labels": ["a", "b"], "grants": [{ "tool": "t" }] },
+        "request": {
+            "arguments": { "text": "hello", "n": 3, "list": [1, 2, 3], "o": { "k": "v", "l": "w" }, "no": false, "nil": null },
+            "segments": ["repos", "acme", "x"],
+            "headers": { "content-type": "application/json" },
+        },
+    });
+    let reference = policy.eval("data.remit.tools.t.x", &input).unwrap();
+    let work = move || policy.judge(&input);
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    let quick = match thread.spawn(work).unwrap().join().unwrap() {
+        policy::Judgement::Allow(mut terms) => {
+            terms.narrowing.narrow.remove("x").unwrap_or(Value::Null)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        (&quick, &reference),
+        (expect, expect),
+        "data path, reference"
+    );
+}
+
+#[test]
+fn some_in_a_list() {
+    check(
+        "x if { some n in input.request.arguments.list; n > 2 }",
+        &json!(true),
+    );
+}
+#[test]
+fn some_in_an_object() {
+    check(
+        "x := {k | some k, v in input.request.arguments.o; v == \"w\"}",
+        &json!(["l"]),
+    );
+}
+#[test]
+fn some_in_nothing() {
+    check(
+        "x if { some n in input.request.arguments.none; n > 2 }",
+        &Value::Null,
+    );
+}
+#[test]
+fn every_of_a_list() {
+    check(
+        "x if { every n in input.request.arguments.list { n > 0 } }",
+        &json!(true),
+    );
+}
+#[test]
+fn every_of_a_list_but_one() {
+    check(
+        "x if { every n in input.request.arguments.list { n > 1 } }",
+        &Value::Null,
+    );
+}
+#[test]
+fn every_of_an_empty_list() {
+    check("x if { every n in [] { n > 1 } }", &json!(true));
+}
+#[test]
+fn every_of_nothing() {
+    check(
+        "x if { every n in input.request.arguments.none { n > 1 } }",
+        &Value::Null,
+    );
+}
+#[test]
+fn in_a_set() {
+    check("x if input.request.arguments.n in {1, 2, 3}", &json!(true));
+}
+#[test]
+fn in_nothing() {
+    check("x if 1 in input.request.arguments.none", &Value::Null);
+}
+#[test]
+fn not_in_nothing() {
+    check("x if not 1 in input.request.arguments.none", &json!(true));
+}
+#[test]
+fn not_of_undefined() {
+    check("x if not input.request.arguments.none", &json!(true));
+}
+#[test]
+fn not_of_false() {
+    check("x if not input.request.arguments.no", &json!(true));
+}
+#[test]
+fn not_of_null() {
+    check("x if not input.request.arguments.nil", &Value::Null);
+}
+#[test]
+fn unequal_to_undefined() {
+    check("x if input.request.arguments.none != 1", &Value::Null);
+}
+#[test]
+fn equal_to_null() {
+    check("x if input.request.arguments.nil == null", &json!(true));
+}
+#[test]
+fn a_list_with_nothing_in_it_is_nothing() {
+    check("x := [1, input.request.arguments.none]", &Value::Null);
+}
+#[test]
+fn an_object_with_nothing_in_it_is_nothing() {
+    check("x := {\"a\": input.request.arguments.none}", &Value::Null);
+}
+#[test]
+fn a_set_with_nothing_in_it_is_nothing() {
+    check("x := {1, input.request.arguments.none}", &Value::Null);
+}
+#[test]
+fn a_format_of_nothing_is_nothing() {
+    check(
+        "x := sprintf(\"%v\", [input.request.arguments.none])",
+        &Value::Null,
+    );
+}
+#[test]
+fn a_list_with_a_function_of_nothing_is_nothing() {
+    check("x := [1, f(5)]\nf(n) := n if n > 10", &Value::Null);
+}
+#[test]
+fn a_comprehension_over_a_function_skips_nothing() {
+    check(
+        "x := [f(n) | some n in input.request.arguments.list]\nf(n) := n if n > 1",
+        &json!([2, 3]),
+    );
+}
+#[test]
+fn a_comprehension_with_a_missing_field_skips_it() {
+    check(
+        "x := [g.environment | some g in input.task.grants]",
+        &json!([]),
+    );
+}
+#[test]
+fn a_set_of_objects_with_a_missing_field() {
+    check(
+        "x := {{\"a\": g.environment} | some g in input.task.grants}",
+        &json!([]),
+    );
+}
+#[test]
+fn a_default_with_a_default() {
+    check(
+        "x := object.get(input.request.arguments, \"none\", 7)",
+        &json!(7),
+    );
+}
+#[test]
+fn a_path_with_a_default() {
+    check(
+        "x := object.get(input.request.arguments, [\"o\", \"none\"], 7)",
+        &json!(7),
+    );
+}
+#[test]
+fn an_object_of_arguments() {
+    check(
+        "x := {k: upper(v) | some k, v in input.request.arguments.o}",
+        &json!({"k": "V", "l": "W"}),
+    );
+}
+#[test]
+fn slices_of_segments() {
+    check(
+        "x := array.slice(input.request.segments, 0, 2)",
+        &json!(["repos", "acme"]),
+    );
+}
+#[test]
+fn a_destructured_list() {
+    check(
+        "x := owner if [\"repos\", owner, _] = input.request.segments",
+        &json!("acme"),
+    );
+}
+#[test]
+fn a_destructured_list_of_another_length() {
+    check(
+        "x := owner if [\"repos\", owner] = input.request.segments",
+        &Value::Null,
+    );
+}
+#[test]
+fn a_key_with_a_dash() {
+    check(
+        "x := input.request.headers[\"content-type\"]",
+        &json!("application/json"),
+    );
+}
+#[test]
+fn an_index_by_iteration() {
+    check(
+        "x := [i | some i; input.request.arguments.list[i] > 1]",
+        &json!([1, 2]),
+    );
+}
+#[test]
+fn an_else_chain() {
+    check(
+        "x := \"low\" if { input.request.arguments.n < 2 } else := \"mid\" if { input.request.arguments.n < 5 } else := \"high\"",
+        &json!("mid"),
+    );
+}
+#[test]
+fn a_default_value() {
+    check(
+        "default x := 5\nx := 6 if input.request.arguments.n > 5",
+        &json!(5),
+    );
+}
+#[test]
+fn a_partial_object() {
+    check(
+        "x := y.k\ny[k] := v if some k, v in input.request.arguments.o",
+        &json!("v"),
+    );
+}
+#[test]
+fn a_partial_set() {
+    check(
+        "x := count(y)\ny contains k if some k, _ in input.request.arguments.o",
+        &json!(2),
+    );
+}
+#[test]
+fn unions_and_intersections() {
+    check(
+        "x := ({\"a\"} | {l | some l in input.task.labels}) & {\"a\", \"c\"}",
+        &json!(["a"]),
+    );
+}
+#[test]
+fn a_nested_comprehension() {
+    check(
+        "x := sum([count([m | some m in input.request.arguments.list; m <= n]) | some n in input.request.arguments.list])",
+        &json!(6),
+    );
+}
+#[test]
+fn a_regular_expression() {
+    check(
+        "x if regex.match(`^h[a-z]+o$`, input.request.arguments.text)",
+        &json!(true),
+    );
+}
+#[test]
+fn a_glob() {
+    check(
+        "x if glob.match(\"repos/*/x\", [\"/\"], concat(\"/\", input.request.segments))",
+        &json!(true),
+    );
+}
+#[test]
+fn a_time() {
+    check(
+        "x := time.parse_rfc3339_ns(\"1970-01-01T00:00:01Z\")",
+        &json!(1_000_000_000),
+    );
+}
+#[test]
+fn an_address_in_a_network() {
+    check(
+        "x if net.cidr_contains(\"10.0.0.0/8\", \"10.1.2.3\")",
+        &json!(true),
+    );
+}
+
+#[test]
+fn a_set_of_missing_fields() {
+    check(
+        "x := count(y)\ny contains g.environment if some g in input.task.grants",
+        &json!(0),
+    );
+}
+#[test]
+fn a_set_of_undefined_rules() {
+    check(
+        "x := count(y)\ny contains z\nz := input.request.arguments.none",
+        &json!(0),
+    );
+}
+#[test]
+fn a_partial_object_of_missing_fields() {
+    check(
+        "x := count(y)\ny[i] := g.environment if some i, g in input.task.grants",
+        &json!(0),
+    );
+}
+#[test]
+fn a_value_of_a_missing_field() {
+    check("x := y\ny := input.request.arguments.none", &Value::Null);
+}
+#[test]
+fn an_else_of_a_missing_field() {
+    check(
+        "x := 1 if { false } else := input.request.arguments.none",
+        &Value::Null,
+    );
+}
+#[test]
+fn a_function_that_gives_a_missing_field() {
+    check(
+        "x := f(1)\nf(_) := input.request.arguments.none",
+        &Value::Null,
+    );
+}
+#[test]
+fn a_comparison_with_a_function_of_nothing() {
+    check(
+        "x if f(input.request.arguments.none) == 1\nf(_) := 1",
+        &Value::Null,
+    );
+}
+#[test]
+fn a_function_of_nothing_is_not_called() {
+    check(
+        "x if not f(input.request.arguments.none)\nf(_) := true",
+        &json!(true),
+    );
+}
+#[test]
+fn a_local_of_nothing() {
+    check(
+        "x if { y := input.request.arguments.none; not y == 1 }",
+        &Value::Null,
+    );
+}
+#[test]
+fn a_default_below_not() {
+    check(
+        "default y := false\ny if input.request.arguments.n > 5\nx if not y",
+        &json!(true),
+    );
+}
+#[test]
+fn a_membership_of_a_missing_field() {
+    check("x if not input.request.arguments.none in {1}", &json!(true));
+}
+#[test]
+fn every_with_a_missing_field() {
+    check(
+        "x if { every g in input.task.grants { g.environment == \"prod\" } }",
+        &Value::Null,
+    );
+}
+#[test]
+fn some_keys_of_undefined_rules() {
+    check("x := {k | some k in z}\nz contains 1 if false", &json!([]));
+}
+#[test]
+fn an_object_comprehension_of_missing_fields() {
+    check(
+        "x := {i: e | some i, g in input.task.grants; e := g.environment}",
+        &json!({}),
+    );
+}
+
+#[test]
+fn an_else_after_a_missing_field() {
+    check(
+        "x := input.request.arguments.none if { true } else := 2",
+        &json!(2),
+    );
+}
+#[test]
+fn a_comprehension_that_finds_nothing_within_a_loop() {
+    check(
+        "x := count([n | some n in input.request.arguments.list; c := [m | some m in input.request.arguments.list; n > 5]; count(c) == 0])",
+        &json!(3),
+    );
+}
+#[test]
+fn a_comprehension_over_nothing_within_a_loop() {
+    check(
+        "x := count([n | some n in input.request.arguments.list; c := [m | some m in input.request.arguments.none]; count(c) == 0])",
+        &json!(3),
+    );
+}
+#[test]
+fn a_comprehension_over_an_empty_list_within_a_loop() {
+    check(
+        "x := count([n | some n in input.request.arguments.list; c := [m | some m in []; m > n]; count(c) == 0])",
+        &json!(3),
+    );
+}
+#[test]
+fn a_comprehension_with_a_wildcard_within_a_loop() {
+    check(
+        "x := count([n | some n in input.request.arguments.list; c := [m | m := input.request.arguments.list[_]; m > 5]; count(c) == 0])",
+        &json!(3),
+    );
+}
+#[test]
+fn a_comprehension_with_an_index_within_a_loop() {
+    check(
+        "x := count([n | some n in input.request.arguments.list; c := [m | some i; m := input.request.arguments.list[i]; m > 5]; count(c) == 0])",
+        &json!(3),
+    );
+}
+#[test]
+fn nested_loops_with_locals() {
+    check(
+        "x := [s | some a in input.request.arguments.list; some b in input.request.arguments.list; c := a * b; c > 5; s := c + 1]",
+        &json!([7, 7, 10]),
+    );
+}
+#[test]
+fn locals_between_loops() {
+    check(
+        "x := {r | some k, v in input.request.arguments.o; l := upper(v); some n in input.request.arguments.list; n == 2; r := sprintf(\"%v%v%v\", [k, l, n])}",
+        &json!(["kV2", "lW2"]),
+    );
+}
+#[test]
+fn nested_every() {
+    check(
+        "x if { every a in input.request.arguments.list { every b in input.request.arguments.list { c := a + b; c < 7 } } }",
+        &json!(true),
+    );
+}
+#[test]
+fn every_with_a_local_of_nothing() {
+    check(
+        "x if { every a in input.request.arguments.list { n := input.request.arguments.none; not n == a } }",
+        &Value::Null,
+    );
+}
+#[test]
+fn some_within_every() {
+    check(
+        "x if { every a in input.request.arguments.list { some b in input.request.arguments.list; c := b; c == a } }",
+        &json!(true),
+    );
+}
+#[test]
+fn a_function_with_a_pattern() {
+    check(
+        "x := f([1, 2])\nf([a, b]) := c if { c := a + b }",
+        &json!(3),
+    );
+}
+#[test]
+fn functions_of_functions() {
+    check(
+        "x := f(g(2))\nf(n) := m if { m := n + 1 }\ng(n) := m if { n > 1; m := n * 2 } else := 0",
+        &json!(5),
+    );
+}
+#[test]
+fn a_local_that_is_false() {
+    check(
+        "x if { y := input.request.arguments.no; y == false }",
+        &json!(true),
+    );
+}
+#[test]
+fn a_local_that_is_null() {
+    check(
+        "x if { y := input.request.arguments.nil; is_null(y) }",
+        &json!(true),
+    );
+}
+#[test]
+fn a_local_below_not() {
+    check(
+        "x if not f\nf if { y := input.request.arguments.none; y == 1 }",
+        &json!(true),
+    );
+}
+#[test]
+fn a_value_that_is_false() {
+    check("x := y\ny := input.request.arguments.no", &json!(false));
+}
