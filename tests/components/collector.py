@@ -19,24 +19,32 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--grpc", type=int, default=0)
     parser.add_argument("--http", type=int, default=0)
+    parser.add_argument("--version", action="store_true", help="only tell whether rotel can run here")
     asked = parser.parse_args()
+    if asked.version:
+        become(["--version"])
     grpc, http = asked.grpc or free_port(), asked.http or free_port()
     announce(f"ready grpc=http://127.0.0.1:{grpc} http=http://127.0.0.1:{http}", grpc, http)
 
-    # The program is linked against the shared library of the Python that it came with.
+    become(
+        [
+            "start",
+            f"--otlp-grpc-endpoint=127.0.0.1:{grpc}",
+            f"--otlp-http-endpoint=127.0.0.1:{http}",
+            "--exporter=blackhole",
+            "--batch-timeout=100ms",
+            "--debug-log=traces",
+            "--debug-log-verbosity=detailed",
+        ]
+    )
+
+
+def become(arguments):
+    agent = str(Path(rotel.__file__).with_name("rotel-agent"))
+    # It is linked against the shared library of the Python that it came with.
     libraries = [sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH")]
-    agent = Path(rotel.__file__).with_name("rotel-agent")
-    arguments = [
-        "start",
-        f"--otlp-grpc-endpoint=127.0.0.1:{grpc}",
-        f"--otlp-http-endpoint=127.0.0.1:{http}",
-        "--exporter=blackhole",
-        "--batch-timeout=100ms",
-        "--debug-log=traces",
-        "--debug-log-verbosity=detailed",
-    ]
     environment = os.environ | {"LD_LIBRARY_PATH": ":".join(filter(None, libraries))}
-    os.execve(agent, [str(agent), *arguments], environment)
+    os.execve(agent, [agent, *arguments], environment)
 
 
 main()
