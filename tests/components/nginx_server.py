@@ -44,7 +44,7 @@ def main():
     (folder / "nginx.conf").write_text(text)
 
     scheme = "https" if asked.certificate else "http"
-    announce(f"ready {scheme}://127.0.0.1:{port}", port)
+    announce(f"ready {scheme}://127.0.0.1:{port}", port, folder=folder)
     nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     os.execv(nginx, [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"])
 
