@@ -3,7 +3,7 @@
 //! Afterwards `.components/python/bin/python` and `.components/bin/node` run the fixtures, and nginx, curl,
 //! h2load and wrk are on the machine.
 
-mod debian;
+pub(crate) mod debian;
 mod node;
 mod python;
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::components;
+use crate::components::{self, debian};
 use crate::house::House;
 use crate::process::{Failed, cargo, count, read, run as run_to_end};
 use crate::tally::Tally;
@@ -13,6 +13,8 @@ use crate::tally::Tally;
 /// One step; each can be run alone.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Step {
+    /// The programs of the system are there.
+    System,
     /// Every file is formatted.
     Format,
     /// No lint warns.
@@ -64,6 +66,7 @@ pub(crate) fn run(house: &House, only: Option<Step>) -> ExitCode {
 impl Step {
     fn run(self, house: &House) -> Outcome {
         match self {
+            Self::System => outcome(debian::fetch()),
             Self::Format => plain(house, &["fmt", "--all", "--check"]),
             Self::Lint => plain(
                 house,
@@ -103,7 +106,11 @@ impl Step {
 }
 
 fn plain(house: &House, arguments: &[&str]) -> Outcome {
-    match run_to_end(&mut cargo(house, arguments)) {
+    outcome(run_to_end(&mut cargo(house, arguments)))
+}
+
+fn outcome(done: Result<(), Failed>) -> Outcome {
+    match done {
         Ok(()) => Outcome::Passed(Tally::default()),
         Err(failed) => Outcome::Failed(Tally::default(), failed),
     }

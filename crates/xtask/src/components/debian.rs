@@ -1,11 +1,14 @@
-//! Programs of the system: servers and load generators.
+//! Programs of the system: what the build needs, servers and load generators.
 
 use std::process::Command;
 
 use crate::process::{Failed, has, read, run};
 
 /// A program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 8] = [
+    // zlib-ng, below the proxy engine, is built by cmake and a C compiler.
+    ("cc", "gcc"),
+    ("cmake", "cmake"),
     ("nginx", "nginx"),
     ("curl", "curl"),
     ("h2load", "nghttp2-client"),
@@ -14,7 +17,7 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("npm", "npm"),
 ];
 
-pub(super) fn fetch() -> Result<(), Failed> {
+pub(crate) fn fetch() -> Result<(), Failed> {
     let lacking = PROGRAMS.into_iter().filter(|(program, _)| !has(program));
     let mut packages: Vec<_> = lacking.map(|(_, package)| package.to_owned()).collect();
     // Debian splits what makes an environment from Python itself.
