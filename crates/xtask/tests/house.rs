@@ -209,6 +209,38 @@ fn every_crate_keeps_the_lints() {
 }
 
 #[test]
+fn every_file_is_part_of_its_crate() {
+    // Neither the compiler nor a lint sees a file that nobody declares.
+    let sources = sources();
+    let declares = |parent: &Path, module: &str| {
+        let parent = parent.to_str().unwrap();
+        let mut parents = sources.iter().filter(|source| source.name == parent);
+        parents.any(|source| {
+            let mut lines = source.text.lines();
+            lines.any(|line| line.trim_end().ends_with(&format!("mod {module};")))
+        })
+    };
+    let lost = sources.iter().filter(|source| {
+        let path = Path::new(&source.name);
+        let module = path.file_stem().unwrap().to_str().unwrap();
+        let folder = path.parent().unwrap();
+        let in_root = folder.ends_with("src");
+        let declared = match (in_root, module) {
+            (true, "lib" | "main") => true,
+            (true, _) => ["lib.rs", "main.rs"]
+                .iter()
+                .any(|root| declares(&folder.join(root), module)),
+            (false, _) => declares(&folder.with_extension("rs"), module),
+        };
+        source.name.contains("/src/") && !declared
+    });
+    check(
+        "a file that no `mod` declares",
+        lost.map(|source| source.name.clone()),
+    );
+}
+
+#[test]
 fn names_say_something() {
     let vague = sources()
         .into_iter()
