@@ -65,7 +65,7 @@ impl Reloader {
         self.live.store(Arc::new(live));
         match &outcome {
             Ok(reloaded) => {
-                tracing::info!(revision = reloaded.revision, policy = %reloaded.policy_revision, "config applied")
+                tracing::info!(revision = reloaded.revision, policy = %reloaded.policy_revision, "config applied");
             }
             Err(error) => tracing::error!(%error, "config not applied; the running one stays"),
         }
@@ -105,7 +105,7 @@ impl Reloader {
             .path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+            .unwrap_or_else(|| Path::new("."));
         for (path, mode) in [
             (folder, RecursiveMode::NonRecursive),
             (&policies, RecursiveMode::Recursive),

@@ -2,6 +2,11 @@
 //!
 //! Each test sends bytes that two parsers could read in two ways, and sees that the call is refused
 //! or that policy and upstream saw one spelling.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failure here fails a test"
+)]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -35,6 +40,7 @@ fn world() -> &'static (Remit, String) {
 }
 
 /// A static is never dropped, so a watcher ends the gateway when the test process is gone.
+#[expect(clippy::zombie_processes, reason = "it outlives this process")]
 fn stop_with_tests(remit: &Remit) {
     let script = format!(
         "while kill -0 {} 2>/dev/null; do sleep 1; done; kill -9 {}",

@@ -1,4 +1,9 @@
 //! `remit up`, as a new user meets it: allow, refuse, end.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failure here fails a test"
+)]
 
 use reqwest::StatusCode;
 use reqwest::blocking::{Client, Response};

@@ -1,4 +1,9 @@
 //! The real `remit` binary, started for a test and stopped with it.
+#![expect(
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test support: a failure here fails a test"
+)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

@@ -27,20 +27,20 @@ struct Finding {
 }
 
 impl Finding {
-    fn good(what: &'static str, found: impl ToString) -> Self {
+    fn good(what: &'static str, found: impl Into<String>) -> Self {
         Self {
             what,
             ok: true,
-            found: found.to_string(),
+            found: found.into(),
             advice: None,
         }
     }
 
-    fn bad(what: &'static str, found: impl ToString, advice: impl Into<String>) -> Self {
+    fn bad(what: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self {
             what,
             ok: false,
-            found: found.to_string(),
+            found: found.into(),
             advice: Some(advice.into()),
         }
     }
@@ -87,8 +87,8 @@ impl Doctor {
             Err(failure) => {
                 return vec![Finding::bad(
                     "gateway",
-                    &failure,
-                    failure.hint.clone().unwrap_or_default(),
+                    failure.to_string(),
+                    failure.hint.unwrap_or_default(),
                 )];
             }
         };
@@ -97,8 +97,8 @@ impl Doctor {
             Err(failure) => {
                 return vec![Finding::bad(
                     "gateway",
-                    &failure,
-                    failure.hint.clone().unwrap_or_default(),
+                    failure.to_string(),
+                    failure.hint.unwrap_or_default(),
                 )];
             }
         };
@@ -120,12 +120,12 @@ impl Doctor {
         {
             findings.push(Finding::bad(
                 "last reload",
-                error,
+                error.as_str(),
                 "correct the file; the running config stays until then",
             ));
         }
         for warning in &status.status.warnings {
-            findings.push(Finding::good("warning", warning));
+            findings.push(Finding::good("warning", warning.as_str()));
         }
         for bridge in &status.bridges {
             let found = format!(

@@ -26,6 +26,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    #[expect(clippy::needless_pass_by_value, reason = "errors are handed over")]
     pub(crate) fn new(code: &str, message: impl ToString) -> Self {
         Self {
             code: code.to_owned(),

@@ -208,12 +208,8 @@ tools:
 policy: {{ path: {policy} }}
 audit: {{ path: {audit} }}
 {otlp}"#,
-        calls = listen
-            .calls
-            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4180))),
-        control = listen
-            .control
-            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4190))),
+        calls = listen.calls.unwrap_or_else(|| loopback(4180)),
+        control = listen.control.unwrap_or_else(|| loopback(4190)),
         store = json!(format!("embedded:{}", state.join("store").display())),
         notes = examples.notes,
         desk = examples.desk,
@@ -224,6 +220,10 @@ audit: {{ path: {audit} }}
         policy = text(&state.join("policy")),
         audit = text(&state.join("audit.jsonl")),
     ))
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// Prints the key of `desk` as the `cmd` provider reads it.
