@@ -1,3 +1,4 @@
+//! The audit, seen through its file.
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

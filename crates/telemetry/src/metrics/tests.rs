@@ -1,3 +1,4 @@
+//! Metrics, as a scraper and a collector read them.
 use std::time::Duration;
 
 use super::{Metrics, Signal};

@@ -1,3 +1,4 @@
+//! The recorder, with real collectors behind it.
 use std::time::Duration;
 
 use super::{Recorder, Telemetry};

@@ -1,3 +1,4 @@
+//! Spans, as records become them.
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanKind, Status};
