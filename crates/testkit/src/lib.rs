@@ -9,6 +9,7 @@
 pub mod certificates;
 pub mod collector;
 pub mod issuer;
+pub mod parts;
 pub mod remit;
 pub mod upstream;
 

@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use serde_json::Value;
 
 use crate::components::{self, debian};
 use crate::house::House;
-use crate::process::{Failed, cargo, count, read, run as run_to_end};
+use crate::process::{Failed, cargo, count, run as run_to_end};
 use crate::tally::Tally;
 
 /// One step; each can be run alone.
@@ -34,7 +33,6 @@ pub(crate) enum Step {
 /// What a step came to.
 enum Outcome {
     Passed(Tally),
-    Skipped(&'static str),
     Failed(Tally, Failed),
 }
 
@@ -74,6 +72,7 @@ impl Step {
                     "clippy",
                     "--workspace",
                     "--all-targets",
+                    "--all-features",
                     "--",
                     "-D",
                     "warnings",
@@ -88,10 +87,10 @@ impl Step {
                     &[
                         "--package",
                         "xtask",
+                        "--features",
+                        "real-parts",
                         "--test",
                         "fixtures",
-                        "--",
-                        "--ignored",
                     ],
                 )
             }),
@@ -139,33 +138,17 @@ fn fetched(house: &House, then: impl FnOnce(&House) -> Outcome) -> Outcome {
 }
 
 fn real_parts(house: &House) -> Outcome {
-    match has_real_parts(house) {
-        Ok(true) => tests(
-            house,
-            &[
-                "--package",
-                "gateway",
-                "--features",
-                "real-parts",
-                "--tests",
-            ],
-        ),
-        Ok(false) => Outcome::Skipped("the crate `gateway` has no feature `real-parts`"),
-        Err(failed) => Outcome::Failed(Tally::default(), failed),
-    }
-}
-
-fn has_real_parts(house: &House) -> Result<bool, Failed> {
-    let text = read(&mut cargo(
+    tests(
         house,
-        &["metadata", "--no-deps", "--format-version", "1"],
-    ))?;
-    let metadata: Value =
-        serde_json::from_str(&text).map_err(|error| Failed::Lacks(error.to_string()))?;
-    let packages = metadata.get("packages").and_then(Value::as_array);
-    let gateway =
-        packages.and_then(|packages| packages.iter().find(|package| package["name"] == "gateway"));
-    Ok(gateway.is_some_and(|gateway| gateway["features"].get("real-parts").is_some()))
+        &[
+            "--package",
+            "gateway",
+            "--features",
+            "real-parts",
+            "--test",
+            "real_parts",
+        ],
+    )
 }
 
 impl Outcome {
@@ -173,7 +156,6 @@ impl Outcome {
     fn tally(&self) -> Tally {
         match self {
             Self::Passed(tally) => *tally,
-            Self::Skipped(_) => Tally::default(),
             Self::Failed(tally, _) => Tally {
                 failed: tally.failed.max(1),
                 ..*tally
@@ -186,7 +168,6 @@ impl Outcome {
         match self {
             Self::Passed(Tally { passed: 0, .. }) => format!("ok       {name}"),
             Self::Passed(tally) => format!("ok       {name}: {} passed", tally.passed),
-            Self::Skipped(why) => format!("skipped  {name}: {why}"),
             Self::Failed(tally, failed) => {
                 format!(
                     "FAILED   {name}: {failed}; {} passed, {} failed",

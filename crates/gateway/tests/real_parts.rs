@@ -1,0 +1,345 @@
+//! The gateway between real clients and real servers: what a user would have at both ends of it.
+//!
+//! `cargo xtask test --only real-parts` fetches the parts and runs these.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failure here fails a test"
+)]
+
+use std::fmt::Write as _;
+use std::fs;
+
+use serde_json::{Value, json};
+use testkit::Authority;
+use testkit::parts::{Part, ask, curl};
+use testkit::remit::{Remit, until};
+
+const REMIT: &str = env!("CARGO_BIN_EXE_remit");
+/// The key that every upstream demands, and no agent has.
+const KEY: &str = "the-upstreams-own-key";
+
+/// A gateway in front of one upstream.
+struct World {
+    remit: Remit,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// `tool` is the YAML of one tool, without its credentials; `more` stands beside `tools`.
+    fn new(name: &str, tool: &str, more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |file: &str| folder.path().join(file);
+        fs::write(path("key"), KEY).unwrap();
+        restrict(&path("key"));
+        fs::create_dir(path("policy")).unwrap();
+        fs::write(
+            path("policy/tool.rego"),
+            format!("package remit.tools.{name}\n\nallow if input.task.purpose == \"test\"\n\ndeny contains \"forbidden\" if input.request.arguments.message == \"forbidden\"\n"),
+        )
+        .unwrap();
+        let credential = "{ provider: static, secret: \"file:key\", bridge_until: 2999-01-01 }";
+        let config = format!(
+            "listen: {{ calls: \"127.0.0.1:0\", control: \"127.0.0.1:0\" }}\npolicy: {{ path: policy }}\naudit: {{ path: audit.jsonl }}\n{more}\ntools:\n  {name}:\n{tool}    credentials: {{ read: {credential}, write: {credential}, execute: {credential} }}\n"
+        );
+        fs::write(path("remit.yaml"), config).unwrap();
+        let remit = Remit::serve(REMIT, &path("state"), &path("remit.yaml"));
+        Self { remit, folder }
+    }
+
+    fn token(&self, tool: &str) -> (String, String) {
+        self.remit.open_task(&[
+            "--agent",
+            "triage",
+            "--tool",
+            tool,
+            "--access",
+            "read,write,execute",
+            "--purpose",
+            "test",
+        ])
+    }
+}
+
+fn restrict(path: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn lines(fields: &[&str]) -> String {
+    fields.iter().fold(String::new(), |mut text, field| {
+        writeln!(text, "    {field}").unwrap();
+        text
+    })
+}
+
+#[test]
+fn the_typescript_mcp_client_calls_a_tool() {
+    mcp("mcp_client.mjs", &[]);
+}
+
+#[test]
+fn the_python_mcp_client_calls_a_tool() {
+    mcp("mcp_client.py", &["--mode", "legacy"]);
+}
+
+#[test]
+fn the_python_mcp_client_finds_out_which_revision_is_spoken() {
+    mcp("mcp_client.py", &["--mode", "auto"]);
+}
+
+#[track_caller]
+fn mcp(client: &str, flags: &[&str]) {
+    let server = Part::start("mcp_server.mjs", &[("MCP_KEY", KEY)]);
+    let tool = lines(&[
+        &format!("upstream: {}", server.ready),
+        "protocol: mcp",
+        "access: { read: [echo] }",
+    ]);
+    let world = World::new("everything", &tool, "");
+    let (_, token) = world.token("everything");
+    let url = world.remit.call("/everything");
+    let call = |message: &str| {
+        let arguments = json!({ "message": message }).to_string();
+        ask(
+            client,
+            &[flags, &[&url, "echo", &arguments]].concat(),
+            &[("TOKEN", &token)],
+        )
+    };
+    assert_eq!(call("hi")["result"]["content"][0]["text"], "Echo: hi");
+    let seen = server.line(|line| line.starts_with("request ") && line.contains("tools/call"));
+    assert!(seen.contains(KEY) && !seen.contains(&token), "{seen}");
+
+    let refused = call("forbidden");
+    assert!(refused["error"].is_object(), "{refused}");
+    assert!(
+        server
+            .lines()
+            .iter()
+            .all(|line| !line.contains("forbidden"))
+    );
+}
+
+#[test]
+fn the_openai_client_asks_a_model_with_its_task_token_as_key() {
+    let server = Part::start("llm_server.mjs", &[("LLM_KEY", KEY)]);
+    let tool = lines(&[
+        &format!("upstream: {}", server.ready),
+        "access: { execute: [\"POST /chat/completions\"] }",
+    ]);
+    let world = World::new("openai", &tool, "");
+    let (_, token) = world.token("openai");
+    let base = world.remit.call("/openai");
+    let reply = ask(
+        "openai_client.py",
+        &[],
+        &[("OPENAI_BASE_URL", &base), ("OPENAI_API_KEY", &token)],
+    );
+    assert_eq!(reply["content"], "hello from the model", "{reply}");
+    assert_eq!(reply["streamed"], "hello from the model", "{reply}");
+    assert!(reply["decision"].is_string(), "{reply}");
+    let refused = ask(
+        "openai_client.py",
+        &[],
+        &[("OPENAI_BASE_URL", &base), ("OPENAI_API_KEY", "sk-own")],
+    );
+    assert_eq!(refused["error"]["status"], 401, "{refused}");
+}
+
+#[test]
+fn grpc_calls_and_their_trailers_pass() {
+    let server = Part::start("grpc_server.py", &[("GRPC_KEY", KEY)]);
+    let tool = lines(&[
+        &format!("upstream: http://{}", server.ready),
+        "protocol: grpc",
+        "http2: always",
+        "access: { read: [\"*\"] }",
+    ]);
+    let world = World::new("echo", &tool, "");
+    let (id, token) = world.token("echo");
+    let call = |token: &str, method: &str| {
+        ask(
+            "grpc_client.py",
+            &[
+                "--prefix",
+                "/echo",
+                world.remit.calls_address(),
+                method,
+                "hi",
+            ],
+            &[("TOKEN", token)],
+        )
+    };
+    assert_eq!(
+        call(&token, "Unary")["trailers"],
+        json!({ "echo-length": "2" })
+    );
+    let stream = call(&token, "Stream");
+    assert_eq!(stream["messages"], json!(["hi", "hi", "hi"]));
+    assert_eq!(stream["trailers"], json!({ "echo-count": "3" }));
+    assert_eq!(call(&token, "Fail")["code"], "FAILED_PRECONDITION");
+    assert_eq!(call("nobody", "Unary")["code"], "UNAUTHENTICATED");
+    assert!(world.remit.command(&["task", "end", &id]).status.success());
+    assert_eq!(call(&token, "Unary")["code"], "PERMISSION_DENIED");
+}
+
+#[test]
+fn nginx_over_tls_takes_large_bodies_both_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new("a test");
+    let server_pair = authority.server(&["127.0.0.1"]);
+    let path = |file: &str| folder.path().join(file).display().to_string();
+    fs::write(path("ca.pem"), authority.pem()).unwrap();
+    fs::write(path("cert.pem"), server_pair.certificate).unwrap();
+    fs::write(path("key.pem"), server_pair.key).unwrap();
+    let flags = [
+        "--certificate",
+        &path("cert.pem"),
+        "--key",
+        &path("key.pem"),
+    ];
+    let server = Part::start_with("nginx_server.py", &flags, &[("NGINX_KEY", KEY)]);
+    let tool = lines(&[
+        &format!("upstream: {}", server.ready),
+        &format!("ca: {}", path("ca.pem")),
+        "body: stream",
+        "access: { read: [\"GET /**\"], write: [\"POST /**\"] }",
+    ]);
+    let world = World::new("nginx", &tool, "");
+    let (_, token) = world.token("nginx");
+    let bearer = format!("authorization: Bearer {token}");
+    let large = curl(&[
+        "-H",
+        &bearer,
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code} %{size_download}",
+        &world.remit.call("/nginx/files/large"),
+    ]);
+    assert_eq!(large, format!("200 {}", 64 << 20));
+    let upload = path("upload");
+    fs::File::create(&upload)
+        .unwrap()
+        .set_len(32 << 20)
+        .unwrap();
+    let body = format!("@{upload}");
+    let reply = curl(&[
+        "-H",
+        &bearer,
+        "-H",
+        "content-type: application/octet-stream",
+        "--data-binary",
+        &body,
+        &world.remit.call("/nginx/upload"),
+    ]);
+    assert_eq!(
+        reply,
+        json!({ "length": (32 << 20).to_string() }).to_string()
+    );
+    let seen = server.line(|line| line.starts_with("request ") && line.contains("/upload"));
+    assert!(!seen.contains(&token), "{seen}");
+}
+
+#[test]
+fn a_real_openid_provider_vouches_for_the_agent() {
+    let idp = Part::start("idp.mjs", &[]);
+    let reply = curl(&[
+        "-u",
+        "triage:triage-secret",
+        "-d",
+        "grant_type=client_credentials",
+        "-d",
+        "resource=urn:remit",
+        &format!("{}/token", idp.ready),
+    ]);
+    let reply: Value = serde_json::from_str(&reply).unwrap();
+    let workload = reply["access_token"].as_str().unwrap();
+
+    let server = Part::start("nginx_server.py", &[("NGINX_KEY", KEY)]);
+    let tool = lines(&[
+        &format!("upstream: {}", server.ready),
+        "access: { read: [\"GET /\"] }",
+    ]);
+    let issuer = format!(
+        "identity: {{ issuers: [ {{ issuer: \"{}\", audience: \"urn:remit\", algorithms: [ES256, RS256], agent: \"{{sub}}\" }} ] }}",
+        idp.ready
+    );
+    let world = World::new("nginx", &tool, &issuer);
+    let (id, _) = world.token("nginx");
+    let status = |task: &str| {
+        curl(&[
+            "-H",
+            &format!("authorization: Bearer {workload}"),
+            "-H",
+            &format!("agent-task: {task}"),
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            &world.remit.call("/nginx/"),
+        ])
+    };
+    assert_eq!(status(&id), "200");
+    let (others, _) = world.remit.open_task(&[
+        "--agent",
+        "somebody-else",
+        "--tool",
+        "nginx",
+        "--purpose",
+        "test",
+    ]);
+    assert_eq!(status(&others), "403");
+}
+
+#[test]
+fn a_real_collector_shows_the_decision_of_the_reply() {
+    for protocol in ["http/protobuf", "grpc"] {
+        let collector = Part::start("collector.py", &[]);
+        let (grpc, http) = collector
+            .ready
+            .trim_start_matches("grpc=")
+            .split_once(" http=")
+            .unwrap();
+        let endpoint = if protocol == "grpc" { grpc } else { http };
+        let server = Part::start("nginx_server.py", &[("NGINX_KEY", KEY)]);
+        let tool = lines(&[
+            &format!("upstream: {}", server.ready),
+            "access: { read: [\"GET /\"] }",
+        ]);
+        let world = World::new(
+            "nginx",
+            &tool,
+            &format!("telemetry: {{ otlp: \"{endpoint}\", protocol: {protocol} }}"),
+        );
+        let (_, token) = world.token("nginx");
+        let head = curl(&[
+            "-H",
+            &format!("authorization: Bearer {token}"),
+            "-D",
+            "-",
+            "-o",
+            "/dev/null",
+            &world.remit.call("/nginx/"),
+        ]);
+        let decision = head
+            .lines()
+            .find_map(|line| line.strip_prefix("remit-decision: "))
+            .unwrap()
+            .trim()
+            .to_owned();
+        collector.line(|line| line.contains("remit.decision.id") && line.contains(&decision));
+        until("the log tells", || {
+            world.remit.log.lock().unwrap().contains(&decision)
+        });
+        let audit = world.folder.path().join("audit.jsonl");
+        until("the audit tells twice", || {
+            fs::read_to_string(&audit)
+                .unwrap()
+                .matches(&decision)
+                .count()
+                == 2
+        });
+    }
+}
