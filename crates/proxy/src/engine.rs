@@ -210,12 +210,20 @@ impl Phases {
             // Where this request ends is in doubt, so no other is read after it.
             session.set_keepalive(None);
         }
-        let empty = reply.body.is_empty();
-        session
-            .write_response_header(Box::new(reply.head), empty)
-            .await?;
-        if !empty {
-            session.write_response_body(Some(reply.body), true).await?;
+        match session.as_downstream_mut() {
+            // pingora ends a stream with an empty DATA frame; a gRPC client takes no trailers before one.
+            ServerSession::H2(http2) if reply.body.is_empty() => {
+                http2.write_response_header(Box::new(reply.head), true)?;
+            }
+            _ => {
+                let empty = reply.body.is_empty();
+                session
+                    .write_response_header(Box::new(reply.head), empty)
+                    .await?;
+                if !empty {
+                    session.write_response_body(Some(reply.body), true).await?;
+                }
+            }
         }
         let downstream = session.as_downstream_mut();
         if !downstream.is_body_done() {
