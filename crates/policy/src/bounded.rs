@@ -3,8 +3,13 @@
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-/// The stack that evaluation needs, in bytes: what is recursive in a policy's text is recursive in the engine.
-pub const STACK: usize = 64 << 20;
+/// The stack that evaluation needs, in bytes: what is recursive in a policy is recursive in the engine. 64 MiB of
+/// address space, of which only what is used takes memory; debug builds have frames of three times the size.
+pub const STACK: usize = if cfg!(debug_assertions) {
+    256 << 20
+} else {
+    64 << 20
+};
 
 /// Why bounded work gave no answer.
 #[derive(Debug, thiserror::Error)]

@@ -13,9 +13,9 @@ use regorus::utils::limits::ExecutionTimerConfig;
 
 use crate::watch;
 
-/// How many instructions one evaluation may take: 1,000 times what a large policy takes, and few enough
-/// that a recursion which the checks missed ends within a 64 MiB stack.
-const MOST_INSTRUCTIONS: usize = 50_000;
+/// How many instructions one evaluation may take: more than 100 times what a call of a small policy takes, and few
+/// enough that a recursion which the checks missed ends within [`crate::STACK`].
+const MOST_INSTRUCTIONS: usize = 25_000;
 
 /// How long one evaluation may take by the clock on the wall: 3,000 times what a 60-line policy takes, and
 /// longer than a busy machine keeps a thread waiting, or calls would be refused for their neighbours' work.
@@ -153,8 +153,8 @@ mod tests {
     use regorus::rvm::vm::VmError;
     use regorus::{Engine, Value};
 
-    use super::{Failure, Machine, Phase};
-    use crate::{Policy, STACK, Source, bounded, watch};
+    use super::{Machine, Phase};
+    use crate::{Policy, STACK, Source, bounded, repair, watch};
 
     /// A program of one file, as it is, without any check.
     fn unchecked(rules: &str) -> Machine {
@@ -168,6 +168,7 @@ mod tests {
             .unwrap();
         let program = Compiler::compile_from_policy(&compiled, &entrypoints).unwrap();
         let mut program = Arc::unwrap_or_clone(program);
+        repair::repair(&mut program).unwrap();
         watch::watch(&mut program).unwrap();
         Machine::new(program, Value::new_object())
     }
@@ -187,12 +188,18 @@ mod tests {
     #[test]
     fn a_recursion_that_was_missed_ends_within_the_stack() {
         let machine = unchecked("decision := f(1)\nf(x) := f(x)");
-        let run = move || machine.run(Phase::Call, Value::new_object());
-        let answer = std::thread::Builder::new().stack_size(STACK).spawn(run);
-        let failure = answer.unwrap().join().unwrap().unwrap_err();
+        // Without the clock, which would end it sooner on a slow machine.
+        let run = move || {
+            let mut vm = RegoVM::new();
+            vm.set_max_instructions(super::MOST_INSTRUCTIONS);
+            vm.load_program(machine.program);
+            vm.execute_entry_point_by_index(0)
+        };
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn(run);
+        let error = thread.unwrap().join().unwrap().unwrap_err();
         assert!(
-            matches!(failure, Failure::Instructions | Failure::Time),
-            "{failure}"
+            matches!(error, VmError::InstructionLimitExceeded { .. }),
+            "{error}"
         );
     }
     #[test]

@@ -1,4 +1,5 @@
-//! Puts into a compiled program the guards that its compiler leaves out: nothing undefined is bound, collected or passed.
+//! Puts into a compiled program the guards that its compiler leaves out: nothing undefined is bound, collected
+//! or passed, and nothing but a collection is looped over.
 //!
 //! Without them `allow if { owner := input.task.none; not owner == "eve" }` holds on the data path, since
 //! `:=` takes "undefined" for a value; so do comprehensions, keyed rules and arguments called `_`.
@@ -7,8 +8,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use regorus::rvm::instructions::GuardMode;
+use regorus::rvm::instructions::{BuiltinCallParams, GuardMode};
 use regorus::rvm::{Instruction, Program};
+
+use crate::watch;
 
 /// A program that is too large for the guards it needs.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +23,10 @@ pub(crate) struct TooLarge;
 
 /// Adds the guards, and moves every jump along.
 pub(crate) fn repair(program: &mut Program) -> Result<(), TooLarge> {
-    let guards = missing(program);
+    let mut guards = missing(program);
+    for (at, question) in questions(program)? {
+        guards.entry(at).or_default().push(question);
+    }
     let old = std::mem::take(&mut program.instructions);
     let spans = std::mem::take(&mut program.instruction_spans);
     let mut spans = spans.into_iter();
@@ -29,11 +35,8 @@ pub(crate) fn repair(program: &mut Program) -> Result<(), TooLarge> {
     for (at, instruction) in old.into_iter().enumerate() {
         moved.push(program.instructions.len());
         let span = spans.next().flatten();
-        for register in guards.get(&at).into_iter().flatten() {
-            program.instructions.push(Instruction::Guard {
-                register: *register,
-                mode: GuardMode::NotUndefined,
-            });
+        for guard in guards.get(&at).into_iter().flatten() {
+            program.instructions.push(*guard);
             program.instruction_spans.push(span.clone());
         }
         program.instructions.push(instruction);
@@ -43,11 +46,46 @@ pub(crate) fn repair(program: &mut Program) -> Result<(), TooLarge> {
     relocate(program, &Moved(moved))
 }
 
-/// The registers to guard before each instruction.
-fn missing(program: &Program) -> BTreeMap<usize, Vec<u8>> {
-    let mut guards: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+/// What every loop asks of its collection, before it starts.
+fn questions(program: &mut Program) -> Result<Vec<(usize, Instruction)>, TooLarge> {
+    let loops: Vec<(usize, u16)> = program
+        .instructions
+        .iter()
+        .enumerate()
+        .filter_map(|(at, instruction)| match *instruction {
+            Instruction::LoopStart { params_index } => Some((at, params_index)),
+            _ => None,
+        })
+        .collect();
+    let builtin_index = watch::declare(program, watch::LOOP, 1).map_err(|_| TooLarge)?;
+    let mut questions = Vec::with_capacity(loops.len());
+    for (at, params_index) in loops {
+        let params = program.instruction_data.get_loop_params(params_index);
+        let (collection, result) = params
+            .map(|params| (params.collection, params.result_reg))
+            .ok_or(TooLarge)?;
+        // The loop itself clears the register of its result as it starts: the answer may stand there until then.
+        let params_index = program.add_builtin_call_params(BuiltinCallParams {
+            dest: result,
+            builtin_index,
+            num_args: 1,
+            args: [collection, 0, 0, 0, 0, 0, 0, 0],
+        });
+        questions.push((at, Instruction::BuiltinCall { params_index }));
+    }
+    Ok(questions)
+}
+
+/// The guards to put before each instruction.
+fn missing(program: &Program) -> BTreeMap<usize, Vec<Instruction>> {
+    let mut guards: BTreeMap<usize, Vec<Instruction>> = BTreeMap::new();
     let mut guard = |at: usize, registers: &[u8]| {
-        guards.entry(at).or_default().extend_from_slice(registers);
+        let guard = |register: &u8| Instruction::Guard {
+            register: *register,
+            mode: GuardMode::NotUndefined,
+        };
+        let guards = guards.entry(at).or_default();
+        guards.extend(registers.iter().map(guard));
     };
     for rule in &program.rule_infos {
         let arguments = rule

@@ -20,12 +20,17 @@ type Function = fn(&Span, &[Ref<Expr>], &[Value], bool) -> anyhow::Result<Value>
 /// The longest text that a builtin may make, in bytes: that of the longest body that is read.
 const LONGEST_TEXT: usize = 1 << 20;
 
+/// What every loop asks of its collection. Without it a loop over a text where a list was meant holds for nothing,
+/// and a `deny` with such a loop is silent, whatever the agent sends.
+pub(crate) const LOOP: &str = "some … in";
+
 /// How many builtins can be watched. regorus 0.14.1 has 152 with `full-opa`.
 const SLOTS: usize = 256;
 
 /// Every function that can be watched, by slot. The order is the same for the life of the process.
 static WATCHED: LazyLock<Vec<(&'static str, Function)>> = LazyLock::new(|| {
-    let arithmetic: [(&'static str, Function); 5] = [
+    let own: [(&'static str, Function); 6] = [
+        (LOOP, looped),
         ("+", plus),
         ("-", minus),
         ("*", times),
@@ -35,7 +40,7 @@ static WATCHED: LazyLock<Vec<(&'static str, Function)>> = LazyLock::new(|| {
     BUILTINS
         .iter()
         .map(|(name, (function, _))| (*name, *function))
-        .chain(arithmetic)
+        .chain(own)
         .collect()
 });
 
@@ -66,7 +71,7 @@ pub(crate) fn watch(program: &mut Program) -> Result<(), Unwatchable> {
         else {
             continue;
         };
-        let builtin_index = declare(program, operator)?;
+        let builtin_index = declare(program, operator, 2)?;
         let params_index = program.add_builtin_call_params(BuiltinCallParams {
             dest,
             builtin_index,
@@ -98,7 +103,11 @@ fn arithmetic(instruction: &Instruction) -> Option<(&'static str, u8, u8, u8)> {
 }
 
 /// The index of a builtin in the program's own table, where it is added if it is new.
-fn declare(program: &mut Program, name: &str) -> Result<u16, Unwatchable> {
+pub(crate) fn declare(
+    program: &mut Program,
+    name: &str,
+    num_args: u16,
+) -> Result<u16, Unwatchable> {
     let known = program
         .builtin_info_table
         .iter()
@@ -107,7 +116,7 @@ fn declare(program: &mut Program, name: &str) -> Result<u16, Unwatchable> {
     if known.is_none() {
         program.builtin_info_table.push(BuiltinInfo {
             name: name.to_owned(),
-            num_args: 2,
+            num_args,
         });
     }
     u16::try_from(index).map_err(|_| Unwatchable(name.to_owned()))
@@ -168,6 +177,13 @@ fn bounded(name: &str, arguments: &[Value]) -> anyhow::Result<()> {
         "text is too long"
     );
     Ok(())
+}
+
+fn looped(_: &Span, _: &[Ref<Expr>], arguments: &[Value], _: bool) -> anyhow::Result<Value> {
+    match arguments {
+        [Value::Array(_) | Value::Set(_) | Value::Object(_)] => Ok(Value::from(true)),
+        _ => anyhow::bail!("not a collection"),
+    }
 }
 
 fn plus(_: &Span, _: &[Ref<Expr>], arguments: &[Value], _: bool) -> anyhow::Result<Value> {

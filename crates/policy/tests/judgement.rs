@@ -269,6 +269,37 @@ fn the_next_call_after_a_failure_is_judged_anew() {
     );
 }
 
+const DENY_TAG: &str = "allow if true\ndeny contains \"tag\" if { some tag in input.request.arguments.tags; tag == \"bad\" }";
+
+#[test]
+fn a_loop_over_a_list_denies() {
+    check(DENY_TAG, &json!({ "tags": ["good", "bad"] }), "Denied tag");
+}
+#[test]
+fn a_loop_over_nothing_does_not_hold() {
+    check(DENY_TAG, &json!({}), "allow");
+}
+#[test]
+fn a_loop_over_a_text_fails() {
+    check(DENY_TAG, &json!({ "tags": "bad" }), "Failed");
+}
+#[test]
+fn a_loop_over_an_index_of_a_text_fails() {
+    check(
+        "allow if true\ndeny contains \"tag\" if input.request.arguments.tags[_] == \"bad\"",
+        &json!({ "tags": "bad" }),
+        "Failed",
+    );
+}
+#[test]
+fn every_of_a_text_fails() {
+    check(
+        "allow if { every tag in input.request.arguments.tags { tag != \"bad\" } }",
+        &json!({ "tags": "bad" }),
+        "Failed",
+    );
+}
+
 const DENY_SUM: &str = "allow if true\ndeny contains \"sum\" if input.request.arguments.a + 1 > 10";
 
 #[test]
