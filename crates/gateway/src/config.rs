@@ -27,12 +27,11 @@ use serde_json::Value;
 
 pub use binding::{BindingConfig, ProviderConfig};
 pub use book::{StoreConfig, TasksConfig};
-pub use limits::Limits;
 pub use listen::{Listen, ServerTls};
 pub use mistake::{Mistake, Mistakes};
-pub use operators::{ControlConfig, OperatorConfig, Role};
+pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::PolicyConfig;
-pub use tools::{BodyKeys, ClientCertificate, Http2, Timeouts, ToolConfig, UpstreamConfig};
+pub use tools::{ClientCertificate, ToolConfig, UpstreamConfig};
 
 use collection::Table;
 use mistake::{Notes, Place};
@@ -60,7 +59,7 @@ pub struct Config {
     /// Where records go, the audit file among it.
     pub telemetry: telemetry::Config,
     /// What the gateway takes on at once.
-    pub limits: Limits,
+    pub limits: proxy::Limits,
     /// What is unwise, but no mistake.
     pub warnings: Vec<Mistake>,
     /// The SHA-256 of the text, in hex: what status calls the applied config.

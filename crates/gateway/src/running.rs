@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use control::{Control, ListenerStatus, Live, Options, Plaintext, Status};
 use identity::AgentId;
 use jiff::Timestamp;
-use proxy::{Limits, Server, Way};
+use proxy::{Server, Way};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
@@ -23,9 +23,6 @@ use crate::ground::{Ground, StartError};
 use crate::reload::{self, Reloader};
 use crate::setup;
 
-/// Policy is evaluated on the worker that walks the call. A hostile policy that got past the load checks runs into
-/// its instruction limit before it runs out of this much stack; it is address space, not memory.
-const CALL_STACK: usize = 64 * 1024 * 1024;
 /// How long waiting records are flushed at the end.
 const FLUSH: Duration = Duration::from_secs(5);
 
@@ -73,7 +70,7 @@ pub(crate) fn run<E: From<StartError>>(
 fn call_threads() -> std::io::Result<Runtime> {
     Builder::new_multi_thread()
         .thread_name("calls")
-        .thread_stack_size(CALL_STACK)
+        .thread_stack_size(policy::STACK)
         .enable_all()
         .build()
 }
@@ -161,7 +158,7 @@ fn start(
         default_agent,
         own_token,
     } = plan;
-    let limits = limits(&config);
+    let limits = config.limits;
     let listen = config.listen.clone();
     let policies = config.policy.path.clone();
     let tls = listen
@@ -274,18 +271,6 @@ fn live(ground: &Ground, listening: &Listening, applied: &setup::Applied) -> Liv
             listeners,
             ..Status::default()
         },
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    let limits = config.limits;
-    Limits {
-        connections: limits.connections,
-        idle: limits.idle,
-        body: limits.body,
-        write: limits.write,
-        buffered: limits.buffered,
-        drain: limits.drain,
     }
 }
 

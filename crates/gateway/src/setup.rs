@@ -3,20 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use call::Tools;
+use call::{BodyKeys, Tools};
 use control::{Operator, Operators};
 use credentials::{Binding, Cmd, Credentials, Provider, Static};
 use identity::Identity;
 use policy::{Finding, Policy};
-use proxy::{ClientCertificate, HttpVersion, Setup, Timeouts, Upstream, Upstreams};
+use proxy::{ClientCertificate, Setup, Upstream, Upstreams};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tasks::ToolName;
 use url::Url;
 
-use crate::config::{
-    BindingConfig, BodyKeys, Config, Http2, ProviderConfig, Role, ToolConfig, UpstreamConfig,
-};
+use crate::config::{BindingConfig, Config, ProviderConfig, ToolConfig, UpstreamConfig};
 use crate::ground::Ground;
 
 /// One applied config.
@@ -80,8 +78,7 @@ pub(crate) async fn build(
         .map_err(|error| mistakes.push(error.to_string()))
         .ok();
     let tools = tools.map(|tools| {
-        let allow =
-            |tools: Tools, name: &ToolName| tools.with_body_keys(name, call::BodyKeys::Allow);
+        let allow = |tools: Tools, name: &ToolName| tools.with_body_keys(name, BodyKeys::Allow);
         open_bodies
             .iter()
             .fold(tools.with_declarations(declarations), allow)
@@ -149,19 +146,10 @@ async fn operators(config: &Config, own_token: Option<&str>) -> Result<Operators
         operators.push(Operator {
             name: operator.name.clone(),
             token: token.trim_ascii().to_vec(),
-            role: role(operator.role),
+            role: operator.role,
         });
     }
     Operators::new(operators).map_err(|error| format!("control.operators: {error}"))
-}
-
-fn role(role: Role) -> control::Role {
-    match role {
-        Role::Viewer => control::Role::Viewer,
-        Role::Approver => control::Role::Approver,
-        Role::Orchestrator => control::Role::Orchestrator,
-        Role::Operator => control::Role::Operator,
-    }
 }
 
 fn binding(tool: &ToolName, taken: BindingConfig) -> Binding {
@@ -190,18 +178,14 @@ fn upstream(url: &Url, reached: &UpstreamConfig) -> Result<Upstream, String> {
         }
         None => None,
     };
-    let version = match reached.http2 {
-        Http2::Auto => HttpVersion::Auto,
-        Http2::Always => HttpVersion::Http2,
-        Http2::Never => HttpVersion::Http1,
-    };
-    let timeouts = Timeouts {
-        connect: reached.timeouts.connect,
-        read: reached.timeouts.read,
-        write: reached.timeouts.write,
-    };
-    Upstream::new(url, &authorities, certificate, version, timeouts)
-        .map_err(|error| error.to_string())
+    Upstream::new(
+        url,
+        &authorities,
+        certificate,
+        reached.http2,
+        reached.timeouts,
+    )
+    .map_err(|error| error.to_string())
 }
 
 /// Reads the certificates of a PEM file; at least one.

@@ -2,25 +2,10 @@
 
 use std::time::Duration;
 
+use proxy::Limits;
+
 use super::scalar::{Count, Size};
 use super::shape::section;
-
-/// What one gateway takes on at once.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
-    /// Connections at a time; more wait in the system's queue.
-    pub connections: usize,
-    /// For a connection to bring a whole head, idle time included.
-    pub idle: Duration,
-    /// For a body that is read before the decision.
-    pub body: Duration,
-    /// For an agent to take what is written to it.
-    pub write: Duration,
-    /// Bytes of bodies that may wait for a decision, over all calls.
-    pub buffered: usize,
-    /// How long calls in flight may take to finish when the gateway stops.
-    pub drain: Duration,
-}
 
 section! {
     /// What one gateway takes on at once.

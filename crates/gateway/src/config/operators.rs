@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use control::Role;
 use credentials::SecretRef;
 
 use super::mistake::{At, Notes};
@@ -23,31 +24,6 @@ pub struct OperatorConfig {
     pub token: SecretRef,
     /// What it may do.
     pub role: Role,
-}
-
-/// What an operator may do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
-    /// Look.
-    Viewer,
-    /// Look, and grant approvals.
-    Approver,
-    /// Open and end tasks.
-    Orchestrator,
-    /// Everything.
-    Operator,
-}
-
-impl Role {
-    /// The name in config and policy input.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Approver => "approver",
-            Self::Orchestrator => "orchestrator",
-            Self::Operator => "operator",
-        }
-    }
 }
 
 words! {

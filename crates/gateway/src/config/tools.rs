@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use call::{BodyMode, Protocol, StripMode, Tool};
+use call::{BodyKeys, BodyMode, Protocol, StripMode, Tool};
+use proxy::{HttpVersion, Timeouts};
 use serde_json::{Map, Value};
 use tasks::{Access, OperationPattern, ToolName};
 use url::{Host, Url};
@@ -41,7 +42,7 @@ pub struct UpstreamConfig {
     /// How long it may take.
     pub timeouts: Timeouts,
     /// Which HTTP it is spoken to in.
-    pub http2: Http2,
+    pub http2: HttpVersion,
 }
 
 /// A certificate the gateway shows to an upstream.
@@ -53,37 +54,6 @@ pub struct ClientCertificate {
     pub key: PathBuf,
 }
 
-/// How long an upstream may take.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Timeouts {
-    /// To accept a connection, TLS included.
-    pub connect: Duration,
-    /// To stay silent.
-    pub read: Duration,
-    /// To take what is written.
-    pub write: Duration,
-}
-
-/// Which HTTP an upstream is spoken to in.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Http2 {
-    /// What TLS negotiates; HTTP/1.1 in plaintext.
-    Auto,
-    /// HTTP/2; with prior knowledge (h2c) in plaintext.
-    Always,
-    /// HTTP/1.1.
-    Never,
-}
-
-/// What happens to a call whose body holds what looks like a key.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum BodyKeys {
-    /// It is refused; the default. A body is sent as it was read, so a key can't be taken out.
-    Refuse,
-    /// It goes on, and the key reaches the tool.
-    Allow,
-}
-
 /// Whether bodies are read before the decision.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reading {
@@ -91,7 +61,7 @@ pub(super) enum Reading {
     Stream,
 }
 
-words! { Http2 { "auto" => Self::Auto, "always" => Self::Always, "never" => Self::Never } }
+words! { HttpVersion { "auto" => Self::Auto, "always" => Self::Http2, "never" => Self::Http1 } }
 words! { BodyKeys { "refuse" => Self::Refuse, "allow" => Self::Allow } }
 words! { Reading { "inspect" => Self::Inspect, "stream" => Self::Stream } }
 words! { StripMode { "strip" => Self::Strip, "refuse" => Self::Refuse } }
@@ -138,7 +108,7 @@ section! {
         /// How long it may take.
         timeouts: RawTimeouts = default({});
         /// Whether it is spoken to in HTTP/2: `always` means with prior knowledge where there is no TLS.
-        http2: Http2 = default("auto");
+        http2: HttpVersion = default("auto");
     }
     later { lease_context: "`lease_context`" }
 }
