@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use call::{Body, BodyPlan};
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use pingora_core::BError;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v1::server::HttpSession as Http1;
 use pingora_core::protocols::http::v2::server::HttpSession as Http2;
@@ -73,13 +74,7 @@ impl Reader<'_> {
             return Err(Refusal::BodyTooLarge { limit });
         }
         *self.held = Some(self.budget.take(length.unwrap_or(limit))?);
-        if self.session.req_header().headers.contains_key(EXPECT) {
-            self.session
-                .as_downstream_mut()
-                .write_continue_response()
-                .await
-                .map_err(broken)?;
-        }
+        go_on(self.session).await.map_err(broken)?;
         let reading = read(self.session, length, limit);
         let bytes = timeout(self.patience, reading)
             .await
@@ -90,6 +85,15 @@ impl Reader<'_> {
             Body::Whole(bytes)
         })
     }
+}
+
+/// Tells an agent that waits with its body to send it (RFC 9110, section 10.1.1); the expectation goes no further.
+pub(crate) async fn go_on(session: &mut Session) -> Result<(), BError> {
+    if session.req_header().headers.contains_key(EXPECT) {
+        let downstream = session.as_downstream_mut();
+        downstream.write_continue_response().await?;
+    }
+    Ok(())
 }
 
 async fn read(
@@ -200,7 +204,7 @@ fn content_length(session: &Session) -> Option<usize> {
     clippy::needless_pass_by_value,
     reason = "it is what `map_err` hands over"
 )]
-fn broken(error: pingora_core::BError) -> Refusal {
+fn broken(error: BError) -> Refusal {
     Refusal::BodyBroken(error.to_string())
 }
 

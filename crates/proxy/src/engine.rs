@@ -34,7 +34,7 @@ use crate::exchange::{Exchange, Told};
 use crate::refusal::Refusal;
 use crate::reply::{Form, REMIT_DECISION, Reply};
 use crate::upstream::Upstream;
-use crate::{Way, framing};
+use crate::{Way, body, framing};
 
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -258,6 +258,9 @@ impl ProxyHttp for Phases {
         session.set_write_timeout(Some(self.way.limits.write));
         match self.prepare(session, context).await {
             Ok(forward) => {
+                if matches!(forward.body, Body::Streamed) {
+                    body::go_on(session).await?;
+                }
                 context.forward = Some(forward);
                 Ok(false)
             }

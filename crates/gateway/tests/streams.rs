@@ -1,0 +1,16 @@
+//! Everything that flows: bodies, streams, upgrades, and what cuts them, against the built gateway over real sockets.
+
+#[path = "streams/body_gate.rs"]
+mod body_gate;
+#[path = "streams/caller.rs"]
+mod caller;
+#[path = "streams/ends.rs"]
+mod ends;
+#[path = "streams/flows.rs"]
+mod flows;
+#[path = "streams/hostile.rs"]
+mod hostile;
+#[path = "streams/upstreams.rs"]
+mod upstreams;
+#[path = "streams/world.rs"]
+mod world;

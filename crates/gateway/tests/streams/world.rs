@@ -1,0 +1,181 @@
+//! A gateway with the tools that a test names, and a certificate authority for both of its sides.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use testkit::certificates::Certified;
+use testkit::remit::Remit;
+use testkit::{Answer, Authority, Upstream};
+
+use crate::caller::{Caller, Wire};
+
+/// Whatever a task covers is allowed: these tests are about what happens to it then.
+const POLICY: &str = "package remit.all\n\nallow if input.task.id\n";
+
+/// A gateway and the files it was started with.
+pub(crate) struct World {
+    pub(crate) remit: Remit,
+    pub(crate) authority: Authority,
+    tools: Vec<String>,
+    folder: tempfile::TempDir,
+}
+
+/// A gateway that is about to be started.
+pub(crate) struct Plan {
+    authority: Authority,
+    folder: tempfile::TempDir,
+    tools: Map<String, Value>,
+    limits: Value,
+    tls: Option<Value>,
+}
+
+impl Plan {
+    pub(crate) fn new() -> Self {
+        Self {
+            authority: Authority::new("test"),
+            folder: tempfile::tempdir().unwrap(),
+            tools: Map::new(),
+            limits: json!({}),
+            tls: None,
+        }
+    }
+
+    /// The authority whose certificates this plan's upstreams have.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// A tool; what `more` does not say is that everything is allowed.
+    pub(crate) fn tool(mut self, name: &str, upstream: &str, more: Value) -> Self {
+        let mut tool = json!({
+            "upstream": upstream,
+            "access": { "read": ["GET /**"], "write": ["POST /**"] },
+        });
+        merge(&mut tool, more);
+        self.tools.insert(name.to_owned(), tool);
+        self
+    }
+
+    /// A tool over TLS, its certificate verified against this plan's authority.
+    pub(crate) fn tls_tool(self, name: &str, upstream: &str, mut more: Value) -> Self {
+        let ca = self.file("ca.pem", &self.authority.pem());
+        merge(&mut more, json!({ "ca": ca }));
+        self.tool(name, upstream, more)
+    }
+
+    /// An upstream over TLS that speaks only these protocols.
+    pub(crate) async fn tls_upstream(&self, answer: Answer, alpn: &[&str]) -> Upstream {
+        let certified = self.authority.server(&["127.0.0.1"]);
+        let mut config = certified.server_config(None);
+        config.alpn_protocols = alpn
+            .iter()
+            .map(|protocol| protocol.as_bytes().to_vec())
+            .collect();
+        Upstream::start_tls(answer, config).await
+    }
+
+    pub(crate) fn limits(mut self, limits: Value) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Agents call over TLS.
+    pub(crate) fn over_tls(mut self) -> Self {
+        let server = self.authority.server(&["127.0.0.1"]);
+        self.tls = Some(self.pair("server", &server));
+        self
+    }
+
+    /// Writes a file beside the config.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Writes a certificate and its key, and names them as the config does.
+    pub(crate) fn pair(&self, name: &str, certified: &Certified) -> Value {
+        json!({
+            "certificate": self.file(&format!("{name}.crt"), &certified.certificate),
+            "key": self.file(&format!("{name}.key"), &certified.key),
+        })
+    }
+
+    pub(crate) fn start(self) -> World {
+        let policy = self.folder.path().join("policy");
+        std::fs::create_dir(&policy).unwrap();
+        std::fs::write(policy.join("all.rego"), POLICY).unwrap();
+        let mut listen = json!({ "calls": "127.0.0.1:0", "control": "127.0.0.1:0" });
+        if let Some(tls) = &self.tls {
+            merge(&mut listen, json!({ "tls": tls }));
+        }
+        let names = self.tools.keys().cloned().collect();
+        let config = json!({
+            "listen": listen,
+            "tools": self.tools,
+            "limits": self.limits,
+            "policy": { "path": policy },
+            "audit": { "path": self.folder.path().join("audit.jsonl") },
+        });
+        // JSON is YAML.
+        let path = self.file("remit.yaml", &config.to_string());
+        let state = self.folder.path().join("state");
+        World {
+            remit: Remit::serve(env!("CARGO_BIN_EXE_remit"), &state, &path),
+            authority: self.authority,
+            tools: names,
+            folder: self.folder,
+        }
+    }
+}
+
+impl World {
+    /// Opens a task that may read and write with every tool; answers with its id and token.
+    pub(crate) fn task(&self) -> (String, String) {
+        let mut arguments = vec!["--agent", "flow", "--access", "read,write", "--ttl", "50m"];
+        for tool in &self.tools {
+            arguments.extend(["--tool", tool]);
+        }
+        self.remit.open_task(&arguments)
+    }
+
+    /// A caller with a task of its own.
+    pub(crate) async fn caller(&self, wire: Wire) -> Caller {
+        let (_, token) = self.task();
+        self.caller_with(wire, &token).await
+    }
+
+    pub(crate) async fn caller_with(&self, wire: Wire, token: &str) -> Caller {
+        Caller::connect(self.remit.calls_address(), wire, &self.authority, token).await
+    }
+
+    /// The lines of the audit, so far.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("audit.jsonl"));
+        let text = text.unwrap_or_default();
+        let whole = text.lines().map(serde_json::from_str);
+        whole.filter_map(Result::ok).collect()
+    }
+
+    /// The folder of config and state.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A line of `/proc/PID/status` in KiB.
+    pub(crate) fn memory(&self, line: &str) -> usize {
+        let path = format!("/proc/{}/status", self.remit.pid());
+        let status = std::fs::read_to_string(path).unwrap();
+        let found = status.lines().find_map(|each| each.strip_prefix(line));
+        let found = found.unwrap().trim_start_matches(':').trim();
+        found.split(' ').next().unwrap().parse().unwrap()
+    }
+}
+
+/// Lays one object over another.
+fn merge(under: &mut Value, over: Value) {
+    let (Value::Object(under), Value::Object(over)) = (under, over) else {
+        panic!("objects are merged");
+    };
+    under.extend(over);
+}
