@@ -28,7 +28,7 @@ use serde_json::Value;
 pub use binding::{BindingConfig, ProviderConfig};
 pub use book::{StoreConfig, TasksConfig};
 pub use limits::Limits;
-pub use listen::{Listen, ServerTls};
+pub use listen::{Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
 pub use operators::{ControlConfig, OperatorConfig, Role};
 pub use rules::PolicyConfig;

@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 pub mod examples;
 
+mod core_dump;
 mod explain;
 mod ground;
 mod reload;

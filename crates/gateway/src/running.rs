@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use crate::config::{Config, ServerTls};
+use crate::config::{self, Config, ServerTls};
 use crate::explain;
 use crate::ground::{Ground, StartError};
 use crate::reload::{self, Reloader};
@@ -239,7 +239,10 @@ fn start(
         draining: serving.draining.clone(),
         options: Options {
             hosts: Vec::new(),
-            plaintext: Plaintext::Loopback,
+            plaintext: match listen.plaintext {
+                config::Plaintext::Forbidden => Plaintext::Loopback,
+                config::Plaintext::Allowed => Plaintext::Anywhere,
+            },
             default_agent,
         },
     };

@@ -10,11 +10,13 @@ pub mod certificates;
 pub mod collector;
 pub mod issuer;
 pub mod remit;
+pub mod site;
 pub mod upstream;
 
 pub use certificates::Authority;
 pub use collector::Collector;
 pub use issuer::Issuer;
+pub use site::Site;
 pub use upstream::{Answer, Received, Upstream};
 
 use tokio::task::JoinHandle;

@@ -36,8 +36,19 @@ impl Remit {
 
     /// `remit serve` with a config.
     pub fn serve(program: &str, state: &Path, config: &Path) -> Self {
+        Self::serve_with(program, state, config, &[])
+    }
+
+    /// `remit serve` with a config and more in the environment.
+    pub fn serve_with(
+        program: &str,
+        state: &Path,
+        config: &Path,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(program);
         command.arg("serve").arg("--config").arg(config);
+        command.envs(environment.iter().copied());
         Self::start(program, command, state)
     }
 

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::command::outcome::{Failure, Screen};
 use crate::command::whereabouts::{OPERATOR_TOKEN, READY, Ready, default_state_dir, read_token};
 use crate::config::{self, Config};
+use crate::core_dump;
 use crate::ground::{StartError, make_private_folder, write_private};
 use crate::running::{self, Listening, Plan};
 
@@ -45,6 +46,7 @@ pub(crate) struct ListenFlags {
 
 impl Serve {
     pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
+        core_dump::forbid()?;
         let state = self.state.map_or_else(default_state_dir, Ok)?;
         serve(&self.config, &state, &self.listen, None, |ready| {
             screen
