@@ -9,6 +9,7 @@ pub mod examples;
 
 mod core_dump;
 mod explain;
+mod fixed;
 mod ground;
 mod reload;
 mod running;

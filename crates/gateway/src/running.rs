@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{self, Config, ServerTls};
 use crate::explain;
+use crate::fixed::Fixed;
 use crate::ground::{Ground, StartError};
 use crate::reload::{self, Reloader};
 use crate::setup;
@@ -32,6 +33,8 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// What to run.
 pub(crate) struct Plan {
     pub(crate) config: Config,
+    /// What the file says of what a reload can't change, before flags override it.
+    pub(crate) fixed: Fixed,
     /// The config's file: watched, and read again at SIGHUP.
     pub(crate) path: PathBuf,
     pub(crate) state: PathBuf,
@@ -156,6 +159,7 @@ fn start(
 ) -> Result<(Listening, Serving), StartError> {
     let Plan {
         config,
+        fixed,
         path,
         state: _,
         default_agent,
@@ -223,6 +227,7 @@ fn start(
         way: Arc::clone(&way),
         live: Arc::clone(&live),
         own_token,
+        fixed,
         turn: Mutex::new(()),
     });
     control.spawn(Arc::clone(&reloader).watch(policies, stop.clone()));

@@ -162,6 +162,9 @@ impl Phases {
         context: &mut Context,
     ) -> Result<Forward, Refusal> {
         let setup = self.way.setup.load_full();
+        context.exchange.note(|record| {
+            record.policy_revision = Some(Arc::clone(setup.policy.revision()));
+        });
         let outbound = self.walk(session, context, &setup).await;
         if let Err(refusal) = &outbound {
             context.exchange.refused(refusal);

@@ -139,6 +139,18 @@ impl Remit {
         (text("id"), text("token"))
     }
 
+    /// What `GET /v1/status` answers.
+    pub fn status(&self) -> Value {
+        let request = crate::http().get(self.control("/v1/status"));
+        let answer = request.bearer_auth(self.operator_token()).send();
+        answer.unwrap().json().unwrap()
+    }
+
+    /// What it has logged so far.
+    pub fn logged(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
     /// Sends a signal, such as `-HUP`.
     pub fn signal(&self, signal: &str) {
         Command::new("kill")

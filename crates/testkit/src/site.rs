@@ -1,6 +1,7 @@
 //! Where a gateway stands in a test: a folder with its config and policy, and the runtime of the fakes around it.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -56,11 +57,25 @@ impl Site {
         path
     }
 
-    /// Writes a program that can be run.
-    pub fn program(&self, name: &str, text: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt;
+    /// Writes a file at once, so that nobody ever reads a part of it.
+    pub fn replace(&self, name: &str, text: &str) {
+        let draft = self.write("draft", text);
+        fs::rename(draft, self.path(name)).unwrap();
+    }
+
+    /// Writes a file that only its owner may read.
+    pub fn secret(&self, name: &str, text: &str) -> PathBuf {
+        self.write_as(0o600, name, text)
+    }
+
+    /// Writes a shell script that can be run.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        self.write_as(0o700, name, &format!("#!/bin/sh\n{text}"))
+    }
+
+    fn write_as(&self, mode: u32, name: &str, text: &str) -> PathBuf {
         let path = self.write(name, text);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         path
     }
 

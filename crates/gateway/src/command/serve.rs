@@ -15,6 +15,7 @@ use crate::command::outcome::{Failure, Screen};
 use crate::command::whereabouts::{OPERATOR_TOKEN, READY, Ready, default_state_dir, read_token};
 use crate::config::{self, Config};
 use crate::core_dump;
+use crate::fixed::Fixed;
 use crate::ground::{StartError, make_private_folder, write_private};
 use crate::running::{self, Listening, Plan};
 
@@ -75,6 +76,7 @@ pub(crate) fn serve(
     let mut config = config::load(path).map_err(|mistakes| {
         Failure::new("config", mistakes).hint("`remit config schema` prints what a config may hold")
     })?;
+    let fixed = Fixed::of(&config);
     if let Some(calls) = listen.calls {
         config.listen.calls = vec![calls];
     }
@@ -95,6 +97,7 @@ pub(crate) fn serve(
     let ready_file = state.join(READY);
     let plan = Plan {
         config,
+        fixed,
         path: path.to_owned(),
         state: state.clone(),
         default_agent,
