@@ -27,7 +27,7 @@ use serde_json::Value;
 
 pub use binding::{BindingConfig, ProviderConfig};
 pub use book::{StoreConfig, TasksConfig};
-pub use listen::{Listen, ServerTls};
+pub use listen::{Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
 pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::PolicyConfig;

@@ -7,7 +7,9 @@ pub mod command;
 pub mod config;
 pub mod examples;
 
+mod core_dump;
 mod explain;
+mod fixed;
 mod ground;
 mod reload;
 mod running;

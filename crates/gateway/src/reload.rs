@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::config;
+use crate::fixed::Fixed;
 use crate::ground::Ground;
 use crate::setup::{self, Applied};
 
@@ -28,6 +29,8 @@ pub(crate) struct Reloader {
     pub(crate) live: Arc<ArcSwap<Live>>,
     /// The token of this machine's own operator, where the config names none.
     pub(crate) own_token: Option<Zeroizing<String>>,
+    /// What the gateway started with, and keeps.
+    pub(crate) fixed: Fixed,
     /// One reload at a time.
     pub(crate) turn: Mutex<()>,
 }
@@ -76,6 +79,7 @@ impl Reloader {
         let config = config::load(&self.path).map_err(|mistakes| ReloadError {
             mistakes: mistakes.0.iter().map(ToString::to_string).collect(),
         })?;
+        let unchangeable = self.fixed.warnings(&Fixed::of(&config));
         let previous = self.way.setup();
         let built = setup::build(
             config,
@@ -84,7 +88,12 @@ impl Reloader {
             self.own_token.as_deref().map(String::as_str),
         )
         .await;
-        built.map_err(|mistakes| ReloadError { mistakes })
+        let mut applied = built.map_err(|mistakes| ReloadError { mistakes })?;
+        for warning in &unchangeable {
+            tracing::warn!(warning, "config applied in part");
+        }
+        applied.warnings.extend(unchangeable);
+        Ok(applied)
     }
 
     /// Reloads when the file or its policies change, until `stop`.

@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use crate::config::{Config, ServerTls};
+use crate::config::{self, Config, ServerTls};
 use crate::explain;
+use crate::fixed::Fixed;
 use crate::ground::{Ground, StartError};
 use crate::reload::{self, Reloader};
 use crate::setup;
@@ -29,6 +30,8 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// What to run.
 pub(crate) struct Plan {
     pub(crate) config: Config,
+    /// What the file says of what a reload can't change, before flags override it.
+    pub(crate) fixed: Fixed,
     /// The config's file: watched, and read again at SIGHUP.
     pub(crate) path: PathBuf,
     pub(crate) state: PathBuf,
@@ -153,6 +156,7 @@ fn start(
 ) -> Result<(Listening, Serving), StartError> {
     let Plan {
         config,
+        fixed,
         path,
         state: _,
         default_agent,
@@ -220,6 +224,7 @@ fn start(
         way: Arc::clone(&way),
         live: Arc::clone(&live),
         own_token,
+        fixed,
         turn: Mutex::new(()),
     });
     control.spawn(Arc::clone(&reloader).watch(policies, stop.clone()));
@@ -236,7 +241,10 @@ fn start(
         draining: serving.draining.clone(),
         options: Options {
             hosts: Vec::new(),
-            plaintext: Plaintext::Loopback,
+            plaintext: match listen.plaintext {
+                config::Plaintext::Forbidden => Plaintext::Loopback,
+                config::Plaintext::Allowed => Plaintext::Anywhere,
+            },
             default_agent,
         },
     };

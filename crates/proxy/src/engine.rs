@@ -38,6 +38,8 @@ use crate::{Way, body, framing};
 
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// W3C Trace Context.
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// How long what an agent still sends after a refusal is read, so that it sees the refusal and not a reset.
 const LINGER: Duration = Duration::from_secs(1);
 /// One try and one more: another address, or a fresh connection in place of a stale one.
@@ -160,6 +162,9 @@ impl Phases {
         context: &mut Context,
     ) -> Result<Forward, Refusal> {
         let setup = self.way.setup.load_full();
+        context.exchange.note(|record| {
+            record.policy_revision = Some(Arc::clone(setup.policy.revision()));
+        });
         let outbound = self.walk(session, context, &setup).await;
         if let Err(refusal) = &outbound {
             context.exchange.refused(refusal);
@@ -293,13 +298,15 @@ impl ProxyHttp for Phases {
         context: &mut Context,
     ) -> Result<(), BError> {
         let forward = context.forward.as_mut().ok_or_else(not_walked)?;
-        let traceparent = context.exchange.read(|record| record.trace.traceparent());
-        *request = forward.request(session, request.version, traceparent)?;
+        let trace = context.exchange.read(|record| record.trace);
+        *request = forward.request(session, request.version, trace)?;
         forward.body_due = true;
         let upstream = forward.upstream.name();
+        let url = forward.url();
         context.exchange.note(|record| {
             record.forwarded = Some(jiff::Timestamp::now());
             record.upstream = Some(upstream);
+            record.upstream_url = Some(url);
         });
         Ok(())
     }
@@ -423,6 +430,7 @@ fn open(session: &Session, exchange: &Exchange) {
     exchange.open(Trace::continue_from(&head.headers), client(session));
     exchange.note(|record| {
         record.method = head.method.as_str().to_owned();
+        record.scheme = if is_tls(session) { "https" } else { "http" };
         record.http_version = if head.version == Version::HTTP_2 {
             "2"
         } else {
@@ -436,6 +444,12 @@ fn open(session: &Session, exchange: &Exchange) {
     {
         exchange.set_form(Form::Grpc);
     }
+}
+
+fn is_tls(session: &Session) -> bool {
+    session
+        .digest()
+        .is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
 fn client(session: &Session) -> crate::Client {
@@ -459,12 +473,20 @@ impl Forward {
         }
     }
 
+    /// The URL that is asked, without the query: a key may have been injected there.
+    fn url(&self) -> String {
+        let uri = &self.head.uri;
+        let scheme = uri.scheme_str().unwrap_or_default();
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        format!("{scheme}://{authority}{}", uri.path())
+    }
+
     /// The head as it leaves: the way's own, framed for the body that was read.
     fn request(
         &self,
         session: &Session,
         version: Version,
-        traceparent: Option<HeaderValue>,
+        trace: Option<Trace>,
     ) -> Result<RequestHeader, BError> {
         let mut head = self.head.clone();
         let authority = head
@@ -498,8 +520,11 @@ impl Forward {
                 }
             }
         }
-        if let Some(traceparent) = traceparent {
-            headers.insert(TRACEPARENT, traceparent);
+        if let Some(trace) = trace {
+            headers.insert(TRACEPARENT, trace.traceparent());
+            if !trace.is_continued() {
+                headers.remove(TRACESTATE);
+            }
         }
         if version == Version::HTTP_11 && is_websocket(session) {
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));

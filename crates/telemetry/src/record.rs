@@ -58,7 +58,7 @@ pub struct CallRecord {
     pub reason: Option<String>,
     /// Why, for operators alone.
     pub cause: Option<String>,
-    /// The policy revision that judged.
+    /// The policy revision that the call began with, the only one that judges it.
     pub policy_revision: Option<Arc<str>>,
     /// The lease that was used.
     pub lease: Option<LeaseNote>,

@@ -11,11 +11,13 @@ pub mod collector;
 pub mod issuer;
 pub mod parts;
 pub mod remit;
+pub mod site;
 pub mod upstream;
 
 pub use certificates::Authority;
 pub use collector::Collector;
 pub use issuer::Issuer;
+pub use site::Site;
 pub use upstream::{Answer, Received, Upstream};
 
 use tokio::task::JoinHandle;

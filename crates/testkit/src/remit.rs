@@ -41,8 +41,19 @@ impl Remit {
 
     /// `remit serve` with a config.
     pub fn serve(program: &str, state: &Path, config: &Path) -> Self {
+        Self::serve_with(program, state, config, &[])
+    }
+
+    /// `remit serve` with a config and more in the environment.
+    pub fn serve_with(
+        program: &str,
+        state: &Path,
+        config: &Path,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(program);
         command.arg("serve").arg("--config").arg(config);
+        command.envs(environment.iter().copied());
         Self::start(program, command, state)
     }
 
@@ -131,6 +142,18 @@ impl Remit {
         let opened: Value = serde_json::from_slice(&output.stdout).unwrap();
         let text = |key: &str| opened[key].as_str().unwrap().to_owned();
         (text("id"), text("token"))
+    }
+
+    /// What `GET /v1/status` answers.
+    pub fn status(&self) -> Value {
+        let request = crate::http().get(self.control("/v1/status"));
+        let answer = request.bearer_auth(self.operator_token()).send();
+        answer.unwrap().json().unwrap()
+    }
+
+    /// What it has logged so far.
+    pub fn logged(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// Sends a signal, such as `-HUP`.

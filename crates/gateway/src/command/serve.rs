@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 use crate::command::outcome::{Failure, Screen};
 use crate::command::whereabouts::{OPERATOR_TOKEN, READY, Ready, default_state_dir, read_token};
 use crate::config::{self, Config};
+use crate::core_dump;
+use crate::fixed::Fixed;
 use crate::ground::{StartError, make_private_folder, write_private};
 use crate::running::{self, Listening, Plan};
 
@@ -45,6 +47,7 @@ pub(crate) struct ListenFlags {
 
 impl Serve {
     pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
+        core_dump::forbid()?;
         let state = self.state.map_or_else(default_state_dir, Ok)?;
         serve(&self.config, &state, &self.listen, None, |ready| {
             screen
@@ -73,6 +76,7 @@ pub(crate) fn serve(
     let mut config = config::load(path).map_err(|mistakes| {
         Failure::new("config", mistakes).hint("`remit config schema` prints what a config may hold")
     })?;
+    let fixed = Fixed::of(&config);
     if let Some(calls) = listen.calls {
         config.listen.calls = vec![calls];
     }
@@ -93,6 +97,7 @@ pub(crate) fn serve(
     let ready_file = state.join(READY);
     let plan = Plan {
         config,
+        fixed,
         path: path.to_owned(),
         state: state.clone(),
         default_agent,

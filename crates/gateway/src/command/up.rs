@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::command::outcome::{Failure, Screen};
 use crate::command::serve::{ListenFlags, random_token, serve};
 use crate::command::whereabouts::{Ready, default_state_dir, read_token};
+use crate::core_dump;
 use crate::examples::{Desk, DeskKey, Notes, NotesKeys};
 use crate::ground::{make_private_folder, write_private};
 
@@ -40,6 +41,7 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
+        core_dump::forbid()?;
         let state = self.state.map_or_else(default_state_dir, Ok)?;
         make_private_folder(&state)?;
         let state = fs::canonicalize(&state)?;

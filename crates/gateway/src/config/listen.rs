@@ -16,6 +16,8 @@ pub struct Listen {
     pub tls: Option<ServerTls>,
     /// API, console, health and metrics; plaintext.
     pub control: SocketAddr,
+    /// Whether secrets may cross a network in the clear, because something in front encrypts.
+    pub plaintext: Plaintext,
 }
 
 /// How a listener proves itself, and whose certificates it takes.
@@ -31,7 +33,7 @@ pub struct ServerTls {
 
 /// Whether secrets may cross a network in the clear.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Plaintext {
+pub enum Plaintext {
     /// On loopback alone.
     Forbidden,
     /// Anywhere: somebody else encrypts.
@@ -68,9 +70,8 @@ section! {
 
 impl RawListen {
     pub(super) fn parse(self, notes: &mut Notes) -> Option<Listen> {
-        let forbidden = self
-            .plaintext
-            .is_some_and(|p| p.value == Plaintext::Forbidden);
+        let plaintext = self.plaintext.map(|plaintext| plaintext.value);
+        let forbidden = plaintext == Some(Plaintext::Forbidden);
         let calls = self.calls.map(|calls| calls.value.0).unwrap_or_default();
         if forbidden && self.tls.is_none() {
             for address in &calls {
@@ -97,6 +98,7 @@ impl RawListen {
             calls: calls.into_iter().map(|address| address.value).collect(),
             tls,
             control: self.control?.value,
+            plaintext: plaintext?,
         })
     }
 }
