@@ -1,2 +1,43 @@
-//! One command for what needs code: `cargo xtask test`, `bench`.
-fn main() {}
+//! What needs code to run: `cargo xtask test` checks everything, as a fresh machine would.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "progress on the terminal is what this program is for"
+)]
+
+mod components;
+mod house;
+mod process;
+mod suite;
+mod tally;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::house::House;
+use crate::suite::Step;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check everything: format, lints, tests, doctests, then the gateway against real parts.
+    Test {
+        /// Run one step.
+        #[arg(long, value_name = "STEP")]
+        only: Option<Step>,
+    },
+}
+
+fn main() -> ExitCode {
+    let house = House::here();
+    match Cli::parse().command {
+        Command::Test { only } => suite::run(&house, only),
+    }
+}
