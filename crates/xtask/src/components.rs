@@ -4,6 +4,7 @@
 //! h2load and wrk are on the machine.
 
 pub(crate) mod debian;
+pub(crate) mod envoy;
 mod node;
 mod python;
 

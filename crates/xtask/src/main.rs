@@ -1,10 +1,12 @@
-//! What needs code to run: `cargo xtask test` checks everything, as a fresh machine would.
+//! What needs code to run: `cargo xtask test` checks everything, as a fresh machine would, and
+//! `cargo xtask bench` measures.
 
 #![expect(
     clippy::print_stdout,
     reason = "progress on the terminal is what this program is for"
 )]
 
+mod bench;
 mod components;
 mod house;
 mod process;
@@ -33,11 +35,14 @@ enum Command {
         #[arg(long, value_name = "STEP")]
         only: Option<Step>,
     },
+    /// Measure the gateway beside nginx, a bare proxy and Envoy, in one run; needs a quiet machine.
+    Bench(bench::Wish),
 }
 
 fn main() -> ExitCode {
     let house = House::here();
     match Cli::parse().command {
         Command::Test { only } => suite::run(&house, only),
+        Command::Bench(wish) => bench::run(&house, &wish),
     }
 }

@@ -1,0 +1,26 @@
+//! Who asks? A task token that was seen before, and one that was not.
+use std::hint::black_box;
+
+use benches::{Sent, World};
+use criterion::{BatchSize, Criterion};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+pub(crate) fn token(criterion: &mut Criterion) {
+    let world = World::new();
+    let check = |headers: &HeaderMap| {
+        let checking = world.identity.authenticate(headers);
+        world.runtime.block_on(checking).unwrap()
+    };
+    let known = world.request(Sent::Get).headers;
+    criterion.bench_function("token/cached", |bench| {
+        bench.iter(|| check(black_box(&known)));
+    });
+    criterion.bench_function("token/uncached", |bench| {
+        bench.iter_batched_ref(
+            || HeaderMap::from_iter([(AUTHORIZATION, world.fresh_token())]),
+            |headers| check(headers),
+            BatchSize::SmallInput,
+        );
+    });
+}

@@ -1,0 +1,25 @@
+//! Every step of the way of one call, measured by itself: `cargo bench -p benches`, or one step after `--`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that fails has nothing to say"
+)]
+
+mod decide;
+mod head;
+mod inject;
+mod observe;
+mod record;
+mod token;
+
+use criterion::{criterion_group, criterion_main};
+
+criterion_group!(
+    way,
+    token::token,
+    head::head,
+    observe::observe,
+    decide::decide,
+    inject::inject,
+    record::record,
+);
+criterion_main!(way);
