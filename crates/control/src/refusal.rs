@@ -115,7 +115,7 @@ impl Refusal {
             Self::BrokenBody => "send the whole body",
             Self::Body { .. } => "correct the named field",
             Self::TaskId(_) => "a task id is a UUID, as answered when the task was opened",
-            Self::UnknownTask(_) => "list the tasks with GET /v1/tasks",
+            Self::UnknownTask(_) => "list the tasks with `remit task list` or GET /v1/tasks",
             Self::Opening { .. } => "correct the named field",
             Self::NotAdmitted { denial, .. } => admission_hint(denial.kind),
             Self::Unexplainable(_) => {

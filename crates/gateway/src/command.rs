@@ -18,9 +18,25 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::command::outcome::{Failure, Screen};
 
+/// What every command has in common.
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  it was done; what was asked about is allowed, whole, right
+  1  no: refused, broken, failed; standard error says why and what to do
+  2  the command was written wrongly
+
+Environment:
+  REMIT_STATE           The state folder
+  REMIT_CONTROL         The control address of the gateway that commands speak to
+  REMIT_OPERATOR_TOKEN  The operator's token
+  REMIT_LOG             What `up` and `serve` log: `info`, `warn,remit::call=info`, …
+  NO_COLOR              No colours
+
+Start with `remit up`.";
+
 /// Remit takes the keys away from AI agents: it authorizes each of their calls and brings the credential itself.
 #[derive(Debug, Parser)]
-#[command(name = "remit", version, propagate_version = true)]
+#[command(name = "remit", version, propagate_version = true, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -35,6 +35,12 @@ pub(crate) enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// The state folder.
+    #[error("a gateway is running in `{path}` already")]
+    Held {
+        /// Which.
+        path: String,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] tasks::StoreError),

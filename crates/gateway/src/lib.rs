@@ -14,3 +14,4 @@ mod ground;
 mod reload;
 mod running;
 mod setup;
+mod state_folder;

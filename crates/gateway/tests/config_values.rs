@@ -569,7 +569,7 @@ fn the_example_is_a_config() {
 #[test]
 fn relative_paths_start_at_the_configs_folder() {
     let config = load(&examples().join("remit.yaml")).unwrap();
-    assert_eq!(config.policy.path, examples().join("../policies"));
+    assert_eq!(config.policy.path, examples().join("../policies/example"));
 }
 
 #[test]

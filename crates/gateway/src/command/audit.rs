@@ -10,9 +10,11 @@ use crate::command::outcome::{Failure, Screen};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
-    /// Verify that nobody edited, cut or reordered the file; says where if so.
+    /// Verify that nobody edited, cut or reordered the file; say where if somebody did.
+    ///
+    /// Note the last hash where whoever could rewrite the whole file can't reach it.
     Verify {
-        /// The audit file.
+        /// The audit file, such as `audit.jsonl` in the state folder of `remit up`.
         file: PathBuf,
     },
 }
@@ -32,7 +34,15 @@ impl Audit {
                     )
                 },
             ),
-            Err(broken) => Err(Failure::new("audit_broken", broken)),
+            Err(broken) if broken.line == 0 => Err(Failure::new(
+                "io",
+                format!("audit `{}`: {}", file.display(), broken.why),
+            )),
+            Err(broken) => Err(Failure::new(
+                "audit_broken",
+                format!("audit `{}`: {broken}", file.display()),
+            )
+            .hint("keep the file as it is: the lines before this one are proven")),
         }
     }
 }

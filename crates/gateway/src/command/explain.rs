@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use control::{ExplainAnswer, ExplainRequest};
+use serde_json::Value;
 use tasks::TaskId;
 
 use crate::command::outcome::{Failure, Screen, pretty};
@@ -15,13 +16,13 @@ pub(crate) struct Explain {
     method: String,
     /// The path below the gateway, such as `/notes/notes`, or the whole URL that the agent would call.
     url: String,
-    /// The task it is made for.
+    /// The id of the task it is made for; it has to be open.
     #[arg(long)]
     task: TaskId,
     /// A header, `name: value`; may be repeated.
     #[arg(short = 'H', long = "header", value_parser = header)]
     headers: Vec<(String, String)>,
-    /// The body.
+    /// The body; JSON unless a header says otherwise.
     #[arg(short = 'd', long = "data")]
     data: Option<String>,
     #[command(flatten)]
@@ -67,12 +68,27 @@ fn text(screen: &Screen, answer: &ExplainAnswer) -> String {
     line("access", answer.access.as_ref());
     line("policy", answer.policy_revision.as_ref());
     for rule in &answer.rules {
-        text.push_str(&format!("rule       {rule}\n"));
+        text.push_str(&format!("rule       {}\n", held(rule)));
     }
     if !answer.input.is_null() {
         text.push_str(&screen.dim(&format!("input {}\n", pretty(&answer.input))));
     }
     text
+}
+
+/// `data.remit.tools.notes.allow (notes.rego:4)`: the rule that held, and where it is.
+fn held(rule: &Value) -> String {
+    let word = |key: &str| match rule.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => String::new(),
+    };
+    let place = format!("({}:{})", word("file"), word("line"));
+    match rule.get("value") {
+        Some(Value::Bool(true)) => format!("{} {place}", word("rule")),
+        Some(value) => format!("{} {place}  {value}", word("rule")),
+        None => format!("{} {place}  error: {}", word("rule"), word("error")),
+    }
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

@@ -10,7 +10,7 @@ use crate::command::whereabouts::{Whereabouts, ask};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Lease {
-    /// List leases, newest first. No secret is shown: none is told.
+    /// List leases, newest first. The gateway tells no secrets.
     List {
         /// Only those of one task.
         #[arg(long)]

@@ -125,11 +125,16 @@ fn eval(
     screen: &Screen,
 ) -> Result<ExitCode, Failure> {
     let text = if input == Path::new("-") {
-        std::io::read_to_string(std::io::stdin())?
+        std::io::read_to_string(std::io::stdin())
     } else {
-        std::fs::read_to_string(input)?
+        std::fs::read_to_string(input)
     };
-    let input: Value = serde_json::from_str(&text).map_err(|error| Failure::new("input", error))?;
+    let of_input = |error: &dyn std::fmt::Display| {
+        Failure::new("input", format!("input `{}`: {error}", input.display()))
+            .hint("`remit explain --json …` prints the input of a call, as its `input`")
+    };
+    let text = text.map_err(|error| of_input(&error))?;
+    let input: Value = serde_json::from_str(&text).map_err(|error| of_input(&error))?;
     let (policy, _) =
         policy::Policy::load(read(folder)?).map_err(|findings| broken(&findings, screen))?;
     let value = policy

@@ -16,8 +16,9 @@ use crate::command::whereabouts::{OPERATOR_TOKEN, READY, Ready, default_state_di
 use crate::config::{self, Config};
 use crate::core_dump;
 use crate::fixed::Fixed;
-use crate::ground::{StartError, make_private_folder, write_private};
+use crate::ground::{StartError, write_private};
 use crate::running::{self, Listening, Plan};
+use crate::state_folder::StateFolder;
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -48,8 +49,9 @@ pub(crate) struct ListenFlags {
 impl Serve {
     pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
         core_dump::forbid()?;
-        let state = self.state.map_or_else(default_state_dir, Ok)?;
-        serve(&self.config, &state, &self.listen, None, |ready| {
+        let folder = self.state.map_or_else(default_state_dir, Ok)?;
+        let held = StateFolder::hold(&folder)?;
+        serve(&self.config, &held, &self.listen, None, |ready| {
             screen
                 .show(ready, |screen| {
                     format!(
@@ -68,7 +70,7 @@ impl Serve {
 /// Runs the gateway of a config until it is told to stop. `ready` prints what its caller wants to tell.
 pub(crate) fn serve(
     path: &Path,
-    state: &Path,
+    held: &StateFolder,
     listen: &ListenFlags,
     default_agent: Option<AgentId>,
     ready: impl FnOnce(&Ready) -> Result<(), Failure>,
@@ -90,21 +92,20 @@ pub(crate) fn serve(
     };
     // Writes what waits when it goes, so it stays to the end.
     let _logs = telemetry::init_logs(format).map_err(StartError::from)?;
-    make_private_folder(state)?;
-    let state = fs::canonicalize(state)?;
-    let own_token = own_token(&config, &state)?;
+    let state = held.path();
+    let own_token = own_token(&config, state)?;
     let shown_token = own_token.clone().unwrap_or_default();
     let ready_file = state.join(READY);
     let plan = Plan {
         config,
         fixed,
         path: path.to_owned(),
-        state: state.clone(),
+        state: state.to_owned(),
         default_agent,
         own_token,
     };
     let outcome = running::run(plan, |listening| {
-        let told = told(listening, &shown_token, &state);
+        let told = told(listening, &shown_token, state);
         let without_token = Ready {
             operator_token: String::new(),
             ..told.clone()
@@ -174,15 +175,16 @@ impl From<StartError> for Failure {
             StartError::File { .. } => {
                 ("state", "check who owns it, or give another `--state DIR`")
             }
+            StartError::Held { .. } => ("state_held", "stop it, or give another `--state DIR`"),
             StartError::Store(_) => (
                 "store",
-                "stop the other gateway, or give another `--state DIR`",
+                "stop the other gateway, or give another `tasks.store`",
             ),
             StartError::Key(_) | StartError::Secret { .. } => {
                 ("secret", "correct what the config names")
             }
             StartError::Telemetry(_) => {
-                ("telemetry", "correct `telemetry` and `audit` in the config")
+                ("telemetry", "look at `telemetry` and `audit` in the config")
             }
             StartError::Setup(_) => (
                 "config",

@@ -3,7 +3,6 @@
 //! It writes a config into the state folder and serves it, so what it shows is the gateway itself:
 //! the two example tools are real upstreams that demand real keys, and the policy is Rego to edit.
 
-use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +20,7 @@ use crate::command::whereabouts::{Ready, default_state_dir, read_token};
 use crate::core_dump;
 use crate::examples::{Desk, DeskKey, Notes, NotesKeys};
 use crate::ground::{make_private_folder, write_private};
+use crate::state_folder::StateFolder;
 
 /// The agent of tasks that name none.
 const DEMO_AGENT: &str = "demo";
@@ -42,20 +42,20 @@ pub(crate) struct Up {
 impl Up {
     pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
         core_dump::forbid()?;
-        let state = self.state.map_or_else(default_state_dir, Ok)?;
-        make_private_folder(&state)?;
-        let state = fs::canonicalize(&state)?;
-        let keys = Keys::of(&state)?;
+        let folder = self.state.map_or_else(default_state_dir, Ok)?;
+        let held = StateFolder::hold(&folder)?;
+        let state = held.path();
+        let keys = Keys::of(state)?;
         let stop = CancellationToken::new();
         let examples = Examples::start(&keys, &stop)?;
-        write_policy(&state)?;
+        write_policy(state)?;
         let path = state.join("remit.yaml");
-        let config = config(&state, &examples, &self.listen, self.otlp.as_deref())?;
+        let config = config(state, &examples, &self.listen, self.otlp.as_deref())?;
         write_private(&path, config.as_bytes())?;
         let agent = DEMO_AGENT
             .parse()
             .map_err(|error| Failure::new("agent", error))?;
-        let code = serve(&path, &state, &self.listen, Some(agent), |ready| {
+        let code = serve(&path, &held, &self.listen, Some(agent), |ready| {
             screen
                 .show(ready, |screen| welcome(screen, ready))
                 .map(drop)
@@ -236,7 +236,6 @@ pub(crate) fn print_example_key(file: &Path, screen: &Screen) -> Result<ExitCode
 }
 
 fn welcome(screen: &Screen, ready: &Ready) -> String {
-    let program = program();
     let Ready {
         calls,
         control,
@@ -244,17 +243,19 @@ fn welcome(screen: &Screen, ready: &Ready) -> String {
         ..
     } = ready;
     let state = state_dir.display();
+    let remit = program();
+    let here = state_flag(state_dir);
     let step = |number: u8, text: &str| screen.bold(&format!("{number}. {text}"));
     format!(
         r#"{title}
-  calls    {calls}      agents call here: /notes/… and /desk
-  control  {control}      operators call here
-  state    {state}      keys, tasks, audit; edit policy/ and it is applied at once
+  calls    {calls}   agents call here: /notes/… and /desk
+  control  {control}   operators call here
+  state    {state}   keys, tasks, audit; edit policy/ and it is applied at once
 
-Try it in another terminal. The agent never sees a key of `notes` or `desk`.
+Try it in another terminal, in this folder. The agent never sees a key of `notes` or `desk`.
 
 {open}
-   eval "$({program} task open --tool notes --access read,write --ttl 10m --purpose demo --shell)"
+   eval "$({remit} task open --tool notes --access read,write --ttl 10m --purpose demo --shell{here})"
 
 {allowed}
    curl -i {calls}/notes/notes -H "Authorization: Bearer $TOKEN" -H 'content-type: application/json' -d '{{"text":"call Alice"}}'
@@ -268,11 +269,14 @@ Try it in another terminal. The agent never sees a key of `notes` or `desk`.
 {without}
    curl -i {calls}/notes/notes
 
+{why}
+   {remit} explain POST /notes/notes --task $TASK -d '{{"text":"my secret"}}'{here}
+
 {ended}
-   {program} task end $TASK
+   {remit} task end $TASK{here}
    curl -i {calls}/notes/notes -H "Authorization: Bearer $TOKEN"
 
-   {program} explain DELETE /notes/notes/1 --task $TASK   says why, and sends nothing.
+Stop it with Ctrl-C. What it keeps is in the state folder; start it again and it goes on.
 "#,
         title = screen.bold("remit is up"),
         open = step(
@@ -286,8 +290,34 @@ Try it in another terminal. The agent never sees a key of `notes` or `desk`.
         ),
         outside = step(4, "Outside its remit: the task may not delete."),
         without = step(5, "Without a task: nobody gets in."),
-        ended = step(6, "The same after the task ended."),
+        why = step(
+            6,
+            "Why? Says which rules held, on which input; nothing is sent."
+        ),
+        ended = step(7, "The same after the task ended."),
     )
+}
+
+/// The flag by which other commands find a gateway whose state folder is not the usual one.
+fn state_flag(state: &Path) -> String {
+    let usual = default_state_dir()
+        .ok()
+        .and_then(|usual| usual.canonicalize().ok());
+    if usual.is_some_and(|usual| usual == state) {
+        String::new()
+    } else {
+        format!(" --state {}", shell_word(&state.to_string_lossy()))
+    }
+}
+
+/// A text as one word of a POSIX shell.
+fn shell_word(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@".contains(&byte);
+    if text.bytes().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// How the user would call this program again.
@@ -296,7 +326,7 @@ fn program() -> String {
         .next()
         .unwrap_or_else(|| "remit".to_owned());
     if name.contains('/') {
-        name
+        shell_word(&name)
     } else {
         "remit".to_owned()
     }

@@ -33,10 +33,12 @@ pub(crate) const OPERATOR_TOKEN: &str = "operator.token";
 /// How a command finds the gateway it speaks to.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Whereabouts {
-    /// The gateway's control address; that of the running `remit up` unless given.
+    /// The gateway's control address, such as `http://127.0.0.1:4190`; that of the gateway in the
+    /// state folder unless given.
     #[arg(long, env = "REMIT_CONTROL", value_name = "URL")]
     control: Option<Url>,
-    /// The operator's token.
+    /// The operator's token; the one in the state folder unless given. Better in the environment,
+    /// where other users don't see it.
     #[arg(
         long,
         env = "REMIT_OPERATOR_TOKEN",
@@ -44,7 +46,7 @@ pub(crate) struct Whereabouts {
         value_name = "TOKEN"
     )]
     operator_token: Option<String>,
-    /// The state folder of a running `remit up`.
+    /// The state folder of the running gateway; `$XDG_STATE_HOME/remit` unless given.
     #[arg(long, env = "REMIT_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
 }
@@ -67,13 +69,13 @@ impl Whereabouts {
 
     /// What the running gateway left in its state folder.
     pub(crate) fn ready(&self) -> Result<Ready, Failure> {
-        let path = self.state_dir()?.join(READY);
-        let text = std::fs::read_to_string(&path).map_err(|_| {
+        let folder = self.state_dir()?;
+        let text = std::fs::read_to_string(folder.join(READY)).map_err(|_| {
             Failure::new(
                 "no_gateway",
-                format!("no gateway is running in `{}`", path.display()),
+                format!("no gateway is running in `{}`", folder.display()),
             )
-            .hint("start one with `remit up`, or set REMIT_CONTROL and REMIT_OPERATOR_TOKEN")
+            .hint("start one with `remit up`, say where its state is with `--state DIR`, or set REMIT_CONTROL and REMIT_OPERATOR_TOKEN")
         })?;
         serde_json::from_str(&text).map_err(|error| Failure::new("state", error))
     }

@@ -1,0 +1,209 @@
+//! The examples are right and run: each config, each policy, and a call that is allowed and one that is refused.
+
+// Tells clippy that helpers of tests may unwrap too.
+#![cfg(test)]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use reqwest::blocking::{Client, Response};
+use serde_json::{Value, json};
+use testkit::remit::Remit;
+
+const REMIT: &str = env!("CARGO_BIN_EXE_remit");
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
+
+#[track_caller]
+fn says_yes(arguments: &[&str], path: &Path) {
+    let output = Command::new(REMIT)
+        .args(arguments)
+        .arg(path)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}{complaint}");
+}
+
+#[test]
+fn every_config_and_every_policy_is_right() {
+    says_yes(&["config", "check"], &examples().join("remit.yaml"));
+    let policies = examples().join("../policies/example");
+    says_yes(&["policy", "check"], &policies);
+    let mut seen = 0;
+    for entry in std::fs::read_dir(examples()).unwrap() {
+        let folder = entry.unwrap().path();
+        if folder.is_dir() {
+            seen += 1;
+            says_yes(&["config", "check"], &folder.join("remit.yaml"));
+            says_yes(&["policy", "check"], &folder.join("policy"));
+            says_yes(&["policy", "test"], &folder.join("policy"));
+        }
+    }
+    assert_eq!(seen, 2);
+}
+
+/// An example's tool, at a port that the system chose.
+struct Tool {
+    child: Child,
+    url: String,
+}
+
+impl Tool {
+    fn start(script: &Path, key: &str) -> Self {
+        let mut child = Command::new("python3")
+            .arg(script)
+            .env(key, "the-key-of-the-tool")
+            .env("PORT", "0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        // What it prints from now on is of no interest, but the pipe must not fill up or close.
+        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+        let url = line.trim().rsplit(' ').next().unwrap().to_owned();
+        Self { child, url }
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// A gateway on an example's own config, but for the ports and the place of the key.
+struct World {
+    remit: Remit,
+    http: Client,
+    _tool: Tool,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new(example: &str, script: &str, key: &str, usual: &str) -> Self {
+        let example = examples().join(example).canonicalize().unwrap();
+        let tool = Tool::start(&example.join(script), key);
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("key");
+        std::fs::write(&secret, "the-key-of-the-tool").unwrap();
+        private(&secret);
+        let config = std::fs::read_to_string(example.join("remit.yaml")).unwrap();
+        let policy = format!("path: {}", example.join("policy").display());
+        let config = config
+            .replace(usual, &tool.url)
+            .replace(&format!("env:{key}"), &format!("file:{}", secret.display()))
+            .replace("path: policy", &policy);
+        let path = folder.path().join("remit.yaml");
+        std::fs::write(&path, config).unwrap();
+        let state = folder.path().join("state");
+        Self {
+            remit: Remit::serve(REMIT, &state, &path),
+            http: testkit::http(),
+            _tool: tool,
+            _folder: folder,
+        }
+    }
+
+    fn post(&self, path: &str, token: &str, body: &Value) -> Response {
+        let request = self.http.post(self.remit.call(path)).bearer_auth(token);
+        request
+            .header("accept", "application/json, text/event-stream")
+            .json(body)
+            .send()
+            .unwrap()
+    }
+}
+
+fn private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn the_http_api_runs() {
+    let world = World::new("http-api", "api.py", "SHOP_KEY", "http://127.0.0.1:8301");
+    let (_, token) = world.remit.open_task(&[
+        "--tool",
+        "shop",
+        "--access",
+        "read,write",
+        "--agent",
+        "support",
+    ]);
+    let orders = world
+        .http
+        .get(world.remit.call("/shop/orders"))
+        .bearer_auth(&token)
+        .send()
+        .unwrap();
+    assert_eq!(orders.status(), 200);
+
+    let small = world.post("/shop/orders/1/refund", &token, &json!({ "amount": 40 }));
+    assert_eq!(small.status(), 200);
+    assert_eq!(small.json::<Value>().unwrap()["refunded"], 40);
+
+    let large = world.post("/shop/orders/2/refund", &token, &json!({ "amount": 260 }));
+    assert_eq!(large.status(), 403);
+    assert_eq!(large.json::<Value>().unwrap()["reason"], "amount_too_high");
+}
+
+#[test]
+fn the_mcp_server_runs() {
+    let world = World::new(
+        "mcp-server",
+        "server.py",
+        "DESK_KEY",
+        "http://127.0.0.1:8302",
+    );
+    let (_, token) = world.remit.open_task(&[
+        "--tool",
+        "desk",
+        "--access",
+        "read,write",
+        "--agent",
+        "support",
+    ]);
+    let call = |method: &str, params: Value| -> Value {
+        let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        world.post("/desk", &token, &message).json().unwrap()
+    };
+    let begun = call(
+        "initialize",
+        json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } }),
+    );
+    assert_eq!(begun["result"]["serverInfo"]["name"], "desk", "{begun}");
+
+    let tool = |name: &str, arguments: Value| {
+        call(
+            "tools/call",
+            json!({ "name": name, "arguments": arguments }),
+        )
+    };
+    let closed = tool(
+        "close_ticket",
+        json!({ "ticket": "T-1", "reason": "solved" }),
+    );
+    assert_eq!(
+        closed["result"]["content"][0]["text"], "T-1 is closed: solved",
+        "{closed}"
+    );
+    let bored = tool(
+        "close_ticket",
+        json!({ "ticket": "T-1", "reason": "bored" }),
+    );
+    assert_eq!(
+        bored["error"]["data"]["code"], "policy_undefined",
+        "{bored}"
+    );
+    let purge = tool("purge", json!({}));
+    assert_eq!(purge["error"]["data"]["code"], "out_of_remit", "{purge}");
+}
