@@ -1,6 +1,7 @@
 //! The folder in which one gateway keeps what is its own: keys, tasks, leases, tokens.
 
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::ground::{StartError, file_error, make_private_folder};
@@ -27,6 +28,7 @@ impl StateFolder {
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(0o600)
             .open(&lock)
             .map_err(|error| file_error(&lock, error))?;
         file.try_lock().map_err(|error| match error {

@@ -178,3 +178,10 @@ fn every_shell_has_completions() {
         assert!(script.contains("explain"), "{shell}");
     }
 }
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_mistake() {
+    let script = format!("'{REMIT}' config schema | head -c 1");
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(words(&output.stderr), "");
+}

@@ -1,14 +1,21 @@
 //! `remit doctor`: finds out why something does not work, and says what to do.
 
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
+use control::ListenerStatus;
 use serde::Serialize;
 
 use crate::command::outcome::{Failure, Screen};
+use crate::command::serve::reachable;
 use crate::command::whereabouts::{OPERATOR_TOKEN, Whereabouts, ask};
+
+/// How long a listener may take to accept a connection.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
@@ -124,6 +131,7 @@ impl Doctor {
                 "correct the file; the running config stays until then",
             ));
         }
+        findings.extend(status.status.listeners.iter().map(listens));
         for warning in &status.status.warnings {
             findings.push(Finding::good("warning", warning.as_str()));
         }
@@ -145,6 +153,25 @@ impl Doctor {
             });
         }
         findings
+    }
+}
+
+/// Whether a listener can be reached from here.
+fn listens(listener: &ListenerStatus) -> Finding {
+    let found = format!("{} at {}", listener.name, listener.address);
+    let address = listener.address.parse().map(reachable);
+    let reached = address
+        .map_err(|error| error.to_string())
+        .and_then(|address| {
+            TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| error.to_string())
+        });
+    match reached {
+        Ok(_) => Finding::good("listener", found),
+        Err(error) => Finding::bad(
+            "listener",
+            format!("{found}: {error}"),
+            "it can't be reached from this machine: look at firewalls and at `limits.connections`",
+        ),
     }
 }
 

@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+/// The code of a failure that needs no words: `remit … | head` has read enough.
+const NOBODY_READS: &str = "nobody_reads";
+
 /// Where a command prints to, and in which form.
 #[derive(Debug)]
 pub(crate) struct Screen {
@@ -43,7 +46,8 @@ impl Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::new("io", error)
+        let is_pipe = error.kind() == io::ErrorKind::BrokenPipe;
+        Self::new(if is_pipe { NOBODY_READS } else { "io" }, error)
     }
 }
 
@@ -114,6 +118,9 @@ impl Screen {
 
     /// Prints a failure to standard error.
     pub(crate) fn fail(&self, failure: &Failure) -> ExitCode {
+        if failure.code == NOBODY_READS {
+            return ExitCode::FAILURE;
+        }
         let mut out = io::stderr().lock();
         let text = if self.json {
             json!({ "error": { "code": failure.code, "message": failure.message, "hint": failure.hint } }).to_string()

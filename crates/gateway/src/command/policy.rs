@@ -77,10 +77,12 @@ fn line(screen: &Screen, finding: &Finding) -> String {
         Severity::Error => screen.bad("error"),
         Severity::Warning => "warning".to_owned(),
     };
-    format!(
-        "{}:{}:{}: {severity} {}: {}\n",
-        finding.file, finding.line, finding.column, finding.code, finding.message
-    )
+    let place = match (finding.file.as_str(), finding.line) {
+        ("", _) => String::new(),
+        (file, 0) => format!("{file}: "),
+        (file, line) => format!("{file}:{line}:{}: ", finding.column),
+    };
+    format!("{place}{severity} {}: {}\n", finding.code, finding.message)
 }
 
 fn test(folder: &Path, screen: &Screen) -> Result<ExitCode, Failure> {

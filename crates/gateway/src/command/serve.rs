@@ -156,7 +156,7 @@ fn told(listening: &Listening, operator_token: &str, state: &Path) -> Ready {
 }
 
 /// A listener on every address is reached by the loopback one.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         let loopback = if address.is_ipv4() {
             std::net::Ipv4Addr::LOCALHOST.into()

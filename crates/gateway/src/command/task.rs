@@ -42,8 +42,8 @@ pub(crate) struct Open {
     /// A whole grant as JSON, as the control API takes it; may be repeated.
     #[arg(long = "grant", value_name = "JSON", value_parser = grant)]
     grants: Vec<Grant>,
-    /// How long it lives, such as `10m`; the gateway's default unless given.
-    #[arg(long, value_parser = humantime::parse_duration)]
+    /// How long it lives, such as `10m`; as long as `tasks.ttl.default` says unless given.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
     /// How many calls it may make.
     #[arg(long)]
@@ -51,7 +51,7 @@ pub(crate) struct Open {
     /// What it is for.
     #[arg(long, default_value = "")]
     purpose: String,
-    /// The agent that works on it; `up`'s demo agent unless given.
+    /// The agent that works on it. `up` has one for tasks that name none, `serve` has not.
     #[arg(long)]
     agent: Option<String>,
     /// On whose behalf; the operator's unless given.

@@ -1,0 +1,98 @@
+//! The docs name what there is: tests that exist, files that exist, codes that the gateway answers with.
+
+// Tells clippy that helpers of tests may unwrap too.
+#![cfg(test)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn house() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every page for people, but for those of other folders.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![house().join("README.md")];
+    for folder in ["docs", "examples/http-api", "examples/mcp-server"] {
+        let entries = std::fs::read_dir(house().join(folder)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        pages.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "md")));
+    }
+    pages
+}
+
+fn sources(folder: &Path, found: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push_str(&text(&path));
+        }
+    }
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_test_of_the_threat_model_exists() {
+    let mut code = String::new();
+    sources(&house().join("crates"), &mut code);
+    let page = text(&house().join("docs/threat-model.md"));
+    let rows = page.lines().filter(|line| line.starts_with('|'));
+    let named: BTreeSet<&str> = rows
+        .filter_map(|row| row.split('|').nth(3))
+        .flat_map(quoted)
+        .filter(|name| name.contains('_') && !name.contains(':') && *name != "compile_fail")
+        .collect();
+    assert!(named.len() > 50, "{named:?}");
+    let missing: Vec<_> = named
+        .into_iter()
+        .filter(|name| !code.contains(&format!("fn {name}(")))
+        .collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut broken = Vec::new();
+    for page in pages() {
+        let text = text(&page);
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let file = target.split('#').next().unwrap();
+            let elsewhere = target.contains("://") || file.is_empty();
+            if !elsewhere && !page.parent().unwrap().join(file).exists() {
+                broken.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_code_that_the_readme_shows_is_one() {
+    let page = text(&house().join("README.md"));
+    let shown: Vec<&str> = page
+        .split(r#""code":""#)
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert_eq!(shown, ["denied", "out_of_remit", "no_proof", "task_ended"]);
+    for code in shown {
+        assert!(
+            proxy::CODES.iter().any(|known| known.code == code),
+            "{code}"
+        );
+    }
+}
