@@ -39,7 +39,8 @@ impl Leases {
     /// Loads the ledger; leases of tasks for which `open` says no are dropped.
     ///
     /// They stay listed until [`Leases::sweep`] takes them back, which needs the providers of
-    /// [`Credentials::new`](crate::Credentials::new). The others go on: their secrets are obtained anew when used.
+    /// [`Credentials::new`](crate::Credentials::new). Of the others those go on whose provider reads its secret anew;
+    /// the rest is taken back then too, since nobody holds their secrets any more.
     ///
     /// Fails where the store fails or holds a line that can't be read: a lease that is not understood can't be ended.
     pub async fn load(
@@ -89,10 +90,21 @@ impl Leases {
         ended.map(|line| line.view(now)).collect()
     }
 
-    /// Takes back the leases that no end took: those of tasks that ended while the gateway was down, and those
-    /// of tasks whose end was not told to [`Leases::end`]. To be called at the start and now and then.
+    /// Takes back the leases that no end took: those of tasks that ended while the gateway was down, those
+    /// whose secret was lost with the process that held it, and those of tasks whose end was not told to
+    /// [`Leases::end`]. To be called at the start and now and then.
     pub async fn sweep(&self) -> Vec<LeaseView> {
-        let mut closing = self.shared.book.write().close_orphans();
+        let mut closing = {
+            let providers = self.shared.providers.read();
+            let rereads = |line: &Line| {
+                let name = (line.key.provider.clone(), line.key.config.clone());
+                providers.get(&name).is_some_and(|known| known.rereads())
+            };
+            let mut book = self.shared.book.write();
+            let mut closing = book.close_orphans();
+            closing.extend(book.close_lost(rereads));
+            closing
+        };
         // Looked for under the lock that calls share; a task that goes on meanwhile is not among them.
         let over = self.shared.book.read().over(lease::now());
         for task in over {

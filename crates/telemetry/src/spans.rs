@@ -90,6 +90,7 @@ fn client(record: &CallRecord) -> SpanData {
         attributes.put(names::SERVER_PORT, i64::from(*port));
     }
     attributes.text(names::URL_FULL, record.upstream_url.as_deref());
+    attributes.put(names::DECISION_ID, record.decision.shared());
     attributes.shared(names::TOOL_NAME, record.tool.as_ref());
     mcp(record, &mut attributes);
     lease(record, &mut attributes);

@@ -214,6 +214,23 @@ impl Book {
         closing.collect()
     }
 
+    /// Takes out the leases of before a restart that no call can use again: only what `rereads` has its secret back.
+    pub(super) fn close_lost(&mut self, rereads: impl Fn(&Line) -> bool) -> Vec<Closing> {
+        let is_lost = |line: &mut Arc<Line>| line.state == State::Obtaining || !rereads(line);
+        let all = self.tasks.values_mut();
+        let lost: Vec<_> = all
+            .flat_map(|leases| leases.kept.extract_if(.., is_lost))
+            .collect();
+        // An empty place would be taken for that of a task that is over.
+        self.tasks.retain(|_, leases| !leases.is_empty());
+        self.closing.extend(lost.iter().cloned());
+        let closing = lost.into_iter().map(|line| Closing {
+            line,
+            provider: None,
+        });
+        closing.collect()
+    }
+
     /// Notes a lease that is taken back outside an end.
     pub(super) fn closing(&mut self, line: Arc<Line>) {
         self.closing.push(line);
@@ -309,6 +326,11 @@ impl OfTask {
             Slot::Live(_) => true,
         });
         self.slots.len() < before
+    }
+
+    /// Whether nobody has called for the task since the restart, and no lease is left of before.
+    fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.kept.is_empty() && self.life.is_none()
     }
 
     fn is_over(&self) -> bool {

@@ -640,6 +640,8 @@ async fn after_a_restart_a_static_key_goes_on_under_its_lease() {
     let wanted = Wanted::new();
     let first = world.leases.lease(wanted.asking(), &source).await.unwrap();
     world.restart(true).await;
+    world.leases.register(std::iter::once(&source));
+    assert!(world.leases.sweep().await.is_empty());
     let second = world.leases.lease(wanted.asking(), &source).await.unwrap();
     assert_eq!(
         (&first.id, first.line.ends_at),
@@ -682,6 +684,33 @@ async fn a_crash_while_a_secret_was_obtained_is_taken_back_without_a_handle() {
     world.restart(false).await;
     world.leases.sweep().await;
     assert_eq!(world.revoked(), ["without handle"]);
+}
+#[tokio::test]
+async fn after_a_restart_what_nobody_holds_any_more_is_taken_back() {
+    let mut world = World::new().await;
+    world.lease(&Wanted::new()).await.unwrap();
+    world.restart(true).await;
+    assert_eq!(world.leases.sweep().await.len(), 1);
+    assert_eq!(world.revoked(), ["handle-1"]);
+    assert_eq!(world.states(), ["ended"]);
+    // The task goes on, with a lease of its own.
+    world.lease(&Wanted::new()).await.unwrap();
+    assert!(world.leases.sweep().await.is_empty());
+    assert_eq!(world.leases.end(&task(TASK)).await.len(), 2);
+}
+#[tokio::test]
+async fn after_a_restart_what_was_being_obtained_is_taken_back_though_its_task_goes_on() {
+    let mut world = World::new().await;
+    world.provider.gate.forget_permits(1_000);
+    let wanted = Wanted::new();
+    tokio::select! {
+        _ = world.lease(&wanted) => {}
+        () = world.until(|world| world.asked() == 1) => {}
+    }
+    world.restart(true).await;
+    world.leases.sweep().await;
+    assert_eq!(world.revoked(), ["without handle"]);
+    assert_eq!(world.states(), ["ended"]);
 }
 #[tokio::test]
 async fn a_line_that_cant_be_read_stops_the_start() {
