@@ -6,6 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +18,8 @@ use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_E
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
@@ -33,7 +35,8 @@ use crate::body::{Budget, Reader};
 use crate::exchange::{Exchange, Told};
 use crate::refusal::Refusal;
 use crate::reply::{Form, REMIT_DECISION, Reply};
-use crate::upstream::Upstream;
+use crate::server::stopped;
+use crate::upstream::{Talk, Upstream};
 use crate::{Way, body, framing};
 
 /// W3C Trace Context.
@@ -50,11 +53,13 @@ tokio::task_local! {
     static EXCHANGE: Arc<Exchange>;
 }
 
-/// Surrounds each call once.
+/// Surrounds each call once. There is one for each connection, over one proxy.
 pub(crate) struct Engine {
     way: Arc<Way>,
     proxy: Arc<HttpProxy<Phases>>,
     options: HttpServerOptions,
+    /// Whether the connection got as far as a first call.
+    begun: AtomicBool,
 }
 
 impl Engine {
@@ -76,7 +81,34 @@ impl Engine {
             way: Arc::clone(way),
             proxy: Arc::new(http_proxy(&conf, phases)),
             options,
+            begun: AtomicBool::new(false),
         })
+    }
+
+    /// Talks on one connection until it closes, or was silent for too long.
+    pub(crate) async fn talk(&self, stream: Stream, shutdown: &ShutdownWatch) {
+        let connection = Arc::new(Self {
+            way: Arc::clone(&self.way),
+            proxy: Arc::clone(&self.proxy),
+            options: self.options.clone(),
+            begun: AtomicBool::new(false),
+        });
+        tokio::select! {
+            _ = connection.process_new(stream, shutdown) => {}
+            () = connection.stays_silent(shutdown.clone()) => {}
+        }
+    }
+
+    /// Waits until a connection has been without a call for too long. pingora waits for the preface of HTTP/2 over
+    /// TLS without a limit; from the first call on, [`no_head`] and its own limits hold.
+    async fn stays_silent(&self, shutdown: ShutdownWatch) {
+        tokio::select! {
+            () = sleep(self.way.limits.idle) => {}
+            () = stopped(shutdown) => {}
+        }
+        if self.begun.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Tells idle connections that the server stops.
@@ -92,6 +124,7 @@ impl HttpServerApp for Engine {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        self.begun.store(true, Ordering::Relaxed);
         let (exchange, told) = Exchange::new();
         let way = EXCHANGE.scope(
             Arc::clone(&exchange),
@@ -149,6 +182,7 @@ struct Forward {
     head: Parts,
     body: Body,
     upstream: Arc<Upstream>,
+    talk: Talk,
     /// Where the credential is bound to the connection, the pool is its own.
     isolation: Option<Box<str>>,
     tries: usize,
@@ -177,7 +211,12 @@ impl Phases {
         let outbound = outbound?;
         audited?;
         let upstream = setup.upstreams.of(&outbound)?;
-        Ok(Forward::new(outbound, upstream))
+        let talk = if is_websocket(session) {
+            Talk::WebSocket
+        } else {
+            Talk::Http
+        };
+        Ok(Forward::new(outbound, upstream, talk))
     }
 
     async fn walk(
@@ -266,6 +305,10 @@ impl ProxyHttp for Phases {
                 if matches!(forward.body, Body::Streamed) {
                     body::go_on(session).await?;
                 }
+                if forward.talk == Talk::WebSocket {
+                    // An agent may listen for as long as its tool talks; silence of both is up to the tool's limits.
+                    session.set_read_timeout(None);
+                }
                 context.forward = Some(forward);
                 Ok(false)
             }
@@ -285,7 +328,7 @@ impl ProxyHttp for Phases {
         let forward = context.forward.as_mut().ok_or_else(not_walked)?;
         let peer = forward
             .upstream
-            .peer(forward.tries, forward.isolation.as_deref())
+            .peer(forward.tries, forward.talk, forward.isolation.as_deref())
             .await?;
         forward.tries += 1;
         Ok(Box::new(peer))
@@ -460,13 +503,14 @@ fn client(session: &Session) -> crate::Client {
 }
 
 impl Forward {
-    fn new(outbound: Outbound, upstream: Arc<Upstream>) -> Self {
+    fn new(outbound: Outbound, upstream: Arc<Upstream>, talk: Talk) -> Self {
         let isolation = outbound.isolation().map(Into::into);
         let (head, body, _) = outbound.into_parts();
         Self {
             head,
             body,
             upstream,
+            talk,
             isolation,
             tries: 0,
             body_due: false,
@@ -526,7 +570,7 @@ impl Forward {
                 headers.remove(TRACESTATE);
             }
         }
-        if version == Version::HTTP_11 && is_websocket(session) {
+        if version == Version::HTTP_11 && self.talk == Talk::WebSocket {
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }

@@ -15,6 +15,7 @@ mod reply;
 mod server;
 mod setup;
 mod upstream;
+mod web_socket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -9,10 +9,8 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora_core::apps::ServerApp;
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::l4::stream::Stream;
-use pingora_core::protocols::{GetSocketDigest, SocketDigest};
+use pingora_core::protocols::{GetSocketDigest, SocketDigest, Stream, l4};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -28,6 +26,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 /// How long to wait after the system could not give a connection (out of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a connection that has brought nothing yet is waited for when the server stops.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The bounds of the data path.
 #[derive(Clone, Copy, Debug)]
@@ -98,22 +98,33 @@ impl Server {
         let (stopping, shutdown) = watch::channel(false);
         let open = TaskTracker::new();
         let cut = CancellationToken::new();
+        let take = |stream, client, permit| {
+            let (server, shutdown, cut) = (Arc::clone(&server), shutdown.clone(), cut.clone());
+            open.spawn(async move {
+                tokio::select! {
+                    () = server.talk(stream, client, shutdown) => {}
+                    () = cut.cancelled() => {}
+                }
+                drop(permit);
+            });
+        };
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                (stream, client, permit) = server.accept(&listener) => {
-                    let (server, shutdown, cut) = (Arc::clone(&server), shutdown.clone(), cut.clone());
-                    open.spawn(async move {
-                        tokio::select! {
-                            () = server.talk(stream, client, shutdown) => {}
-                            () = cut.cancelled() => {}
-                        }
-                        drop(permit);
-                    });
+                (stream, client, permit) = server.accept(&listener) => take(stream, client, permit),
+            }
+        }
+        // Who was connected before the listener closes has not been refused.
+        if let Ok(listener) = listener.into_std() {
+            while let Ok((stream, client)) = listener.accept() {
+                let stream = stream
+                    .set_nonblocking(true)
+                    .and_then(|()| TcpStream::from_std(stream));
+                if let Ok(stream) = stream {
+                    take(stream, client, None);
                 }
             }
         }
-        drop(listener);
         stopping.send_replace(true);
         server.http.stop().await;
         server.http2.stop().await;
@@ -152,29 +163,35 @@ impl Server {
     async fn talk(&self, stream: TcpStream, client: SocketAddr, shutdown: watch::Receiver<bool>) {
         // Only latency suffers where it can't be set.
         stream.set_nodelay(true).ok();
-        let patience = self.way.limits.idle;
-        match &self.tls {
-            Some(acceptor) => {
-                let handshake = acceptor.tls_handshake(with_client(stream, client));
-                if let Ok(Ok(stream)) = timeout(patience, handshake).await {
-                    self.http.process_new(Box::new(stream), &shutdown).await;
-                }
-            }
-            None => match timeout(patience, begins_http2(&stream)).await {
-                Ok(true) => {
-                    self.http2
-                        .process_new(Box::new(with_client(stream, client)), &shutdown)
-                        .await;
-                }
-                Ok(false) => {
-                    self.http
-                        .process_new(Box::new(with_client(stream, client)), &shutdown)
-                        .await;
-                }
-                Err(_) => {}
-            },
+        let opened = tokio::select! {
+            opened = timeout(self.way.limits.idle, self.open(stream, client)) => opened,
+            () = stopped(shutdown.clone()) => return,
+        };
+        if let Ok(Some((engine, stream))) = opened {
+            engine.talk(stream, &shutdown).await;
         }
     }
+
+    /// Learns what a connection speaks.
+    async fn open(&self, stream: TcpStream, client: SocketAddr) -> Option<(&Engine, Stream)> {
+        if let Some(acceptor) = &self.tls {
+            let handshake = acceptor.tls_handshake(with_client(stream, client));
+            return Some((&self.http, Box::new(handshake.await.ok()?)));
+        }
+        let engine = if begins_http2(&stream).await {
+            &self.http2
+        } else {
+            &self.http
+        };
+        Some((engine, Box::new(with_client(stream, client))))
+    }
+}
+
+/// Waits until the server stops, and then for what was on its way to it.
+pub(crate) async fn stopped(mut shutdown: watch::Receiver<bool>) {
+    // A server that is gone has stopped.
+    shutdown.wait_for(|stopping| *stopping).await.ok();
+    sleep(LAST_WORDS).await;
 }
 
 /// Whether the whole preface of HTTP/2 is there. A connection that sends nothing is waited for.
@@ -195,11 +212,11 @@ async fn begins_http2(stream: &TcpStream) -> bool {
     }
 }
 
-fn with_client(stream: TcpStream, client: SocketAddr) -> Stream {
+fn with_client(stream: TcpStream, client: SocketAddr) -> l4::stream::Stream {
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
     // The cell is new, so it is empty.
     digest.peer_addr.set(Some(client.into())).ok();
-    let mut stream = Stream::from(stream);
+    let mut stream = l4::stream::Stream::from(stream);
     stream.set_socket_digest(digest);
     stream
 }

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use url::{Host, Url};
 
 use crate::refusal::Refusal;
+use crate::web_socket::WebSockets;
 
 /// How long a name's addresses are used before they are looked up again.
 const ADDRESSES_LIVE: Duration = Duration::from_secs(30);
@@ -68,6 +69,15 @@ pub enum HttpVersion {
     Http1,
     /// HTTP/2, in plain text by prior knowledge (gRPC).
     Http2,
+}
+
+/// What a call goes on to speak.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Talk {
+    /// A request and its answer.
+    Http,
+    /// A WebSocket, once the answer says so. It begins in HTTP/1.1, on a connection of its own.
+    WebSocket,
 }
 
 /// How long an upstream may be waited for.
@@ -195,6 +205,7 @@ impl Upstream {
     pub(crate) async fn peer(
         &self,
         tries: usize,
+        talk: Talk,
         isolation: Option<&str>,
     ) -> Result<HttpPeer, BError> {
         let address = self.address(tries).await?;
@@ -205,7 +216,7 @@ impl Upstream {
         };
         let mut peer = HttpPeer::new(address, self.tls, name);
         peer.client_cert_key.clone_from(&self.certificate);
-        peer.group_key = POOLS.hash_one((self.pool, isolation));
+        peer.group_key = POOLS.hash_one((self.pool, talk == Talk::WebSocket, isolation));
         let options = &mut peer.options;
         options.ca.clone_from(&self.authorities);
         options.alpn = match (self.version, self.tls) {
@@ -213,6 +224,10 @@ impl Upstream {
             (HttpVersion::Auto, true) => ALPN::H2H1,
             (HttpVersion::Auto, false) | (HttpVersion::Http1, _) => ALPN::H1,
         };
+        if talk == Talk::WebSocket {
+            options.alpn = ALPN::H1;
+            options.custom_l4 = Some(Arc::new(WebSockets(self.timeouts.connect)));
+        }
         options.max_h2_streams = STREAMS;
         options.connection_timeout = Some(self.timeouts.connect);
         options.total_connection_timeout = Some(self.timeouts.connect);

@@ -48,7 +48,11 @@ impl Gate {
         let plan = if tls { plan.over_tls() } else { plan };
         let world = plan
             .tool("plain1", &upstreams[0].1.url(), json!({}))
-            .tool("plain2", &upstreams[1].1.url(), json!({ "http2": "always" }))
+            .tool(
+                "plain2",
+                &upstreams[1].1.url(),
+                json!({ "http2": "always" }),
+            )
             .tls_tool("tls1", &upstreams[2].1.url(), json!({}))
             .tls_tool("tls2", &upstreams[3].1.url(), json!({}))
             .start();
@@ -66,13 +70,20 @@ impl Gate {
                 let path = format!("/{tool}/echo");
                 let response = caller.post(&path, body(&text, told)).await;
                 let response = response.unwrap_or_else(|error| panic!("{case}: {error}"));
-                let closes = response.headers().get("connection").is_some_and(|it| it == "close");
+                let closes = response
+                    .headers()
+                    .get("connection")
+                    .is_some_and(|it| it == "close");
                 let answer = outcome(response).await;
                 assert_eq!(answer.0, StatusCode::OK, "{case}: {}", answer.1);
                 let received = upstream.only();
                 upstream.forget();
                 assert!(received.complete, "{case}");
-                assert!(received.body == text, "{case}: {} bytes came", received.body.len());
+                assert!(
+                    received.body == text,
+                    "{case}: {} bytes came",
+                    received.body.len()
+                );
                 let is_http2 = received.version == http::Version::HTTP_2;
                 assert_eq!(is_http2, tool.ends_with('2'), "{case}");
                 assert_eq!(received.header("transfer-encoding"), None, "{case}");

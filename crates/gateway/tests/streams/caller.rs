@@ -61,9 +61,9 @@ impl Caller {
             Wire::Http1 => Sender::Http1(first(stream).await),
             Wire::Http2 => Sender::Http2(Http2::Plain(second(stream).await)),
             Wire::TlsHttp1 => Sender::Http1(first(tls(stream, authority, "http/1.1").await).await),
-            Wire::TlsHttp2 => Sender::Http2(Http2::Tls(
-                second(tls(stream, authority, "h2").await).await,
-            )),
+            Wire::TlsHttp2 => {
+                Sender::Http2(Http2::Tls(second(tls(stream, authority, "h2").await).await))
+            }
         };
         Self {
             sender,
@@ -92,9 +92,7 @@ impl Caller {
             .header("authorization", proof);
         match &self.sender {
             Sender::Http1(_) => request.uri(path).header("host", self.address.to_string()),
-            Sender::Http2(Http2::Plain(_)) => {
-                request.uri(format!("http://{}{path}", self.address))
-            }
+            Sender::Http2(Http2::Plain(_)) => request.uri(format!("http://{}{path}", self.address)),
             Sender::Http2(Http2::Tls(_)) => request.uri(format!("https://{}{path}", self.address)),
         }
     }
@@ -196,9 +194,7 @@ pub(crate) fn whole(bytes: impl Into<Bytes>) -> Body {
 }
 
 /// A body whose length is not told, in these pieces.
-pub(crate) fn pieces(
-    pieces: impl IntoIterator<Item = Bytes, IntoIter: Send + 'static>,
-) -> Body {
+pub(crate) fn pieces(pieces: impl IntoIterator<Item = Bytes, IntoIter: Send + 'static>) -> Body {
     let frames = pieces.into_iter().map(|piece| Ok(Frame::data(piece)));
     StreamBody::new(stream::iter(frames)).boxed_unsync()
 }

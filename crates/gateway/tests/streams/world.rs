@@ -1,6 +1,9 @@
 //! A gateway with the tools that a test names, and a certificate authority for both of its sides.
 
-use std::path::{Path, PathBuf};
+use std::panic::Location;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use testkit::certificates::Certified;
@@ -17,7 +20,8 @@ pub(crate) struct World {
     pub(crate) remit: Remit,
     pub(crate) authority: Authority,
     tools: Vec<String>,
-    folder: tempfile::TempDir,
+    witness: Witness,
+    _folder: tempfile::TempDir,
 }
 
 /// A gateway that is about to be started.
@@ -109,22 +113,29 @@ impl Plan {
         if let Some(tls) = &self.tls {
             merge(&mut listen, json!({ "tls": tls }));
         }
+        let audit = self.folder.path().join("audit.jsonl");
         let names = self.tools.keys().cloned().collect();
         let config = json!({
             "listen": listen,
             "tools": self.tools,
             "limits": self.limits,
             "policy": { "path": policy },
-            "audit": { "path": self.folder.path().join("audit.jsonl") },
+            "audit": { "path": audit },
         });
         // JSON is YAML.
         let path = self.file("remit.yaml", &config.to_string());
         let state = self.folder.path().join("state");
+        let remit = Remit::serve(env!("CARGO_BIN_EXE_remit"), &state, &path);
+        let witness = Witness {
+            log: Arc::clone(&remit.log),
+            audit,
+        };
         World {
-            remit: Remit::serve(env!("CARGO_BIN_EXE_remit"), &state, &path),
+            remit,
             authority: self.authority,
             tools: names,
-            folder: self.folder,
+            witness,
+            _folder: self.folder,
         }
     }
 }
@@ -151,15 +162,10 @@ impl World {
 
     /// The lines of the audit, so far.
     pub(crate) fn audit(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.folder.path().join("audit.jsonl"));
+        let text = std::fs::read_to_string(&self.witness.audit);
         let text = text.unwrap_or_default();
         let whole = text.lines().map(serde_json::from_str);
         whole.filter_map(Result::ok).collect()
-    }
-
-    /// The folder of config and state.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     /// A line of `/proc/PID/status` in KiB.
@@ -172,10 +178,51 @@ impl World {
     }
 }
 
+/// Tells what the gateway said, if the test fails.
+struct Witness {
+    log: Arc<Mutex<String>>,
+    audit: PathBuf,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Records are written behind.
+            std::thread::sleep(Duration::from_millis(300));
+            let audit = std::fs::read_to_string(&self.audit).unwrap_or_default();
+            println!("{}\n{audit}", self.log.lock().unwrap());
+        }
+    }
+}
+
 /// Lays one object over another.
 fn merge(under: &mut Value, over: Value) {
     let (Value::Object(under), Value::Object(over)) = (under, over) else {
         panic!("objects are merged");
     };
     under.extend(over);
+}
+
+/// So far away that a test is over before.
+pub(crate) const FAR: Duration = Duration::from_secs(3600);
+
+/// Fails a test that would wait for ever.
+#[track_caller]
+pub(crate) fn in_time<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+    within(Duration::from_secs(20), future)
+}
+
+/// A task's end is felt in under a second.
+#[track_caller]
+pub(crate) fn in_a_second<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+    within(Duration::from_secs(1), future)
+}
+
+#[track_caller]
+fn within<T>(patience: Duration, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let caller = Location::caller();
+    async move {
+        let done = tokio::time::timeout(patience, future).await;
+        done.unwrap_or_else(|_| panic!("not within {patience:?}: {caller}"))
+    }
 }
