@@ -17,7 +17,7 @@ use futures::FutureExt;
 use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Uri, Version};
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
@@ -248,9 +248,8 @@ impl Phases {
         refusal: &Refusal,
     ) -> Result<(), BError> {
         let reply = Reply::new(refusal, exchange.form(), &exchange.decision())?;
-        if refusal.outcome().status == StatusCode::BAD_REQUEST
-            || !session.as_downstream_mut().is_body_done()
-        {
+        let doubtful = matches!(refusal, Refusal::Framing(_) | Refusal::Malformed(_));
+        if doubtful || !session.as_downstream_mut().is_body_done() {
             // Where this request ends is in doubt, so no other is read after it.
             session.set_keepalive(None);
         }
