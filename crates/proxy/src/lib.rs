@@ -1,4 +1,4 @@
-//! The way of one call. Read [`Way::walk`] from top to bottom: that is all the gateway does.
+//! The way of one call. Read `Way::walk` from top to bottom: that is all the gateway does.
 //!
 //! pingora is an adapter around it: [`engine`](self) walks the way in `request_filter`, before any
 //! upstream connection exists, and applies the [`Outbound`] that comes out of it.
