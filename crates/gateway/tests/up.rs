@@ -394,6 +394,24 @@ fn policy_is_edited_while_calls_go_on_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn an_allowed_call_whose_answer_must_be_redacted_is_refused() {
+    let world = World::new();
+    let (_, token) = world.task(&["--tool", "notes"]);
+    let file = world.remit.state().join("policy/all.rego");
+    let more = "\nredact contains \"/notes\" if input.tool.name == \"notes\"\n";
+    let text = std::fs::read_to_string(&file).unwrap() + more;
+    std::fs::write(&file, text).unwrap();
+    until("the new policy judges", || {
+        world.get("/notes/notes", &token).status() == StatusCode::FORBIDDEN
+    });
+    refused(
+        world.get("/notes/notes", &token),
+        StatusCode::FORBIDDEN,
+        "policy_failed",
+    );
+}
+
+#[test]
 fn sigterm_leaves_in_good_order() {
     let world = World::new();
     let World { remit, .. } = world;

@@ -78,6 +78,11 @@ impl Policy {
     /// Decides one call, and reserves its place in the task's limits.
     pub async fn decide(&self, call: Call, id: DecisionId) -> Result<Ruling, Denial> {
         match self.judge_call(&call) {
+            // What must be taken out of the answer can't be yet, so there is no answer.
+            Judgement::Allow(terms) if !terms.redact.is_empty() => Err(Denial::new(
+                DenialKind::Failed,
+                "the decision redacts the answer, which is not built yet",
+            )),
             Judgement::Allow(terms) => {
                 let task = call.task();
                 task.reserve(&call.tool().name, call.access()).await?;
