@@ -1,4 +1,9 @@
 //! Credentials of a served gateway: where they come from, how often, where they enter, and what is left of them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failure here fails a test"
+)]
 
 use std::path::PathBuf;
 
