@@ -17,7 +17,7 @@ use futures::FutureExt;
 use http::header::{ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
@@ -243,18 +243,25 @@ impl Phases {
         refusal: &Refusal,
     ) -> Result<(), BError> {
         let reply = Reply::new(refusal, exchange.form(), &exchange.decision())?;
-        if !session.as_downstream_mut().is_body_done() {
+        if refusal.outcome().status == StatusCode::BAD_REQUEST
+            || !session.as_downstream_mut().is_body_done()
+        {
+            // Where this request ends is in doubt, so no other is read after it.
             session.set_keepalive(None);
         }
-        match &mut *session.downstream_session {
-            // Trailers-only is one frame of headers that ends the stream.
+        match session.as_downstream_mut() {
+            // pingora ends a stream with an empty DATA frame; a gRPC client takes no trailers before one.
             ServerSession::H2(http2) if reply.body.is_empty() => {
                 http2.write_response_header(Box::new(reply.head), true)?;
             }
             _ => {
-                let head = Box::new(reply.head);
-                session.write_response_header(head, false).await?;
-                session.write_response_body(Some(reply.body), true).await?;
+                let empty = reply.body.is_empty();
+                session
+                    .write_response_header(Box::new(reply.head), empty)
+                    .await?;
+                if !empty {
+                    session.write_response_body(Some(reply.body), true).await?;
+                }
             }
         }
         let downstream = session.as_downstream_mut();

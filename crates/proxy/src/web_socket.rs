@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Makes connections for WebSockets, within this time.
+/// Makes connections to begin a WebSocket on, within this time.
 #[derive(Debug)]
 pub(crate) struct WebSockets(pub(crate) Duration);
 
