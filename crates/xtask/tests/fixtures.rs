@@ -1,12 +1,7 @@
 //! The fixtures of the real parts work by themselves, so that what fails behind the gateway is the gateway's.
 //!
 //! `cargo xtask test --only fixtures` fetches the parts and runs these.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test may panic, its helpers too"
-)]
+#![expect(clippy::indexing_slicing, reason = "a test may panic, its helpers too")]
 
 use serde_json::{Value, json};
 use testkit::parts::{Part, ask, curl, fixtures};
