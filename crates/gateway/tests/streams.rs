@@ -1,5 +1,8 @@
 //! Everything that flows: bodies, streams, upgrades, and what cuts them, against the built gateway over real sockets.
 
+// Tells clippy that helpers of tests may unwrap too.
+#![cfg(test)]
+
 #[path = "streams/body_gate.rs"]
 mod body_gate;
 #[path = "streams/caller.rs"]

@@ -33,7 +33,7 @@ async fn end_task(world: &World, id: &str) {
         let request = testkit::http().post(url).bearer_auth(token);
         request.send().unwrap().status()
     });
-    assert_eq!(ended.await.unwrap(), reqwest::StatusCode::OK);
+    assert_eq!(ended.await.unwrap(), StatusCode::OK);
 }
 
 /// Waits until the audit tells how every call of a task ended.

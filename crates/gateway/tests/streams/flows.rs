@@ -1,6 +1,7 @@
 //! What streams: it comes piece by piece, in both directions, and none of it is kept.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::channel::mpsc;
@@ -125,7 +126,6 @@ async fn check_large(wire: Wire, http2: &str) {
     }
     assert_eq!(length, 64 * MIB, "{case}");
     let grown = world.memory("VmHWM").saturating_sub(before);
-    println!("{case}: {before} KiB, and {grown} KiB more at most");
     assert!(grown < 64 * 1024, "{case}: {grown} KiB more");
 }
 
@@ -191,6 +191,20 @@ async fn a_web_socket_talks_both_ways() {
         assert_eq!(received.version, Version::HTTP_11);
         assert_eq!(received.header("authorization"), None);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute: what pingora waits for a body, which nothing can shorten"]
+async fn a_web_socket_may_be_silent_for_longer_than_a_body() {
+    let upstream = Upstream::start(Answer::WebSocket).await;
+    let patient = json!({ "timeouts": { "read": "5m" } });
+    let world = Plan::new().tool("tool", &upstream.url(), patient).start();
+    let (_, token) = world.task();
+    let mut socket = web_socket(&world, "/tool/socket", &token).await;
+    tokio::time::sleep(Duration::from_secs(62)).await;
+    socket.send(Message::text("still here")).await.unwrap();
+    let back = in_time(socket.next()).await.unwrap().unwrap();
+    assert_eq!(back, Message::text("still here"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use testkit::{Answer, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::caller::{Wire, outcome, tls, whole};
+use crate::caller::{Wire, outcome, tls};
 use crate::world::{Plan, World, in_time};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -221,7 +221,6 @@ async fn rapid_resets_are_bounded() {
     let before = world.memory("VmRSS");
     let head = head(world.remit.calls_address(), &token, &[]);
     let mut raw = Raw::open(&world).await;
-    let mut streams = 0;
     for number in 0..20_000 {
         let stream = 2 * number + 1;
         let mut both = frame(HEADERS, END_HEADERS | END_STREAM, stream, &head);
@@ -229,9 +228,7 @@ async fn rapid_resets_are_bounded() {
         if raw.0.write_all(&both).await.is_err() {
             break;
         }
-        streams += 1;
     }
-    println!("{streams} streams were opened and reset");
     serves(&world).await;
     let grown = world.memory("VmHWM").saturating_sub(before);
     assert!(grown < 64 * 1024, "{grown} KiB more");
@@ -407,7 +404,8 @@ async fn a_thousand_connections_at_a_time_are_served() {
         }
         callers = kept;
     }
-    println!("{} KiB with 1,000 connections", world.memory("VmRSS"));
+    let held = world.memory("VmHWM");
+    assert!(held < 128 * 1024, "{held} KiB with 1,000 connections");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -465,11 +463,6 @@ async fn a_call_after_a_refused_one_is_served_on_the_same_connection() {
     for wire in [Wire::Http1, Wire::Http2] {
         let mut caller = world.caller(wire).await;
         assert_eq!(caller.outcome("/nothing/a").await.1, "unknown_tool");
-        let odd = caller
-            .post("/tool/a", whole("{\"a\":1,\"a\":2}"))
-            .await
-            .unwrap();
-        assert_eq!(outcome(odd).await.1, "malformed_body");
         assert_eq!(
             caller.outcome("/tool/a").await.0,
             StatusCode::OK,
