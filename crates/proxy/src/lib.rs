@@ -1,7 +1,7 @@
 //! The way of one call. Read `Way::walk` from top to bottom: that is all the gateway does.
 //!
-//! pingora is an adapter around it: [`engine`](self) walks the way in `request_filter`, before any
-//! upstream connection exists, and applies the [`Outbound`] that comes out of it.
+//! pingora is an adapter around it: `phases.rs` walks the way in `request_filter`, before any upstream
+//! connection exists, and applies the [`Outbound`] that comes out of it; `engine.rs` surrounds each call once.
 //!
 //! **Invariant.** Nothing is sent upstream but an [`Outbound`]; no call is forwarded or refused
 //! without its audit line; every call that was opened is closed once, even when it is cut or panics.
@@ -9,7 +9,9 @@
 mod body;
 mod engine;
 mod exchange;
+mod forward;
 mod framing;
+mod phases;
 mod refusal;
 mod reply;
 mod server;
@@ -31,7 +33,7 @@ use policy::{Explanation, Ruling};
 use tasks::{TaskId, Tasks};
 use telemetry::Recorder;
 
-use crate::body::Reader;
+use crate::body::{Budget, Reader};
 use crate::exchange::Exchange;
 
 pub use crate::refusal::{CODES, Code, Refusal};
@@ -48,6 +50,8 @@ pub struct Way {
     tasks: Arc<Tasks>,
     recorder: Recorder,
     limits: Limits,
+    /// Of all listeners together.
+    budget: Budget,
 }
 
 impl Way {
@@ -59,6 +63,7 @@ impl Way {
             tasks,
             recorder,
             limits,
+            budget: Budget::new(limits.buffered),
         })
     }
 

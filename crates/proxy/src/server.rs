@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Way;
-use crate::engine::Engine;
+use crate::engine::{Begins, Engine};
 
 /// How an HTTP/2 connection begins (RFC 9113, section 3.4). No HTTP/1 request begins so.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -62,8 +62,7 @@ impl Default for Limits {
 /// One listener of the data path.
 pub struct Server {
     way: Arc<Way>,
-    http: Arc<Engine>,
-    http2: Arc<Engine>,
+    engine: Arc<Engine>,
     tls: Option<Acceptor>,
     connections: Arc<Semaphore>,
 }
@@ -85,8 +84,7 @@ impl Server {
         });
         Self {
             way: Arc::clone(way),
-            http: Engine::new(way, false),
-            http2: Engine::new(way, true),
+            engine: Engine::new(way),
             tls,
             connections: Arc::new(Semaphore::new(way.limits.connections)),
         }
@@ -126,8 +124,7 @@ impl Server {
             }
         }
         stopping.send_replace(true);
-        server.http.stop().await;
-        server.http2.stop().await;
+        server.engine.stop().await;
         open.close();
         if timeout(server.way.limits.drain, open.wait()).await.is_err() {
             tracing::warn!(
@@ -167,23 +164,23 @@ impl Server {
             opened = timeout(self.way.limits.idle, self.open(stream, client)) => opened,
             () = stopped(shutdown.clone()) => return,
         };
-        if let Ok(Some((engine, stream))) = opened {
-            engine.talk(stream, &shutdown).await;
+        if let Ok(Some((stream, begins))) = opened {
+            self.engine.talk(stream, begins, &shutdown).await;
         }
     }
 
     /// Learns what a connection speaks.
-    async fn open(&self, stream: TcpStream, client: SocketAddr) -> Option<(&Engine, Stream)> {
+    async fn open(&self, stream: TcpStream, client: SocketAddr) -> Option<(Stream, Begins)> {
         if let Some(acceptor) = &self.tls {
             let handshake = acceptor.tls_handshake(with_client(stream, client));
-            return Some((&self.http, Box::new(handshake.await.ok()?)));
+            return Some((Box::new(handshake.await.ok()?), Begins::Otherwise));
         }
-        let engine = if begins_http2(&stream).await {
-            &self.http2
+        let begins = if begins_http2(&stream).await {
+            Begins::WithPreface
         } else {
-            &self.http
+            Begins::Otherwise
         };
-        Some((engine, Box::new(with_client(stream, client))))
+        Some((Box::new(with_client(stream, client)), begins))
     }
 }
 

@@ -194,7 +194,6 @@ async fn a_web_socket_talks_both_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes a minute: what pingora waits for a body, which nothing can shorten"]
 async fn a_web_socket_may_be_silent_for_longer_than_a_body() {
     let upstream = Upstream::start(Answer::WebSocket).await;
     let patient = json!({ "timeouts": { "read": "5m" } });

@@ -1,0 +1,125 @@
+//! What the way came to, as pingora sends it.
+
+use std::sync::Arc;
+
+use call::Body;
+use credentials::Outbound;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method, Uri, Version};
+use pingora_core::{BError, Error, ErrorType};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+use telemetry::Trace;
+
+use crate::upstream::{Talk, Upstream};
+
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// W3C Trace Context.
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// What the way came to: the request as it leaves.
+pub(crate) struct Forward {
+    head: Parts,
+    pub(crate) body: Body,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) talk: Talk,
+    /// Where the credential is bound to the connection, the pool is its own.
+    pub(crate) isolation: Option<Box<str>>,
+    pub(crate) tries: usize,
+    pub(crate) body_due: bool,
+}
+
+impl Forward {
+    pub(crate) fn new(outbound: Outbound, upstream: Arc<Upstream>, talk: Talk) -> Self {
+        let isolation = outbound.isolation().map(Into::into);
+        let (head, body, _) = outbound.into_parts();
+        Self {
+            head,
+            body,
+            upstream,
+            talk,
+            isolation,
+            tries: 0,
+            body_due: false,
+        }
+    }
+
+    /// The URL that is asked, without the query: a key may have been injected there.
+    pub(crate) fn url(&self) -> String {
+        let uri = &self.head.uri;
+        let scheme = uri.scheme_str().unwrap_or_default();
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        format!("{scheme}://{authority}{}", uri.path())
+    }
+
+    /// The head as it leaves: the way's own, framed for the body that was read.
+    pub(crate) fn request(
+        &self,
+        session: &Session,
+        version: Version,
+        trace: Option<Trace>,
+    ) -> Result<RequestHeader, BError> {
+        let mut head = self.head.clone();
+        let authority = head
+            .uri
+            .authority()
+            .map(|authority| authority.as_str().to_owned());
+        let authority = authority.ok_or_else(not_walked)?;
+        head.uri = Uri::from(
+            head.uri
+                .path_and_query()
+                .cloned()
+                .unwrap_or_else(|| PathAndQuery::from_static("/")),
+        );
+        head.version = version;
+        let headers = &mut head.headers;
+        headers.insert(HOST, header_value(&authority)?);
+        headers.remove(TRANSFER_ENCODING);
+        headers.remove(CONTENT_LENGTH);
+        headers.remove(EXPECT);
+        match &self.body {
+            Body::Whole(body) => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+            }
+            Body::Empty if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+            }
+            Body::Empty => {}
+            Body::Streamed => {
+                if let Some(length) = session.req_header().headers.get(CONTENT_LENGTH) {
+                    headers.insert(CONTENT_LENGTH, length.clone());
+                }
+            }
+        }
+        if let Some(trace) = trace {
+            headers.insert(TRACEPARENT, trace.traceparent());
+            if !trace.is_continued() {
+                headers.remove(TRACESTATE);
+            }
+        }
+        if version == Version::HTTP_11 && self.talk == Talk::WebSocket {
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        Ok(RequestHeader::from(head))
+    }
+}
+
+pub(crate) fn is_websocket(session: &Session) -> bool {
+    let upgrade = session.req_header().headers.get(UPGRADE);
+    session.is_upgrade_req()
+        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, BError> {
+    HeaderValue::from_str(text)
+        .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "upstream authority", error))
+}
+
+/// pingora calls the upstream phases only after `request_filter` said to go on; should it ever not, nothing leaves.
+pub(crate) fn not_walked() -> BError {
+    Error::explain(ErrorType::InternalError, "the way was not walked")
+}

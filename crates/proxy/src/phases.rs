@@ -1,0 +1,392 @@
+//! The adapter between pingora's phases and the way.
+//!
+//! It walks the way in `request_filter`, before any upstream connection exists, and applies what
+//! came of it in the phases after it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use call::{Body, Head};
+use credentials::Outbound;
+use http::Version;
+use http::header::ALT_SVC;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{BError, Error, ErrorSource, ErrorType};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use telemetry::{Ending, Trace};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use crate::body::Reader;
+use crate::exchange::Exchange;
+use crate::forward::{Forward, is_websocket, not_walked};
+use crate::refusal::Refusal;
+use crate::reply::{Form, REMIT_DECISION, Reply};
+use crate::upstream::Talk;
+use crate::{Setup, Way, body, framing};
+
+/// How long what an agent still sends after a refusal is read, so that it sees the refusal and not a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+tokio::task_local! {
+    /// The exchange of the call that this task walks: `new_ctx` has no other way to learn it.
+    pub(crate) static EXCHANGE: Arc<Exchange>;
+}
+
+/// Walks calls, one at a time in each of pingora's tasks.
+pub(crate) struct Phases {
+    pub(crate) way: Arc<Way>,
+}
+
+/// What the phases of one call share.
+pub(crate) struct Context {
+    exchange: Arc<Exchange>,
+    forward: Option<Forward>,
+    /// Gives the inspected bytes back to the budget when the call is over.
+    _held: Option<OwnedSemaphorePermit>,
+}
+
+impl Phases {
+    async fn prepare(
+        &self,
+        session: &mut Session,
+        context: &mut Context,
+    ) -> Result<Forward, Refusal> {
+        let setup = self.way.setup.load_full();
+        context.exchange.note(|record| {
+            record.policy_revision = Some(Arc::clone(setup.policy.revision()));
+        });
+        let outbound = self.walk(session, context, &setup).await;
+        if let Err(refusal) = &outbound {
+            context.exchange.refused(refusal);
+        }
+        // A refusal stands whether or not it could be audited; the recorder counts what it lost.
+        let audited = match context.exchange.read(telemetry::CallRecord::clone) {
+            Some(record) => self.way.recorder.decided(&record).await,
+            None => Ok(()),
+        };
+        let outbound = outbound?;
+        audited?;
+        let upstream = setup.upstreams.of(&outbound)?;
+        let talk = if is_websocket(session) {
+            Talk::WebSocket
+        } else {
+            Talk::Http
+        };
+        Ok(Forward::new(outbound, upstream, talk))
+    }
+
+    async fn walk(
+        &self,
+        session: &mut Session,
+        context: &mut Context,
+        setup: &Setup,
+    ) -> Result<Outbound, Refusal> {
+        framing::check(session)?;
+        let client = client(session);
+        let head = Head::canonical(session.req_header().as_owned_parts(), client)?;
+        context.exchange.note(|record| {
+            record.host = head.host().to_owned();
+            record.path = head.path().to_owned();
+        });
+        let body = Reader {
+            session,
+            budget: &self.way.budget,
+            patience: self.way.limits.body,
+            held: &mut context._held,
+        };
+        self.way.walk(setup, head, body, &context.exchange).await
+    }
+
+    async fn refuse(
+        &self,
+        session: &mut Session,
+        exchange: &Exchange,
+        refusal: &Refusal,
+    ) -> Result<(), BError> {
+        let reply = Reply::new(refusal, exchange.form(), &exchange.decision())?;
+        let doubtful = matches!(refusal, Refusal::Framing(_) | Refusal::Malformed(_));
+        if doubtful || !session.as_downstream_mut().is_body_done() {
+            // Where this request ends is in doubt, so no other is read after it.
+            session.set_keepalive(None);
+        }
+        match session.as_downstream_mut() {
+            // pingora ends a stream with an empty DATA frame; a gRPC client takes no trailers before one.
+            ServerSession::H2(http2) if reply.body.is_empty() => {
+                http2.write_response_header(Box::new(reply.head), true)?;
+            }
+            _ => {
+                let empty = reply.body.is_empty();
+                session
+                    .write_response_header(Box::new(reply.head), empty)
+                    .await?;
+                if !empty {
+                    session.write_response_body(Some(reply.body), true).await?;
+                }
+            }
+        }
+        let downstream = session.as_downstream_mut();
+        if !downstream.is_body_done() {
+            // What is left in the pipe is of no interest: neither is whether it could be read.
+            timeout(LINGER, downstream.drain_request_body()).await.ok();
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Phases {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        let exchange = EXCHANGE
+            .try_with(Arc::clone)
+            .unwrap_or_else(|_| Exchange::new().0);
+        Context {
+            exchange,
+            forward: None,
+            _held: None,
+        }
+    }
+
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        context: &mut Context,
+    ) -> Result<bool, BError> {
+        open(session, &context.exchange);
+        session.set_write_timeout(Some(self.way.limits.write));
+        match self.prepare(session, context).await {
+            Ok(forward) => {
+                if matches!(forward.body, Body::Streamed) {
+                    body::go_on(session).await?;
+                }
+                if forward.talk == Talk::WebSocket {
+                    // An agent may listen for as long as its tool talks; silence of both is up to the tool's limits.
+                    session.set_read_timeout(None);
+                }
+                context.forward = Some(forward);
+                Ok(false)
+            }
+            Err(refusal) => {
+                context.exchange.refused(&refusal);
+                self.refuse(session, &context.exchange, &refusal).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        _: &mut Session,
+        context: &mut Context,
+    ) -> Result<Box<HttpPeer>, BError> {
+        let forward = context.forward.as_mut().ok_or_else(not_walked)?;
+        let peer = forward
+            .upstream
+            .peer(forward.tries, forward.talk, forward.isolation.as_deref())
+            .await?;
+        forward.tries += 1;
+        Ok(Box::new(peer))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Context,
+    ) -> Result<(), BError> {
+        let forward = context.forward.as_mut().ok_or_else(not_walked)?;
+        let trace = context.exchange.read(|record| record.trace);
+        *request = forward.request(session, request.version, trace)?;
+        forward.body_due = true;
+        let upstream = forward.upstream.name();
+        let url = forward.url();
+        context.exchange.note(|record| {
+            record.forwarded = Some(jiff::Timestamp::now());
+            record.upstream = Some(upstream);
+            record.upstream_url = Some(url);
+        });
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        context: &mut Context,
+    ) -> Result<(), BError> {
+        if let Some(forward) = &mut context.forward {
+            // Whatever pingora replays first stands for the whole body that was inspected.
+            if std::mem::take(&mut forward.body_due)
+                && let Body::Whole(whole) = &forward.body
+            {
+                *body = Some(whole.clone());
+            }
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<(), BError> {
+        // An agent that followed it would go around the gateway.
+        response.remove_header(&ALT_SVC);
+        response.insert_header(REMIT_DECISION, context.exchange.decision().as_str())?;
+        context.exchange.note(|record| {
+            if let Some(forwarded) = record.forwarded {
+                let took = jiff::Timestamp::now().duration_since(forwarded);
+                record.upstream_time = Some(took.unsigned_abs());
+            }
+        });
+        Ok(())
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+        let status = session
+            .response_written()
+            .map(|response| response.status.as_u16());
+        let (bytes_in, bytes_out) = (session.body_bytes_read(), session.body_bytes_sent());
+        context.exchange.note(|record| {
+            record.status = status;
+            record.bytes_in = bytes_in as u64;
+            record.bytes_out = bytes_out as u64;
+            if let Some(error) = error {
+                record.ending = ending(error);
+                record.cause.get_or_insert_with(|| error.to_string());
+            }
+        });
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        context: &mut Context,
+        mut error: BError,
+    ) -> BError {
+        let another = context
+            .forward
+            .as_ref()
+            .is_some_and(|forward| forward.tries < forward.upstream.addresses());
+        error.set_retry(another);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &mut Context,
+    ) -> FailToProxy {
+        let refusal = failure(error);
+        let mut error_code = 0;
+        if *error.esource() != ErrorSource::Downstream && session.response_written().is_none() {
+            context.exchange.refused(&refusal);
+            error_code = refusal.outcome().status.as_u16();
+            session.set_keepalive(None);
+            if self
+                .refuse(session, &context.exchange, &refusal)
+                .await
+                .is_err()
+            {
+                error_code = 0;
+            }
+        }
+        FailToProxy {
+            error_code,
+            can_reuse_downstream: false,
+        }
+    }
+
+    // The record tells all of this, without paths or heads in free text.
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Context,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    fn request_summary(&self, _: &Session, _: &Context) -> String {
+        String::new()
+    }
+}
+
+/// Opens the record: from here on the call will be closed.
+fn open(session: &Session, exchange: &Exchange) {
+    let head = session.req_header();
+    exchange.open(Trace::continue_from(&head.headers), client(session));
+    exchange.note(|record| {
+        record.method = head.method.as_str().to_owned();
+        record.scheme = if is_tls(session) { "https" } else { "http" };
+        record.http_version = if head.version == Version::HTTP_2 {
+            "2"
+        } else {
+            "1.1"
+        };
+    });
+    if head
+        .headers
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    {
+        exchange.set_form(Form::Grpc);
+    }
+}
+
+fn is_tls(session: &Session) -> bool {
+    session
+        .digest()
+        .is_some_and(|digest| digest.ssl_digest.is_some())
+}
+
+fn client(session: &Session) -> crate::Client {
+    session
+        .client_addr()
+        .and_then(|address| address.as_inet())
+        .copied()
+}
+
+/// What an agent is told of a failure after the decision.
+fn failure(error: &Error) -> Refusal {
+    let cause = error.to_string();
+    match error.etype() {
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
+            Refusal::UpstreamUntrusted(cause)
+        }
+        ErrorType::ConnectTimedout
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::ReadTimedout
+        | ErrorType::WriteTimedout => Refusal::UpstreamTimeout(cause),
+        ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::SocketError
+        | ErrorType::BindError => Refusal::UpstreamUnreachable(cause),
+        _ if *error.esource() == ErrorSource::Upstream => Refusal::UpstreamFailed(cause),
+        _ => Refusal::Internal(cause),
+    }
+}
+
+fn ending(error: &Error) -> Ending {
+    match error.esource() {
+        ErrorSource::Downstream => Ending::ClientGone,
+        ErrorSource::Upstream => Ending::UpstreamFailed,
+        ErrorSource::Internal | ErrorSource::Unset => Ending::Internal,
+    }
+}
