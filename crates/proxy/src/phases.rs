@@ -65,8 +65,9 @@ impl Phases {
             context.exchange.refused(refusal);
         }
         // A refusal stands whether or not it could be audited; the recorder counts what it lost.
-        let audited = match context.exchange.read(telemetry::CallRecord::clone) {
-            Some(record) => self.way.recorder.decided(&record).await,
+        let decided = |record: &_| self.way.recorder.decided(record);
+        let audited = match context.exchange.read(decided) {
+            Some(audited) => audited.await,
             None => Ok(()),
         };
         let outbound = outbound?;
