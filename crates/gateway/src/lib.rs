@@ -7,10 +7,10 @@ pub mod command;
 pub mod config;
 pub mod examples;
 
-mod core_dump;
 mod explain;
 mod fixed;
 mod ground;
+mod process;
 mod reload;
 mod running;
 mod setup;

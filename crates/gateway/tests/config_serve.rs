@@ -423,3 +423,15 @@ fn d12_a_gateway_leaves_no_core_dump() {
     let words: Vec<_> = core.unwrap().split_whitespace().collect();
     assert_eq!(words[..6], ["Max", "core", "file", "size", "0", "0"]);
 }
+
+#[test]
+fn a10_a_gateway_may_open_as_many_files_as_the_system_grants() {
+    let world = World::new();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", world.remit.pid()));
+    let limits = limits.unwrap();
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<_> = files.unwrap().split_whitespace().collect();
+    assert_eq!(words[3], words[4]);
+}

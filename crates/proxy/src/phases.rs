@@ -243,6 +243,8 @@ impl ProxyHttp for Phases {
         response.remove_header(&ALT_SVC);
         response.insert_header(REMIT_DECISION, context.exchange.decision().as_str())?;
         context.exchange.note(|record| {
+            // Known from here on, should the call be cut before its end.
+            record.status = Some(response.status.as_u16());
             if let Some(forwarded) = record.forwarded {
                 let took = jiff::Timestamp::now().duration_since(forwarded);
                 record.upstream_time = Some(took.unsigned_abs());

@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 use crate::command::outcome::{Failure, Screen};
 use crate::command::whereabouts::{OPERATOR_TOKEN, READY, Ready, default_state_dir, read_token};
 use crate::config::{self, Config};
-use crate::core_dump;
 use crate::fixed::Fixed;
 use crate::ground::{StartError, write_private};
+use crate::process;
 use crate::running::{self, Listening, Plan};
 use crate::state_folder::StateFolder;
 
@@ -48,7 +48,8 @@ pub(crate) struct ListenFlags {
 
 impl Serve {
     pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
-        core_dump::forbid()?;
+        process::forbid_core_dumps()?;
+        process::raise_descriptors()?;
         let folder = self.state.map_or_else(default_state_dir, Ok)?;
         let held = StateFolder::hold(&folder)?;
         serve(&self.config, &held, &self.listen, None, |ready| {

@@ -17,9 +17,9 @@ use zeroize::Zeroizing;
 use crate::command::outcome::{Failure, Screen};
 use crate::command::serve::{ListenFlags, random_token, serve};
 use crate::command::whereabouts::{Ready, default_state_dir, read_token};
-use crate::core_dump;
 use crate::examples::{Desk, DeskKey, Notes, NotesKeys};
 use crate::ground::{make_private_folder, write_private};
+use crate::process;
 use crate::state_folder::StateFolder;
 
 /// The agent of tasks that name none.
@@ -41,7 +41,8 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
-        core_dump::forbid()?;
+        process::forbid_core_dumps()?;
+        process::raise_descriptors()?;
         let folder = self.state.map_or_else(default_state_dir, Ok)?;
         let held = StateFolder::hold(&folder)?;
         let state = held.path();
