@@ -6,6 +6,8 @@
     reason = "a benchmark that can't be set up has nothing to say"
 )]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -282,6 +284,7 @@ fn tool(name: &str, protocol: Protocol, access: &[(Access, &str)]) -> Tool {
 fn credentials(folder: &Path, leases: Arc<Leases>) -> Credentials {
     let secret = folder.join("secret");
     std::fs::write(&secret, "the-upstream-s-own-key").unwrap();
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
     let bindings = [
         ("notes", Access::Read),
         ("notes", Access::Write),

@@ -47,6 +47,9 @@ pub(crate) struct Wish {
     /// Only targets whose name contains this; may be repeated. `pingora` is what the others are compared to.
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
+    /// Measure what `target/release` holds, without building it anew.
+    #[arg(long)]
+    as_built: bool,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -73,7 +76,9 @@ pub(crate) fn run(house: &House, wish: &Wish) -> ExitCode {
 
 fn measure(house: &House, wish: &Wish) -> Result<Report, Failed> {
     debian::fetch()?;
-    build(house)?;
+    if !wish.as_built {
+        build(house)?;
+    }
     let folder = house.root().join("target/bench");
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(Failed::file(&folder))?;

@@ -1,8 +1,9 @@
 //! The gateway itself, once for each step that is added.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -168,7 +169,11 @@ impl Step {
             }
         };
         write(&policy.join("tickets.rego"), &text)?;
-        write(&folder.join("secret"), "the-upstream-s-own-key")?;
+        // A secret that others may read is not taken.
+        let secret = folder.join("secret");
+        write(&secret, "the-upstream-s-own-key")?;
+        fs::set_permissions(&secret, Permissions::from_mode(0o600))
+            .map_err(Failed::file(&secret))?;
         let shown = folder.display();
         let credentials = match self.injects {
             Injects::Nothing => String::new(),
@@ -183,7 +188,8 @@ impl Step {
             Outputs::All => format!("{audit}telemetry: {{ otlp: http://{upstream} }}\n"),
         };
         let text = format!(
-            "tasks: {{ store: \"embedded:{shown}/store\" }}
+            "listen: {{ calls: 127.0.0.1:0, control: 127.0.0.1:0 }}
+tasks: {{ store: \"embedded:{shown}/store\" }}
 tools:
   tickets:
     upstream: http://{upstream}/mcp
