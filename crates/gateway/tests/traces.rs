@@ -8,12 +8,12 @@
 
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::trace::v1::Span;
-use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use reqwest::StatusCode;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use serde_json::{Map, Value, json};
 use testkit::collector::{Mood, attributes};
+use testkit::opentelemetry_proto::tonic::trace::v1::Span;
+use testkit::opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use testkit::remit::{Remit, until};
 use testkit::upstream::{Answer, Received};
 use testkit::{Collector, Site, Upstream};

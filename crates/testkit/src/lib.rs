@@ -17,6 +17,7 @@ pub mod upstream;
 pub use certificates::Authority;
 pub use collector::Collector;
 pub use issuer::Issuer;
+pub use opentelemetry_proto;
 pub use site::Site;
 pub use upstream::{Answer, Received, Upstream};
 
