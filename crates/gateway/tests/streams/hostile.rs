@@ -45,7 +45,8 @@ async fn world(limits: serde_json::Value) -> (World, Upstream) {
 async fn serves(world: &World) {
     for wire in [Wire::Http1, Wire::Http2] {
         let mut caller = world.caller(wire).await;
-        assert_eq!(in_time(caller.outcome("/tool/a")).await.0, StatusCode::OK);
+        let (status, code) = in_time(caller.outcome("/tool/a")).await;
+        assert_eq!(status, StatusCode::OK, "{code}");
     }
 }
 
