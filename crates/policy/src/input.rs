@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use call::Call;
+use identity::Agent;
 use regorus::Value;
 use serde_json::{Map, Value as Json};
-use tasks::{Access, Grant, Task};
+use tasks::{Access, Facts, Grant, Task};
 
 use crate::admission::Opener;
 
@@ -95,8 +96,17 @@ pub(crate) fn of_json(value: &Json) -> Result<Value, TooDeep> {
     json(value, DEEPEST)
 }
 
+/// What never changes of a token is made once for all of its calls.
 fn agent(task: &Task) -> Result<Value, TooDeep> {
     let agent = task.agent();
+    match agent.prepared(|agent| of_agent(agent).ok()) {
+        Some(value) => value.clone().ok_or(TooDeep),
+        // Another type has the place.
+        None => of_agent(agent),
+    }
+}
+
+fn of_agent(agent: &Agent) -> Result<Value, TooDeep> {
     Ok(object! {
         id: Value::from(agent.id().as_str()),
         method: Value::from(agent.method().as_str()),
@@ -105,18 +115,28 @@ fn agent(task: &Task) -> Result<Value, TooDeep> {
     })
 }
 
+/// What never changes of a task is made once for all of its calls.
 fn of_task(task: &Task) -> Result<Value, TooDeep> {
+    let prepared = task.facts().prepared(|facts| of_facts(facts).ok());
+    match prepared {
+        Some(value) => value.clone().ok_or(TooDeep),
+        // Another type has the place.
+        None => of_facts(task.facts()),
+    }
+}
+
+fn of_facts(facts: &Facts) -> Result<Value, TooDeep> {
     Ok(object! {
-        id: Value::from(task.id().as_str()),
-        purpose: Value::from(task.purpose()),
-        owner: Value::from(task.owner()),
+        id: Value::from(facts.id().as_str()),
+        purpose: Value::from(facts.purpose()),
+        owner: Value::from(facts.owner()),
         parent: Value::Null,
         chain: Value::new_array(),
-        opened_at: Value::from(task.opened_at()),
-        expires_at: Value::from(task.expires_at()),
-        grants: Value::from(task.grants().iter().map(grant).collect::<Vec<_>>()),
-        attributes: map(task.attributes())?,
-        labels: texts(task.labels()),
+        opened_at: Value::from(facts.opened_at()),
+        expires_at: Value::from(facts.expires_at()),
+        grants: Value::from(facts.grants().iter().map(grant).collect::<Vec<_>>()),
+        attributes: map(facts.attributes())?,
+        labels: texts(facts.labels()),
     })
 }
 

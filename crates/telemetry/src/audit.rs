@@ -43,6 +43,14 @@ pub(crate) struct AuditLog {
     metrics: Arc<Metrics>,
 }
 
+/// A line as it will be written, without its place in the chain.
+type Line = serde_json::Result<Vec<u8>>;
+
+/// The `decided` line of a record.
+pub(crate) fn decided(record: &CallRecord) -> Line {
+    line::decided(record)
+}
+
 /// Tells that a line was written, or why not.
 type Written = oneshot::Sender<Result<(), String>>;
 
@@ -94,9 +102,9 @@ impl AuditLog {
         ))
     }
 
-    /// Writes the `decided` line and waits for it.
-    pub(crate) async fn decided(&self, record: &CallRecord) -> Result<(), AuditUnavailable> {
-        let Err(cause) = self.write(record).await else {
+    /// Writes a `decided` line and waits for it.
+    pub(crate) async fn decided(&self, line: Line) -> Result<(), AuditUnavailable> {
+        let Err(cause) = self.write(line).await else {
             return Ok(());
         };
         self.metrics.audit_failed(1);
@@ -106,8 +114,8 @@ impl AuditLog {
         }
     }
 
-    async fn write(&self, record: &CallRecord) -> Result<(), String> {
-        let body = line::decided(record).map_err(|e| e.to_string())?;
+    async fn write(&self, line: Line) -> Result<(), String> {
+        let body = line.map_err(|e| e.to_string())?;
         let (written, outcome) = oneshot::channel();
         self.queue
             .push(Entry::Decided { body, written })

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::audit::{AuditLog, Writer};
+use crate::audit::{self, AuditLog, Writer};
 use crate::export::{self, Export};
 use crate::metrics::{Metrics, Signal};
 use crate::queue::Queue;
@@ -90,13 +90,22 @@ impl Recorder {
 
     /// Writes the audit's `decided` line. Waited for before a call is forwarded or refused.
     ///
+    /// The record is read at once, so that its lock need not be held, nor a copy made, while one waits.
+    ///
     /// # Errors
     /// When the line can't be written within 5 s and [`AuditFailure::Refuse`](crate::AuditFailure) is
     /// configured; otherwise the failure is counted and the call goes on.
-    pub async fn decided(&self, record: &CallRecord) -> Result<(), AuditUnavailable> {
-        match &self.outputs.audit {
-            Some(audit) => audit.decided(record).await,
-            None => Ok(()),
+    pub fn decided(
+        &self,
+        record: &CallRecord,
+    ) -> impl Future<Output = Result<(), AuditUnavailable>> + Send + use<> {
+        let line = self.outputs.audit.as_ref().map(|_| audit::decided(record));
+        let outputs = Arc::clone(&self.outputs);
+        async move {
+            match (&outputs.audit, line) {
+                (Some(audit), Some(line)) => audit.decided(line).await,
+                _ => Ok(()),
+            }
         }
     }
 
