@@ -1,5 +1,6 @@
 //! An authenticated workload, and how it proved itself.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -60,6 +61,16 @@ impl Agent {
     /// The verified claims of its proof.
     pub fn claims(&self) -> &Map<String, Value> {
         &self.proof.claims
+    }
+
+    /// A form of id, method, issuer and claims that a caller wants to prepare once per token, such as its
+    /// policy engine's own value of them. There is one place, for one type: whoever comes second with
+    /// another type gets None.
+    pub fn prepared<T: Any + Send + Sync>(&self, prepare: impl FnOnce(&Self) -> T) -> Option<&T> {
+        self.proof
+            .prepared
+            .get_or_init(|| Box::new(prepare(self)))
+            .downcast_ref()
     }
 
     /// The task its task token was minted for (`txn`), if it brought one.

@@ -13,8 +13,8 @@ use crate::verified::Verified;
 /// How many tokens are expected at a time: it sizes the tables, and is no limit.
 const EXPECTED: usize = 10_000;
 
-/// How much is kept, in rough bytes; at about 3 KiB a token the 10,000 that are expected fit.
-const CAPACITY: u64 = 32 * 1024 * 1024;
+/// How much is kept, in rough bytes; at about 6 KiB a token the 10,000 that are expected fit.
+const CAPACITY: u64 = 64 * 1024 * 1024;
 
 /// Verified tokens by the digest of the whole token, until they expire or their keys change.
 ///
@@ -56,11 +56,13 @@ struct Bytes;
 
 impl Weighter<Digest, Arc<Verified>> for Bytes {
     fn weight(&self, _: &Digest, verified: &Arc<Verified>) -> u64 {
-        // A claim's text, and about 200 bytes for each node of the tree around it.
-        verified.claims.iter().fold(1024, |sum, (name, value)| {
+        // A claim's text, and about 200 bytes for each node of the tree around it; twice, since policy keeps
+        // a form of its own beside it.
+        let once = verified.claims.iter().fold(1024_u64, |sum, (name, value)| {
             sum.saturating_add(name.len() as u64)
                 .saturating_add(weight(value))
-        })
+        });
+        once.saturating_mul(2)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One OpenID issuer whose workload tokens are believed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use url::Url;
 
@@ -107,6 +107,7 @@ impl Issuer {
                 source: Arc::clone(&self.keys),
                 keys,
             },
+            prepared: OnceLock::new(),
         })
     }
 

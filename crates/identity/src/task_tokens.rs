@@ -1,5 +1,7 @@
 //! The task tokens of this gateway.
 
+use std::sync::OnceLock;
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
@@ -167,6 +169,7 @@ impl TaskTokens {
             claims: checked.claims,
             expires_at: checked.expires_at,
             voucher: Voucher::Ourselves,
+            prepared: OnceLock::new(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What a verified token said, for as long as it may be believed.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
@@ -20,6 +21,8 @@ pub(crate) struct Verified {
     /// Seconds since the epoch.
     pub(crate) expires_at: i64,
     pub(crate) voucher: Voucher,
+    /// What somebody prepared of all that, once.
+    pub(crate) prepared: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// Whose signature it was.

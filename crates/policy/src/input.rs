@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use call::Call;
+use identity::Agent;
 use regorus::Value;
 use serde_json::{Map, Value as Json};
 use tasks::{Access, Facts, Grant, Task};
@@ -95,8 +96,17 @@ pub(crate) fn of_json(value: &Json) -> Result<Value, TooDeep> {
     json(value, DEEPEST)
 }
 
+/// What never changes of a token is made once for all of its calls.
 fn agent(task: &Task) -> Result<Value, TooDeep> {
     let agent = task.agent();
+    match agent.prepared(|agent| of_agent(agent).ok()) {
+        Some(value) => value.clone().ok_or(TooDeep),
+        // Another type has the place.
+        None => of_agent(agent),
+    }
+}
+
+fn of_agent(agent: &Agent) -> Result<Value, TooDeep> {
     Ok(object! {
         id: Value::from(agent.id().as_str()),
         method: Value::from(agent.method().as_str()),

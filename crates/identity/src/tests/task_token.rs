@@ -239,3 +239,22 @@ fn only_the_outermost_actor_counts() {
         "child",
     );
 }
+
+#[test]
+fn a_form_is_prepared_once_per_token() {
+    let tokens = tokens(KeyKind::P256);
+    let identity = Identity::new(
+        Config {
+            issuers: Vec::new(),
+            tokens: std::sync::Arc::clone(&tokens),
+        },
+        None,
+    );
+    let call = |token: &str| run(identity.authenticate(&bearer(token))).unwrap();
+    let token = tokens.mint(&task("triage")).unwrap();
+    assert_eq!(call(&token).prepared(|_| 1_u8), Some(&1));
+    assert_eq!(call(&token).prepared(|_| 2_u8), Some(&1));
+    assert_eq!(call(&token).prepared(|_| "another type"), None);
+    let another = tokens.mint(&task("triage")).unwrap();
+    assert_eq!(call(&another).prepared(|_| 2_u8), Some(&2));
+}
