@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use memchr::memchr2;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -168,13 +169,14 @@ fn check_numbers(text: &[u8]) -> Result<(), &'static str> {
 }
 
 fn after_string(mut rest: &[u8]) -> &[u8] {
-    loop {
-        rest = match rest {
-            [b'"', after @ ..] => return after,
-            [b'\\', _, after @ ..] | [_, after @ ..] => after,
-            [] => return &[],
+    while let Some(at) = memchr2(b'"', b'\\', rest) {
+        rest = match rest.get(at..) {
+            Some([b'"', after @ ..]) => return after,
+            Some([_, _, after @ ..]) => after,
+            _ => return &[],
         };
     }
+    &[]
 }
 
 fn check_number(number: &[u8]) -> Result<(), &'static str> {

@@ -5,6 +5,7 @@
 
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Version};
+use memchr::{memchr, memchr_iter};
 use pingora_proxy::Session;
 
 use crate::refusal::Refusal;
@@ -56,19 +57,20 @@ fn check_headers(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
 
 /// The bytes as received still hold what the parser dropped.
 fn check_raw(raw: &[u8], headers: &HeaderMap) -> Result<(), Refusal> {
-    let line = raw.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    check_request_line(line)?;
-    let mut before = 0;
-    for byte in raw {
-        if *byte == b'\n' && before != b'\r' {
-            return Err(Refusal::Framing("a line ends without carriage return"));
+    let mut rest = raw;
+    let mut lengths = 0;
+    for end in memchr_iter(b'\n', raw) {
+        let start = raw.len() - rest.len();
+        let line = raw
+            .get(start..end)
+            .and_then(|line| line.strip_suffix(b"\r"));
+        let line = line.ok_or(Refusal::Framing("a line ends without carriage return"))?;
+        if start == 0 {
+            check_request_line(line)?;
         }
-        before = *byte;
+        lengths += usize::from(is_header(line, b"content-length"));
+        rest = raw.get(end + 1..).unwrap_or_default();
     }
-    let lengths = raw
-        .split(|byte| *byte == b'\n')
-        .filter(|line| is_header(line, b"content-length"))
-        .count();
     if lengths > 1 || (lengths == 1 && headers.contains_key(TRANSFER_ENCODING)) {
         return Err(Refusal::Framing("two framings"));
     }
@@ -77,22 +79,16 @@ fn check_raw(raw: &[u8], headers: &HeaderMap) -> Result<(), Refusal> {
 
 /// `METHOD target HTTP/1.x`, one space between; a fragment would be dropped without a word.
 fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
-    let plain = line
-        .iter()
-        .all(|byte| byte.is_ascii_graphic() || *byte == b' ');
-    let spaces = line.iter().filter(|byte| **byte == b' ').count();
-    if !plain || spaces != 2 || line.contains(&b'#') {
+    let is_plain = |byte: &u8| (byte.is_ascii_graphic() && *byte != b'#') || *byte == b' ';
+    if !line.iter().all(is_plain) || memchr_iter(b' ', line).count() != 2 {
         return Err(Refusal::Framing("request line is not plain"));
     }
     Ok(())
 }
 
 fn is_header(line: &[u8], name: &[u8]) -> bool {
-    let mut parts = line.splitn(2, |byte| *byte == b':');
-    parts
-        .next()
-        .is_some_and(|key| key.trim_ascii().eq_ignore_ascii_case(name))
-        && parts.next().is_some()
+    let key = memchr(b':', line).and_then(|colon| line.get(..colon));
+    key.is_some_and(|key| key.trim_ascii().eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::find;
+use super::{FORMATS, Rest, SHORTEST, find};
 
 const ALNUM: &str = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0u1V2w3X4y5Z6a7B8c9D0e1F2g3H4";
 
@@ -134,5 +134,18 @@ proptest! {
     #[test]
     fn key_like_text_never_panics(text in "(sk-|eyJ|SG\\.|AKIA|-----BEGIN |SK|\\.|[a-zA-Z0-9]{0,40}){0,6}") {
         let _ = find(text.as_bytes());
+    }
+}
+
+#[test]
+fn no_key_is_shorter_than_what_is_looked_at() {
+    for format in FORMATS {
+        let rest = match format.rest {
+            Rest::Long(least) | Rest::Plain(least) | Rest::Upper(least) | Rest::Hex(least) => least,
+            Rest::Jwt => 8 + 1 + 8 + 1 + 16,
+            Rest::Pem => "PRIVATE KEY".len(),
+            Rest::Parts(first, second) => first + 1 + second,
+        };
+        assert!(format.prefix.len() + rest >= SHORTEST, "{}", format.prefix);
     }
 }
