@@ -10,6 +10,7 @@ mod reading;
 use regorus::Engine;
 use regorus::unstable::{Module, Ref, Rule};
 
+use crate::fields::Fields;
 use crate::finding::Finding;
 use crate::nesting;
 use crate::source::{Kind, LONGEST_FILE, MOST_FILES, Source};
@@ -28,6 +29,8 @@ pub(crate) struct Parsed {
     pub(crate) is_library: bool,
     /// The package without `data`: `["remit", "tools", "notes"]`.
     pub(crate) package: Vec<String>,
+    /// The fields of a call's input that its rules read.
+    pub(crate) reads: Fields,
     pub(crate) module: Ref<Module>,
 }
 
@@ -78,6 +81,9 @@ pub(crate) fn check(library: &[Source], sources: &[Source]) -> Result<Vec<Parsed
     }
     findings.extend(heads::conflicts(&parsed));
     findings.extend(graph::check(&parsed, &readings));
+    for (module, reading) in parsed.iter_mut().zip(&readings) {
+        module.reads = fields::read(reading);
+    }
     if findings.is_empty() {
         Ok(parsed)
     } else {
@@ -128,6 +134,7 @@ fn parse(source: &Source, is_library: bool) -> Result<Parsed, Finding> {
         is_test: source.kind() == Kind::Tests,
         is_library,
         package: path(&module.package.refr),
+        reads: Fields::ALL,
         file,
         module,
     })

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use call::Call;
+use call::{Call, Request};
 use identity::Agent;
 use regorus::Value;
 use serde_json::{Map, Value as Json};
 use tasks::{Access, Facts, Grant, Task};
 
 use crate::admission::Opener;
+use crate::fields::Fields;
 
 /// How deep JSON may nest; nothing in the engine limits it for values that are not parsed there.
 const DEEPEST: usize = 64;
@@ -41,43 +42,78 @@ macro_rules! object {
     };
 }
 
-/// What policy sees of a call.
-pub(crate) fn of_call(call: &Call) -> Result<Value, TooDeep> {
+/// An object of those fixed keys of a group that are read.
+macro_rules! object_of {
+    ($reads:expr, $group:literal { $($key:ident: $value:expr),+ $(,)? }) => {{
+        let mut object = BTreeMap::new();
+        $(if $reads.hold(const { Fields::one($group, stringify!($key)) }) {
+            object.insert(WORDS.$key.clone(), $value);
+        })+
+        Value::from(object)
+    }};
+}
+
+/// What policy sees of a call, as far as it is read.
+pub(crate) fn of_call(call: &Call, reads: Fields) -> Result<Value, TooDeep> {
     let task = call.task();
+    let mut input = BTreeMap::new();
+    if reads.hold(const { Fields::group("agent") }) {
+        input.insert(WORDS.agent.clone(), agent(task)?);
+    }
+    if reads.hold(const { Fields::group("task") }) {
+        input.insert(WORDS.task.clone(), of_task(task)?);
+    }
+    if reads.hold(const { Fields::group("tool") }) {
+        input.insert(WORDS.tool.clone(), of_tool(call, reads)?);
+    }
+    if reads.hold(const { Fields::group("request") }) {
+        input.insert(WORDS.request.clone(), of_request(call.request(), reads)?);
+    }
+    if reads.hold(const { Fields::group("client") }) {
+        let address = call.request().client.map(|client| client.ip().to_string());
+        let client = object! { address: optional(address.as_deref()) };
+        input.insert(WORDS.client.clone(), client);
+    }
+    if reads.hold(const { Fields::group("declared") }) {
+        input.insert(WORDS.declared.clone(), declared(task, reads)?);
+    }
+    if reads.hold(const { Fields::group("history") }) {
+        input.insert(WORDS.history.clone(), history(task));
+    }
+    if reads.hold(const { Fields::group("approval") }) {
+        input.insert(WORDS.approval.clone(), Value::Null);
+    }
+    Ok(Value::from(input))
+}
+
+fn of_tool(call: &Call, reads: Fields) -> Result<Value, TooDeep> {
     let tool = call.tool();
-    let request = call.request();
-    let address = request.client.map(|client| client.ip().to_string());
-    Ok(object! {
-        agent: agent(task)?,
-        task: of_task(task)?,
-        tool: object! {
-            name: Value::from(tool.name.as_str()),
-            protocol: Value::from(tool.protocol.as_str()),
-            operation: Value::from(call.operation()),
-            access: word(call.access()),
-            environment: optional(tool.environment.as_deref()),
-            attributes: map(&tool.attributes)?,
-            labels: texts(&tool.labels),
+    Ok(object_of!(reads, "tool" {
+        name: Value::from(tool.name.as_str()),
+        protocol: Value::from(tool.protocol.as_str()),
+        operation: Value::from(call.operation()),
+        access: word(call.access()),
+        environment: optional(tool.environment.as_deref()),
+        attributes: map(&tool.attributes)?,
+        labels: texts(&tool.labels),
+    }))
+}
+
+fn of_request(request: &Request, reads: Fields) -> Result<Value, TooDeep> {
+    Ok(object_of!(reads, "request" {
+        method: Value::from(request.method.as_str()),
+        host: Value::from(request.host.as_str()),
+        path: Value::from(request.path.as_str()),
+        segments: texts(&request.segments),
+        query: pairs(&request.query),
+        headers: pairs(&request.headers),
+        arguments: match &request.arguments {
+            Some(arguments) => json(arguments, DEEPEST)?,
+            None => Value::new_object(),
         },
-        request: object! {
-            method: Value::from(request.method.as_str()),
-            host: Value::from(request.host.as_str()),
-            path: Value::from(request.path.as_str()),
-            segments: texts(&request.segments),
-            query: pairs(&request.query),
-            headers: pairs(&request.headers),
-            arguments: match &request.arguments {
-                Some(arguments) => json(arguments, DEEPEST)?,
-                None => Value::new_object(),
-            },
-            size: request.size.map_or(Value::Null, Value::from),
-            streamed: Value::from(request.streamed),
-        },
-        client: object! { address: optional(address.as_deref()) },
-        declared: declared(task)?,
-        history: history(task),
-        approval: Value::Null,
-    })
+        size: request.size.map_or(Value::Null, Value::from),
+        streamed: Value::from(request.streamed),
+    }))
 }
 
 /// What admission policy sees of a wish to open a task.
@@ -150,14 +186,14 @@ fn grant(grant: &Grant) -> Value {
     }
 }
 
-fn declared(task: &Task) -> Result<Value, TooDeep> {
+fn declared(task: &Task, reads: Fields) -> Result<Value, TooDeep> {
     let declared = task.declared();
-    Ok(object! {
+    Ok(object_of!(reads, "declared" {
         task: optional(declared.task.as_deref()),
         tool: optional(declared.tool.as_deref()),
         operation: optional(declared.operation.as_deref()),
         context: map(&declared.context)?,
-    })
+    }))
 }
 
 fn history(task: &Task) -> Value {

@@ -13,8 +13,10 @@
 mod admission;
 mod bounded;
 mod check;
+mod compose;
 mod decision;
 mod explanation;
+mod fields;
 mod finding;
 mod input;
 mod load;

@@ -9,9 +9,10 @@ use ring::digest;
 
 use crate::bounded;
 use crate::check::{self, Parsed};
+use crate::compose;
 use crate::finding::{Finding, Severity};
 use crate::machine::{Machine, Phase};
-use crate::policy::{Files, Policy};
+use crate::policy::{Files, Policy, Reads};
 use crate::reference::{self, TestResult};
 use crate::source::{self, Kind, Source};
 use crate::{repair, watch};
@@ -63,6 +64,7 @@ fn compile(sources: Vec<Source>) -> Result<Policy, Vec<Finding>> {
     let machine = machine(&files).map_err(|finding| vec![finding])?;
     Ok(Policy {
         revision: revision.into(),
+        reads: Reads::of(&files.parsed),
         machine,
         files: Arc::new(files),
     })
@@ -121,19 +123,25 @@ fn data(sources: &[Source]) -> Result<Value, Vec<Finding>> {
     }
 }
 
-/// Compiles the three entrypoints for the data path.
+/// Compiles the entrypoints of the data path: one for each phase, and one for each tool's decision.
 fn machine(files: &Files) -> Result<Machine, Finding> {
+    let composed = compose::decisions(&files.parsed);
     let rules: Vec<Source> = files
         .sources
         .iter()
         .filter(|source| source.kind() == Kind::Rules)
+        .chain([&composed.source])
         .cloned()
         .collect();
     let of_engine =
         |error: &dyn std::fmt::Display| Finding::of_engine("compile", "", &error.to_string());
     let mut engine =
         reference::engine(&rules, files.data.clone()).map_err(|error| of_engine(&error))?;
-    let entrypoints = Phase::ALL.map(Phase::entrypoint);
+    let entrypoints: Vec<&str> = Phase::ALL
+        .map(Phase::entrypoint)
+        .into_iter()
+        .chain(composed.tools.iter().map(|(_, rule)| rule.as_str()))
+        .collect();
     let compiled = engine
         .compile_with_entrypoint(&Phase::Call.entrypoint().into())
         .map_err(|error| of_engine(&error))?;
@@ -144,7 +152,8 @@ fn machine(files: &Files) -> Result<Machine, Finding> {
     repair::repair(&mut program).map_err(|error| too_large(error.to_string()))?;
     program.validate_limits().map_err(too_large)?;
     watch::watch(&mut program).map_err(|error| of_engine(&error))?;
-    Ok(Machine::new(program, files.data.clone()))
+    let tools = composed.tools.into_iter().map(|(tool, _)| tool);
+    Ok(Machine::new(program, files.data.clone(), tools))
 }
 
 /// What the policy's own tests say: those that fail block, and a policy without any is warned of.

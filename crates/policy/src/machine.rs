@@ -1,6 +1,7 @@
 //! Evaluates a compiled policy on the data path: one VM per thread, limited, watched, and dropped when it fails.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub(crate) struct Machine {
     id: u64,
     program: Arc<Program>,
     data: Value,
+    /// The entrypoints of the tools that have a decision of their own.
+    tools: Arc<HashMap<String, usize>>,
 }
 
 /// Why an evaluation gave no answer. Its text holds nothing of the input.
@@ -82,13 +85,28 @@ thread_local! {
 }
 
 impl Machine {
-    pub(crate) fn new(program: Program, data: Value) -> Self {
+    /// `tools` are those whose entrypoints follow those of the phases, in their order.
+    pub(crate) fn new(
+        program: Program,
+        data: Value,
+        tools: impl IntoIterator<Item = String>,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             program: Arc::new(program),
             data,
+            tools: Arc::new(tools.into_iter().zip(Phase::ALL.len()..).collect()),
         }
+    }
+
+    /// The entrypoint of a phase, or of the called tool's own decision.
+    fn entrypoint(&self, phase: Phase, input: &Value) -> usize {
+        let own = match (phase, &input["tool"]["name"]) {
+            (Phase::Call, Value::String(tool)) => self.tools.get(&**tool).copied(),
+            _ => None,
+        };
+        own.unwrap_or(phase as usize)
     }
 
     /// Runs one phase on one input. `Undefined` is an answer too.
@@ -99,9 +117,10 @@ impl Machine {
             None => self.start()?,
         };
         watch::begin();
+        let entrypoint = self.entrypoint(phase, &input);
         let answer = catch_unwind(AssertUnwindSafe(|| {
             vm.set_input(input);
-            vm.execute_entry_point_by_index(phase as usize)
+            vm.execute_entry_point_by_index(entrypoint)
         }));
         let fault = watch::fault();
         let value = match answer {
@@ -170,7 +189,7 @@ mod tests {
         let mut program = Arc::unwrap_or_clone(program);
         repair::repair(&mut program).unwrap();
         watch::watch(&mut program).unwrap();
-        Machine::new(program, Value::new_object())
+        Machine::new(program, Value::new_object(), [])
     }
 
     #[track_caller]
@@ -246,7 +265,7 @@ mod tests {
             vm.load_program(Arc::clone(&machine.program));
             vm.set_data(machine.data.clone()).unwrap();
             vm.set_input(input.clone());
-            match vm.execute_entry_point_by_index(0) {
+            match vm.execute_entry_point_by_index(machine.entrypoint(Phase::Call, &input)) {
                 Ok(value) => value != Value::Undefined,
                 Err(VmError::InstructionLimitExceeded { .. }) => false,
                 Err(error) => panic!("{error}"),

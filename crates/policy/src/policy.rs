@@ -1,18 +1,20 @@
 //! One revision of a policy, and what can be asked of it.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use call::Call;
 use serde_json::{Value as Json, json};
-use tasks::Opening;
+use tasks::{Opening, ToolName};
 use telemetry::DecisionId;
 
 use crate::admission::{Admitted, Opener};
 use crate::check::Parsed;
 use crate::decision::{self, Judgement};
 use crate::explanation::Explanation;
+use crate::fields::Fields;
 use crate::finding::Finding;
 use crate::load;
 use crate::machine::{Machine, Phase};
@@ -28,8 +30,43 @@ const ADMISSION_DEADLINE: Duration = Duration::from_secs(1);
 pub struct Policy {
     pub(crate) revision: Arc<str>,
     pub(crate) machine: Machine,
+    /// Which fields of a call are worth building.
+    pub(crate) reads: Reads,
     /// For the reference: explanations and questions.
     pub(crate) files: Arc<Files>,
+}
+
+/// Which fields of a call's input are read, by the called tool.
+pub(crate) struct Reads {
+    /// Of every call: by the library, `remit.all`, `remit.lib`.
+    every: Fields,
+    /// Of calls of a tool.
+    tools: HashMap<String, Fields>,
+}
+
+impl Reads {
+    pub(crate) fn of(parsed: &[Parsed]) -> Self {
+        let mut every = Fields::NONE;
+        let mut tools: HashMap<String, Fields> = HashMap::new();
+        for module in parsed.iter().filter(|module| !module.is_test) {
+            let package: Vec<&str> = module.package.iter().map(String::as_str).collect();
+            match package.as_slice() {
+                // It sees no call.
+                ["remit", "admit", ..] => {}
+                ["remit", "tools", tool, ..] => {
+                    let own = tools.entry((*tool).to_owned()).or_insert(Fields::NONE);
+                    *own = own.and(module.reads);
+                }
+                _ => every = every.and(module.reads),
+            }
+        }
+        Self { every, tools }
+    }
+
+    fn by(&self, tool: &ToolName) -> Fields {
+        let own = self.tools.get(tool.as_str());
+        own.map_or(self.every, |own| self.every.and(*own))
+    }
 }
 
 /// The files of a policy, as the reference evaluates them.
@@ -114,7 +151,8 @@ impl Policy {
     }
 
     fn judge_call(&self, call: &Call) -> Judgement {
-        match input::of_call(call) {
+        let reads = self.reads.by(&call.tool().name);
+        match input::of_call(call, reads) {
             Ok(input) => self.judge_input(Phase::Call, input),
             Err(error) => Judgement::no(DenialKind::Failed, error.to_string()),
         }
@@ -171,7 +209,7 @@ impl Policy {
     ///
     /// It asks the reference, rule by rule, and waits for it: not for the data path.
     pub fn explain(&self, call: &Call) -> Explanation {
-        match input::of_call(call) {
+        match input::of_call(call, Fields::ALL) {
             Ok(input) => self.explain_input(&input),
             Err(error) => Explanation {
                 verdict: "error".to_owned(),

@@ -2,60 +2,19 @@
 
 use super::Parsed;
 use super::reading::{Reading, Reference};
+use crate::fields::{CALL, Fields};
 use crate::finding::Finding;
-
-/// The fields of `input` of a call and, where they are fixed, theirs. (`design.md` 4.3.)
-const CALL: [(&str, &[&str]); 8] = [
-    ("agent", &["id", "method", "issuer", "claims"]),
-    ("approval", &[]),
-    ("client", &["address"]),
-    ("declared", &["task", "tool", "operation", "context"]),
-    ("history", &["calls", "by_access", "by_tool", "recent"]),
-    (
-        "request",
-        &[
-            "method",
-            "host",
-            "path",
-            "segments",
-            "query",
-            "headers",
-            "arguments",
-            "size",
-            "streamed",
-        ],
-    ),
-    (
-        "task",
-        &[
-            "id",
-            "purpose",
-            "owner",
-            "parent",
-            "chain",
-            "opened_at",
-            "expires_at",
-            "grants",
-            "attributes",
-            "labels",
-        ],
-    ),
-    (
-        "tool",
-        &[
-            "name",
-            "protocol",
-            "operation",
-            "access",
-            "environment",
-            "attributes",
-            "labels",
-        ],
-    ),
-];
 
 /// The fields of `input` when a task is to be opened. What `task` holds is the task book's to say.
 const ADMISSION: [(&str, &[&str]); 2] = [("operator", &["name", "role"]), ("task", &[])];
+
+/// The fields of a call's input that one file reads.
+pub(super) fn read(reading: &Reading) -> Fields {
+    let references = reading.rules.iter().flat_map(|rule| &rule.references);
+    references
+        .map(|reference| Fields::of(&reference.path))
+        .fold(Fields::NONE, Fields::and)
+}
 
 /// Checks the references of one file. Helpers and tests may read any input.
 pub(super) fn check(module: &Parsed, reading: &Reading) -> Vec<Finding> {
