@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
@@ -20,6 +20,7 @@ use tokio::time::sleep;
 
 use crate::Way;
 use crate::exchange::{Exchange, Told};
+use crate::line::{Line, Turn};
 use crate::phases::{EXCHANGE, Phases};
 use crate::server::stopped;
 
@@ -50,9 +51,14 @@ impl Engine {
         let phases = Phases {
             way: Arc::clone(way),
         };
+        let mut proxy = http_proxy(&conf, phases);
+        // Not to be followed: so that it is refused like any other method that is not forwarded.
+        let mut options = HttpServerOptions::default();
+        options.allow_connect_method_proxying = true;
+        proxy.server_options = Some(options);
         Arc::new(Self {
             way: Arc::clone(way),
-            proxy: Arc::new(http_proxy(&conf, phases)),
+            proxy: Arc::new(proxy),
         })
     }
 
@@ -66,9 +72,17 @@ impl Engine {
         let mut options = HttpServerOptions::default();
         options.h2c = begins == Begins::WithPreface;
         options.h2_idle_timeout = Some(self.way.limits.idle);
+        let turn = Turn::new(&stream);
+        let is_http2 = options.h2c || stream.selected_alpn_proto() == Some(ALPN::H2);
+        let stream = if is_http2 {
+            stream
+        } else {
+            Box::new(Line::new(stream, Arc::clone(&turn)))
+        };
         let connection = Arc::new(Connection {
             engine: Arc::clone(self),
             options,
+            turn,
             begun: AtomicBool::new(false),
         });
         tokio::select! {
@@ -87,6 +101,7 @@ impl Engine {
 struct Connection {
     engine: Arc<Engine>,
     options: HttpServerOptions,
+    turn: Arc<Turn>,
     /// Whether it got as far as a first call.
     begun: AtomicBool,
 }
@@ -114,6 +129,7 @@ impl HttpServerApp for Connection {
     ) -> Option<ReusedHttpStream> {
         self.begun.store(true, Ordering::Relaxed);
         let (exchange, told) = Exchange::new();
+        self.turn.begin(&exchange);
         let way = EXCHANGE.scope(
             Arc::clone(&exchange),
             self.engine.proxy.process_new_http(session, shutdown),
@@ -126,8 +142,13 @@ impl HttpServerApp for Connection {
             () = task_ended(told) => (Some(Ending::Cut), None),
             () = no_head(&exchange, self.engine.way.limits.idle) => (None, None),
         };
+        let recorder = &self.engine.way.recorder;
+        if let Some(audited) = exchange.read_unheard(|record| recorder.decided(record)) {
+            // It was refused already, and stands refused; the recorder counts what it lost.
+            audited.await.ok();
+        }
         if let Some(record) = exchange.close(ending) {
-            self.engine.way.recorder.close(record);
+            recorder.close(record);
         }
         reused
     }

@@ -33,6 +33,8 @@ pub(crate) type Told = oneshot::Receiver<CancellationToken>;
 pub(crate) struct Open {
     record: CallRecord,
     form: Form,
+    /// Whether it was refused before any phase of pingora's saw it.
+    is_unheard: bool,
     since: Instant,
     /// When the last step was seen.
     step: Instant,
@@ -60,6 +62,7 @@ impl Exchange {
         *self.open.lock() = Some(Open {
             record,
             form: Form::Problem,
+            is_unheard: false,
             since: now,
             step: now,
             ended: None,
@@ -136,6 +139,21 @@ impl Exchange {
             record.reason = refusal.reason().map(str::to_owned);
             record.cause = Some(refusal.to_string());
         }
+    }
+
+    /// Writes down a refusal that nobody else will see to.
+    pub(crate) fn refused_unheard(&self, refusal: &Refusal) {
+        self.refused(refusal);
+        if let Some(open) = self.open.lock().as_mut() {
+            open.is_unheard = true;
+        }
+    }
+
+    /// Reads the record of a call that was refused before any phase saw it.
+    pub(crate) fn read_unheard<T>(&self, read: impl FnOnce(&CallRecord) -> T) -> Option<T> {
+        let open = self.open.lock();
+        let open = open.as_ref().filter(|open| open.is_unheard)?;
+        Some(read(&open.record))
     }
 
     /// Closes the record. `ending` overrides what the phases saw.

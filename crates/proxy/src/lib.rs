@@ -11,6 +11,7 @@ mod engine;
 mod exchange;
 mod forward;
 mod framing;
+mod line;
 mod phases;
 mod refusal;
 mod reply;

@@ -1,0 +1,220 @@
+//! One HTTP/1 connection of an agent, as pingora talks on it.
+//!
+//! What is written in pieces leaves as one: pingora writes an answer's head and its body one after the other, and
+//! the buffer that joins them is private to its own listeners. Two packets for each answer would cost more than all
+//! of policy.
+//!
+//! What pingora says of its own accord is said our way: to a head that it can't read it answers 400 without a word,
+//! before any phase is called. It is told from a call's answer by there being no open call.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::{Buf, Bytes, BytesMut};
+use parking_lot::Mutex;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
+};
+use telemetry::Trace;
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
+
+use crate::exchange::Exchange;
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+
+/// What is held back at most until pingora flushes: a head and a small body. Longer bodies pass as they are.
+const HELD: usize = 4 * 1024;
+
+/// The call that a line is at.
+pub(crate) struct Turn {
+    // Held for a look or an assignment, by the one task that talks on the connection: it never waits.
+    exchange: Mutex<Option<Arc<Exchange>>>,
+    client: Option<SocketAddr>,
+    scheme: &'static str,
+}
+
+impl Turn {
+    /// Before the first call.
+    pub(crate) fn new(stream: &Stream) -> Arc<Self> {
+        let digest = stream.get_socket_digest();
+        let client = digest.and_then(|digest| digest.peer_addr()?.as_inet().copied());
+        let is_tls = stream.get_ssl_digest().is_some();
+        Arc::new(Self {
+            exchange: Mutex::new(None),
+            client,
+            scheme: if is_tls { "https" } else { "http" },
+        })
+    }
+
+    /// Waits for the head of the next call.
+    pub(crate) fn begin(&self, exchange: &Arc<Exchange>) {
+        *self.exchange.lock() = Some(Arc::clone(exchange));
+    }
+
+    /// The exchange that is not open yet, if what is written now is no answer to a call.
+    fn unheard(&self) -> Option<Arc<Exchange>> {
+        let exchange = self.exchange.lock();
+        exchange
+            .as_ref()
+            .filter(|exchange| !exchange.is_open())
+            .cloned()
+    }
+
+    /// Opens the exchange for a head that nobody can read, and refuses it.
+    fn refuse(&self, exchange: &Exchange) -> Bytes {
+        exchange.open(Trace::begin(), self.client);
+        let refusal = Refusal::Framing("the head can't be read");
+        let status = refusal.outcome().status;
+        exchange.note(|record| {
+            record.scheme = self.scheme;
+            record.status = Some(status.as_u16());
+        });
+        exchange.refused_unheard(&refusal);
+        match Reply::new(&refusal, exchange.form(), &exchange.decision()) {
+            Ok(reply) => on_wire(&reply),
+            Err(_) => Bytes::from_static(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n"),
+        }
+    }
+}
+
+/// A reply as it is written; no other request is read after it.
+fn on_wire(reply: &Reply) -> Bytes {
+    let mut wire = BytesMut::with_capacity(1024);
+    let mut push = |parts: &[&[u8]]| parts.iter().for_each(|part| wire.extend_from_slice(part));
+    let status = reply.head.status;
+    let reason = status.canonical_reason().unwrap_or_default();
+    push(&[
+        b"HTTP/1.1 ",
+        status.as_str().as_bytes(),
+        b" ",
+        reason.as_bytes(),
+        b"\r\n",
+    ]);
+    for (name, value) in &reply.head.headers {
+        push(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+    }
+    push(&[b"connection: close\r\n\r\n", &reply.body]);
+    wire.freeze()
+}
+
+/// One HTTP/1 connection of an agent.
+pub(crate) struct Line {
+    stream: BufWriter<Stream>,
+    turn: Arc<Turn>,
+    /// What is left of the answer to a head that can't be read. From then on pingora writes into the void.
+    answer: Option<Bytes>,
+}
+
+impl Line {
+    pub(crate) fn new(stream: Stream, turn: Arc<Turn>) -> Self {
+        Self {
+            stream: BufWriter::with_capacity(HELD, stream),
+            turn,
+            answer: None,
+        }
+    }
+}
+
+// By hand: what is held back may be private.
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let line = self.get_mut();
+        if line.answer.is_none()
+            && let Some(exchange) = line.turn.unheard()
+        {
+            line.answer = Some(line.turn.refuse(&exchange));
+        }
+        let Some(answer) = &mut line.answer else {
+            return Pin::new(&mut line.stream).poll_write(context, bytes);
+        };
+        while answer.has_remaining() {
+            let written = ready!(Pin::new(&mut line.stream).poll_write(context, answer))?;
+            answer.advance(written);
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Line {
+    async fn shutdown(&mut self) {
+        self.stream.get_mut().shutdown().await;
+    }
+}
+
+impl UniqueID for Line {
+    fn id(&self) -> UniqueIDType {
+        self.stream.get_ref().id()
+    }
+}
+
+impl Ssl for Line {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.stream.get_ref().get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.stream.get_ref().selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Line {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.stream.get_ref().get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for Line {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.stream.get_ref().get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for Line {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.stream.get_ref().get_socket_digest()
+    }
+}
+
+#[async_trait]
+impl Peek for Line {
+    async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        self.stream.get_mut().try_peek(buffer).await
+    }
+}
