@@ -25,11 +25,6 @@ impl DecisionId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// The text, shared.
-    pub(crate) fn shared(&self) -> Arc<str> {
-        Arc::clone(&self.0)
-    }
 }
 
 impl fmt::Display for DecisionId {

@@ -5,33 +5,31 @@ use std::pin::pin;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
+use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{
-    LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+    ExporterBuildError, MetricExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
-use opentelemetry_sdk::trace::SpanExporter as _;
 use tokio::runtime::{Handle, Runtime};
 use tokio::time::Instant;
 
-use crate::logs::Events;
+use crate::envelope::Envelope;
 use crate::metrics::{self, Metrics, Signal};
+use crate::protobuf::Message;
 use crate::queue::Queue;
 use crate::recorder::Thread;
-use crate::{CallRecord, Endpoint, Otlp, OtlpProtocol, StartError, names, spans};
+use crate::wire::{self, PATIENCE, Wire};
+use crate::{CallRecord, Otlp, OtlpProtocol, StartError, logs, names, spans};
 
 /// How many records go in one request, and how long fewer may wait.
 const BATCH: usize = 512;
 const WAIT: Duration = Duration::from_secs(1);
-/// How long a collector may take for one request, retries included. The queue fills meanwhile.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The running export.
 #[derive(Debug)]
@@ -82,9 +80,10 @@ pub(crate) fn start(
         .enable_all()
         .build()
         .map_err(|e| StartError(format!("no thread for the collector: {e}")))?;
+    let resource = resource(service_name);
     let wires = {
         let _inside = runtime.enter();
-        Wires::new(otlp, &resource(service_name))?
+        Wires::new(otlp)?
     };
     let exporter = OnRuntime {
         exporter: wires.metrics,
@@ -96,16 +95,18 @@ pub(crate) fn start(
         .build();
     let meters = SdkMeterProvider::builder()
         .with_reader(reader)
-        .with_resource(resource(service_name))
+        .with_resource(resource.clone())
         .build();
-    metrics.observe_with(&meters.meter_with_scope(spans::scope()));
+    metrics.observe_with(&meters.meter_with_scope(scope()));
 
     let queue = Arc::new(Queue::new(capacity, BATCH));
     let sender = Sender {
         queue: Arc::clone(&queue),
-        spans: wires.spans,
+        envelope: Envelope::new(&resource),
+        spans: Message::default(),
+        events: Message::default(),
+        traces: wires.traces,
         logs: wires.logs,
-        events: Events::new(),
         metrics: Arc::clone(metrics),
         away: false,
     };
@@ -140,96 +141,69 @@ fn instance() -> &'static str {
     &INSTANCE
 }
 
-/// The three exporters to one collector.
+/// The scope of the metrics; that of the other signals is the same, in [`Envelope`].
+fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder(names::SCOPE)
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .build()
+}
+
+/// The wires to one collector. Metrics are few, so that the SDK's exporter is cheap enough.
 struct Wires {
-    spans: SpanExporter,
-    logs: LogExporter,
+    traces: Wire,
+    logs: Wire,
     metrics: MetricExporter,
 }
 
 impl Wires {
-    fn new(otlp: &Otlp, resource: &Resource) -> Result<Self, StartError> {
-        let mut wires = match otlp.protocol {
-            OtlpProtocol::HttpProtobuf => Self::http(&otlp.endpoint)?,
-            OtlpProtocol::Grpc => Self::grpc(&otlp.endpoint)?,
-        };
-        wires.spans.set_resource(resource);
-        wires.logs.set_resource(resource);
-        Ok(wires)
-    }
-
-    fn http(endpoint: &Endpoint) -> Result<Self, StartError> {
-        // No proxy: the environment's may well be this gateway. No redirect: OTLP knows none.
-        let client = reqwest::Client::builder()
-            .timeout(PATIENCE)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|e| StartError(format!("no client for the collector: {e}")))?;
-        let spans = SpanExporter::builder()
-            .with_http()
-            .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-            .with_http_client(client.clone())
-            .with_endpoint(endpoint.signal("traces"))
-            .with_timeout(PATIENCE);
-        let logs = LogExporter::builder()
-            .with_http()
-            .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-            .with_http_client(client.clone())
-            .with_endpoint(endpoint.signal("logs"))
-            .with_timeout(PATIENCE);
-        let metrics = MetricExporter::builder()
-            .with_http()
-            .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-            .with_http_client(client)
-            .with_endpoint(endpoint.signal("metrics"))
-            .with_timeout(PATIENCE);
+    fn new(otlp: &Otlp) -> Result<Self, StartError> {
+        let client = wire::client()?;
         Ok(Self {
-            spans: spans.build().map_err(refused)?,
-            logs: logs.build().map_err(refused)?,
-            metrics: metrics.build().map_err(refused)?,
-        })
-    }
-
-    fn grpc(endpoint: &Endpoint) -> Result<Self, StartError> {
-        let address = endpoint.to_string();
-        let mut spans = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(&address)
-            .with_timeout(PATIENCE);
-        let mut logs = LogExporter::builder()
-            .with_tonic()
-            .with_endpoint(&address)
-            .with_timeout(PATIENCE);
-        let mut metrics = MetricExporter::builder()
-            .with_tonic()
-            .with_endpoint(&address)
-            .with_timeout(PATIENCE);
-        if endpoint.is_https() {
-            let tls = ClientTlsConfig::new().with_native_roots();
-            spans = spans.with_tls_config(tls.clone());
-            logs = logs.with_tls_config(tls.clone());
-            metrics = metrics.with_tls_config(tls);
-        }
-        Ok(Self {
-            spans: spans.build().map_err(refused)?,
-            logs: logs.build().map_err(refused)?,
-            metrics: metrics.build().map_err(refused)?,
+            traces: Wire::new(otlp, &client, wire::TRACES)?,
+            logs: Wire::new(otlp, &client, wire::LOGS)?,
+            metrics: metric_exporter(otlp, client).map_err(refused)?,
         })
     }
 }
 
+fn metric_exporter(
+    otlp: &Otlp,
+    client: reqwest::Client,
+) -> Result<MetricExporter, ExporterBuildError> {
+    match otlp.protocol {
+        OtlpProtocol::HttpProtobuf => MetricExporter::builder()
+            .with_http()
+            .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
+            .with_http_client(client)
+            .with_endpoint(otlp.endpoint.signal("metrics"))
+            .with_timeout(PATIENCE)
+            .build(),
+        OtlpProtocol::Grpc => {
+            let mut exporter = MetricExporter::builder()
+                .with_tonic()
+                .with_endpoint(otlp.endpoint.to_string())
+                .with_timeout(PATIENCE);
+            if otlp.endpoint.is_https() {
+                exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
+            }
+            exporter.build()
+        }
+    }
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "an argument of map_err")]
-fn refused(error: opentelemetry_otlp::ExporterBuildError) -> StartError {
+fn refused(error: ExporterBuildError) -> StartError {
     StartError(format!("the collector's exporter can't start: {error}"))
 }
 
 /// Sends spans and events, batch by batch.
 struct Sender {
     queue: Arc<Queue<Arc<CallRecord>>>,
-    spans: SpanExporter,
-    logs: LogExporter,
-    events: Events,
+    envelope: Envelope,
+    spans: Message,
+    events: Message,
+    traces: Wire,
+    logs: Wire,
     metrics: Arc<Metrics>,
     away: bool,
 }
@@ -252,13 +226,13 @@ impl Sender {
     }
 
     async fn send(&mut self, batch: &[Arc<CallRecord>]) {
-        let spans: Vec<_> = batch.iter().flat_map(|record| spans::of(record)).collect();
-        let events: Vec<_> = batch.iter().map(|record| self.events.of(record)).collect();
-        let scope = spans::scope();
-        let events: Vec<_> = events.iter().map(|event| (event, &scope)).collect();
+        for record in batch {
+            spans::write(record, &mut self.spans);
+            logs::write(record, &mut self.events);
+        }
         let (traces, logs) = tokio::join!(
-            timely(self.spans.export(spans)),
-            timely(self.logs.export(LogBatch::new(&events))),
+            self.traces.send(self.envelope.seal(&mut self.spans)),
+            self.logs.send(self.envelope.seal(&mut self.events)),
         );
         for (signal, outcome) in [(Signal::Traces, &traces), (Signal::Logs, &logs)] {
             if outcome.is_err() {
@@ -278,13 +252,6 @@ impl Sender {
             (Err(_), true) | (Ok(()), false) => {}
         }
         self.away = outcome.is_err();
-    }
-}
-
-async fn timely(export: impl Future<Output = OTelSdkResult>) -> Result<(), String> {
-    match tokio::time::timeout(PATIENCE, export).await {
-        Ok(outcome) => outcome.map_err(|e| e.to_string()),
-        Err(_) => Err("the collector is too slow".to_owned()),
     }
 }
 

@@ -6,20 +6,24 @@
 //! **Invariant.** Nothing here waits for a collector: a slow one costs counted records, never calls.
 //! Only the audit's `decided` line is waited for, since a call that can't be audited isn't made.
 
+mod attributes;
 mod audit;
 mod config;
 mod decision;
 mod endpoint;
+mod envelope;
 mod export;
 mod logs;
 mod metrics;
 pub mod names;
+mod protobuf;
 mod queue;
 mod record;
 mod recorder;
 mod spans;
 mod stderr;
 mod trace;
+mod wire;
 
 pub use audit::{Broken, Verified, verify};
 pub use config::{Audit, AuditFailure, Config, Otlp, OtlpProtocol};

@@ -1,52 +1,38 @@
 //! A record as one event of the OTLP logs.
 
-use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
-use opentelemetry::{Array, Value};
-use opentelemetry_sdk::logs::{SdkLogRecord, SdkLogger, SdkLoggerProvider};
+use crate::attributes::Attributes;
+use crate::envelope::ITEM;
+use crate::protobuf::Message;
+use crate::{CallRecord, names, spans};
 
-use crate::spans::{self, Attributes};
-use crate::{CallRecord, names};
+/// `SEVERITY_NUMBER_INFO`.
+const INFO: u64 = 9;
 
-/// Makes the events; its provider has no processor, since the exporter is fed directly.
-#[derive(Debug)]
-pub(crate) struct Events(SdkLogger);
-
-impl Events {
-    pub(crate) fn new() -> Self {
-        Self(
-            SdkLoggerProvider::builder()
-                .build()
-                .logger_with_scope(spans::scope()),
-        )
-    }
-
-    /// The event of one decision.
-    pub(crate) fn of(&self, record: &CallRecord) -> SdkLogRecord {
-        let mut event = self.0.create_log_record();
-        event.set_event_name(names::EVENT);
-        event.set_timestamp(spans::clock(record.ended()));
-        event.set_observed_timestamp(spans::clock(record.ended()));
-        event.set_severity_number(Severity::Info);
-        event.set_severity_text("INFO");
-        event.set_body(AnyValue::from("call decided"));
-        let trace = record.trace;
-        event.set_trace_context(trace.id(), trace.server(), Some(trace.flags()));
-        event.add_attributes(
-            attributes(record)
-                .0
-                .into_iter()
-                .map(|pair| (pair.key, any(pair.value))),
-        );
-        event
-    }
+/// Adds the event of one decision, a `LogRecord`.
+pub(crate) fn write(record: &CallRecord, events: &mut Message) {
+    let ended = spans::nanoseconds(record.ended());
+    let trace = record.trace;
+    events.message(ITEM, |event| {
+        event.fixed64(1, ended);
+        event.varint(2, INFO);
+        event.text(3, "INFO");
+        event.message(5, |body| body.text(1, "call decided"));
+        attributes(record, &mut Attributes::new(event, 6));
+        if trace.flags().to_u8() != 0 {
+            event.fixed32(8, trace.flags().to_u8().into());
+        }
+        event.bytes(9, &trace.id().to_bytes());
+        event.bytes(10, &trace.server().to_bytes());
+        event.fixed64(11, ended);
+        event.text(12, names::EVENT);
+    });
 }
 
-fn attributes(record: &CallRecord) -> Attributes {
-    let mut attributes = Attributes::default();
-    spans::ruling(record, &mut attributes);
-    spans::who(record, &mut attributes);
-    spans::tool(record, &mut attributes);
-    spans::lease(record, &mut attributes);
+fn attributes(record: &CallRecord, attributes: &mut Attributes<'_>) {
+    spans::ruling(record, attributes);
+    spans::who(record, attributes);
+    spans::tool(record, attributes);
+    spans::lease(record, attributes);
     attributes.text(names::DECISION_CAUSE, record.cause.as_deref());
     attributes.maybe(
         names::HTTP_RESPONSE_STATUS_CODE,
@@ -54,27 +40,7 @@ fn attributes(record: &CallRecord) -> Attributes {
     );
     attributes.put(names::CALL_ENDING, record.ending.as_str());
     if !record.stripped.is_empty() {
-        let prints = record
-            .stripped
-            .iter()
-            .map(|key| key.fingerprint.clone().into())
-            .collect();
-        attributes.put(
-            names::KEYS_FINGERPRINTS,
-            Value::Array(Array::String(prints)),
-        );
-    }
-    attributes
-}
-
-fn any(value: Value) -> AnyValue {
-    match value {
-        Value::Bool(value) => value.into(),
-        Value::I64(value) => value.into(),
-        Value::F64(value) => value.into(),
-        Value::String(value) => value.into(),
-        Value::Array(Array::String(values)) => values.into_iter().collect(),
-        // No attribute of ours is another list.
-        other => other.to_string().into(),
+        let prints = record.stripped.iter().map(|key| &*key.fingerprint);
+        attributes.texts(names::KEYS_FINGERPRINTS, prints);
     }
 }

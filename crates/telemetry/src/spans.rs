@@ -1,149 +1,180 @@
 //! A record as a tree of spans: the call, its decision, and the upstream's part if there was one.
 
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use opentelemetry::trace::{SpanKind, Status};
-use opentelemetry::{InstrumentationScope, KeyValue, SpanId, Value};
-use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SpanData, SpanEvents, SpanLinks};
+use opentelemetry::SpanId;
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 
+use crate::attributes::{Attributes, cut};
+use crate::envelope::ITEM;
+use crate::protobuf::Message;
 use crate::{CallRecord, Ending, Verdict, names};
 
-/// The spans of one call: SERVER always, `remit.decision` where a ruling was sought, CLIENT only where
+/// Adds the spans of one call: SERVER always, `remit.decision` where a ruling was sought, CLIENT only where
 /// something was sent upstream.
-pub(crate) fn of(record: &CallRecord) -> impl Iterator<Item = SpanData> {
-    let server = server(record);
-    let decision = ruled(record).then(|| decision(record));
-    let client = record.forwarded.is_some().then(|| client(record));
-    [Some(server), decision, client].into_iter().flatten()
-}
-
-/// The scope of all that Remit tells.
-pub(crate) fn scope() -> InstrumentationScope {
-    static SCOPE: LazyLock<InstrumentationScope> = LazyLock::new(|| {
-        InstrumentationScope::builder(names::SCOPE)
-            .with_version(env!("CARGO_PKG_VERSION"))
-            .build()
-    });
-    SCOPE.clone()
-}
-
-fn server(record: &CallRecord) -> SpanData {
-    let mut attributes = Attributes::default();
-    http_server(record, &mut attributes);
-    who(record, &mut attributes);
-    tool(record, &mut attributes);
-    ruling(record, &mut attributes);
-    attributes.number(names::KEYS_STRIPPED, record.stripped.len());
-    attributes.put(names::CALL_ENDING, record.ending.as_str());
-    attributes.maybe(names::ERROR_TYPE, error_type(record));
-    SpanData {
-        span_context: record.trace.context(record.trace.server()),
-        parent_span_id: record.trace.parent().unwrap_or(SpanId::INVALID),
-        parent_span_is_remote: record.trace.parent().is_some(),
-        span_kind: SpanKind::Server,
-        name: name(record),
-        start_time: clock(record.started),
-        end_time: clock(record.ended()),
-        // A 4xx is the caller's fault and leaves the status unset (HTTP conventions, "Status").
-        status: if record.failed() {
-            Status::error(record.code.unwrap_or_default())
-        } else {
-            Status::Unset
-        },
-        ..blank(attributes)
+pub(crate) fn write(record: &CallRecord, spans: &mut Message) {
+    server(record, spans);
+    if ruled(record) {
+        decision(record, spans);
     }
+    if let Some(forwarded) = record.forwarded {
+        client(record, forwarded, spans);
+    }
+}
+
+fn server(record: &CallRecord, spans: &mut Message) {
+    let span = Span {
+        id: record.trace.server(),
+        parent: record.trace.parent(),
+        kind: Kind::Server,
+        name: name(record),
+        start: nanoseconds(record.started),
+        end: nanoseconds(record.ended()),
+        // A 4xx is the caller's fault and leaves the status unset (HTTP conventions, "Status").
+        failed: record.failed().then(|| record.code.unwrap_or_default()),
+    };
+    span.write(record, spans, |attributes| {
+        http_server(record, attributes);
+        who(record, attributes);
+        tool(record, attributes);
+        ruling(record, attributes);
+        attributes.number(names::KEYS_STRIPPED, record.stripped.len());
+        attributes.put(names::CALL_ENDING, record.ending.as_str());
+        attributes.maybe(names::ERROR_TYPE, error_type(record).as_deref());
+    });
 }
 
 /// The decision as a span of its own, so that a refusal is seen as a step that has no next one.
-fn decision(record: &CallRecord) -> SpanData {
-    let mut attributes = Attributes::default();
-    ruling(record, &mut attributes);
-    attributes.put(names::POLICY_TIME, record.policy_time.as_secs_f64());
+fn decision(record: &CallRecord, spans: &mut Message) {
     // The record has how long it took, not when it began: it is the last but one thing the gateway does
     // before it forwards, and the last before it refuses.
-    let taken = record.policy_time + record.lease_time;
-    let end = clock(record.forwarded.unwrap_or_else(|| record.ended()));
+    let end = nanoseconds(record.forwarded.unwrap_or_else(|| record.ended()));
     let start = end
-        .checked_sub(taken)
-        .unwrap_or(end)
-        .max(clock(record.started));
-    SpanData {
-        span_context: record
-            .trace
-            .context(RandomIdGenerator::default().new_span_id()),
-        parent_span_id: record.trace.server(),
-        span_kind: SpanKind::Internal,
-        name: names::DECISION_SPAN.into(),
-        start_time: start,
-        end_time: start + record.policy_time,
-        ..blank(attributes)
-    }
+        .saturating_sub(length(record.policy_time + record.lease_time))
+        .max(nanoseconds(record.started));
+    let span = Span {
+        id: RandomIdGenerator::default().new_span_id(),
+        parent: Some(record.trace.server()),
+        kind: Kind::Internal,
+        name: [names::DECISION_SPAN, "", ""],
+        start,
+        end: start.saturating_add(length(record.policy_time)),
+        failed: None,
+    };
+    span.write(record, spans, |attributes| {
+        ruling(record, attributes);
+        attributes.put(names::POLICY_TIME, record.policy_time.as_secs_f64());
+    });
 }
 
-fn client(record: &CallRecord) -> SpanData {
-    let mut attributes = Attributes::default();
-    attributes.method(record);
-    if let Some((host, port)) = &record.upstream {
-        attributes.put(names::SERVER_ADDRESS, Arc::clone(host));
-        attributes.put(names::SERVER_PORT, i64::from(*port));
-    }
-    attributes.text(names::URL_FULL, record.upstream_url.as_deref());
-    attributes.put(names::DECISION_ID, record.decision.shared());
-    attributes.shared(names::TOOL_NAME, record.tool.as_ref());
-    mcp(record, &mut attributes);
-    lease(record, &mut attributes);
-    attributes.seconds(names::UPSTREAM_TIME, record.upstream_time);
+fn client(record: &CallRecord, forwarded: jiff::Timestamp, spans: &mut Message) {
     // Where the gateway itself answered, its code says why; the upstream's status isn't known then.
     let status = record.status.filter(|_| record.code.is_none());
-    attributes.maybe(names::HTTP_RESPONSE_STATUS_CODE, status.map(i64::from));
     let failed = record.failed() || status.is_some_and(|status| status >= 400);
-    if failed {
-        attributes.maybe(names::ERROR_TYPE, error_type(record));
-    }
-    SpanData {
-        span_context: record.trace.context(record.trace.client()),
-        parent_span_id: record.trace.server(),
-        span_kind: SpanKind::Client,
+    let span = Span {
+        id: record.trace.client(),
+        parent: Some(record.trace.server()),
+        kind: Kind::Client,
         name: name(record),
-        start_time: clock(record.forwarded.unwrap_or(record.started)),
-        end_time: clock(
-            record
-                .ended()
-                .max(record.forwarded.unwrap_or(record.started)),
-        ),
-        status: if failed {
-            Status::error("")
-        } else {
-            Status::Unset
-        },
-        ..blank(attributes)
+        start: nanoseconds(forwarded),
+        end: nanoseconds(record.ended().max(forwarded)),
+        failed: failed.then_some(""),
+    };
+    span.write(record, spans, |attributes| {
+        method(record, attributes);
+        if let Some((host, port)) = &record.upstream {
+            attributes.put(names::SERVER_ADDRESS, &**host);
+            attributes.put(names::SERVER_PORT, i64::from(*port));
+        }
+        attributes.text(names::URL_FULL, record.upstream_url.as_deref());
+        attributes.put(names::DECISION_ID, record.decision.as_str());
+        attributes.shared(names::TOOL_NAME, record.tool.as_ref());
+        mcp(record, attributes);
+        lease(record, attributes);
+        attributes.seconds(names::UPSTREAM_TIME, record.upstream_time);
+        attributes.maybe(names::HTTP_RESPONSE_STATUS_CODE, status.map(i64::from));
+        if failed {
+            attributes.maybe(names::ERROR_TYPE, error_type(record).as_deref());
+        }
+    });
+}
+
+/// What a span has besides its attributes.
+struct Span<'r> {
+    id: SpanId,
+    parent: Option<SpanId>,
+    kind: Kind,
+    name: Name<'r>,
+    start: u64,
+    end: u64,
+    /// The description of the failure, where it is one.
+    failed: Option<&'static str>,
+}
+
+/// A name in pieces, so that none has to be put together.
+type Name<'r> = [&'r str; 3];
+
+/// The numbers of `SpanKind`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Internal = 1,
+    Server = 2,
+    Client = 3,
+}
+
+/// `SpanFlags`: the parent is known to be remote or not, and it is.
+const HAS_IS_REMOTE: u32 = 0x100;
+const IS_REMOTE: u32 = 0x200;
+
+/// `STATUS_CODE_ERROR`.
+const ERROR: u64 = 2;
+
+impl Span<'_> {
+    fn write(
+        &self,
+        record: &CallRecord,
+        spans: &mut Message,
+        attributes: impl FnOnce(&mut Attributes<'_>),
+    ) {
+        spans.message(ITEM, |span| {
+            span.bytes(1, &record.trace.id().to_bytes());
+            span.bytes(2, &self.id.to_bytes());
+            if let Some(parent) = self.parent {
+                span.bytes(4, &parent.to_bytes());
+            }
+            span.pieces(5, &self.name);
+            span.varint(6, self.kind as u64);
+            span.fixed64(7, self.start);
+            span.fixed64(8, self.end);
+            attributes(&mut Attributes::new(span, 9));
+            span.message(15, |status| {
+                if let Some(description) = self.failed {
+                    if !description.is_empty() {
+                        status.text(2, description);
+                    }
+                    status.varint(3, ERROR);
+                }
+            });
+            span.fixed32(16, self.flags(record));
+        });
+    }
+
+    /// Only the agent's span, the parent of ours, is another process's.
+    fn flags(&self, record: &CallRecord) -> u32 {
+        let remote = self.kind == Kind::Server && self.parent.is_some();
+        let flags = HAS_IS_REMOTE | u32::from(record.trace.flags().to_u8());
+        if remote { flags | IS_REMOTE } else { flags }
     }
 }
 
-/// A span of which only the attributes are known.
-fn blank(attributes: Attributes) -> SpanData {
-    SpanData {
-        span_context: opentelemetry::trace::SpanContext::NONE,
-        parent_span_id: SpanId::INVALID,
-        parent_span_is_remote: false,
-        span_kind: SpanKind::Internal,
-        name: Cow::Borrowed(""),
-        start_time: SystemTime::UNIX_EPOCH,
-        end_time: SystemTime::UNIX_EPOCH,
-        attributes: attributes.0,
-        dropped_attributes_count: 0,
-        events: SpanEvents::default(),
-        links: SpanLinks::default(),
-        status: Status::Unset,
-        instrumentation_scope: scope(),
-    }
+/// Nanoseconds since 1970, as OTLP has its times.
+pub(crate) fn nanoseconds(time: jiff::Timestamp) -> u64 {
+    u64::try_from(time.as_nanosecond()).unwrap_or_default()
 }
 
-/// The exporter's clock, which has every time of ours.
-pub(crate) fn clock(time: jiff::Timestamp) -> SystemTime {
-    time.try_into().unwrap_or(SystemTime::UNIX_EPOCH)
+fn length(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn ruled(record: &CallRecord) -> bool {
@@ -152,18 +183,18 @@ fn ruled(record: &CallRecord) -> bool {
 
 /// `{mcp.method.name} {target}` on MCP, `{http.request.method} {http.route}` on HTTP, the operation
 /// elsewhere. Only what the gateway observed is in it, so that agents can't make up new names.
-fn name(record: &CallRecord) -> Cow<'static, str> {
+fn name(record: &CallRecord) -> Name<'_> {
     let method = names::known_method(&record.method).unwrap_or("HTTP");
     if let Some(mcp) = &record.mcp {
         return match record.mcp_tool().filter(|_| record.operation.is_some()) {
-            Some(target) => format!("{} {}", cut(&mcp.method), cut(target)).into(),
-            None => cut(&mcp.method).to_owned().into(),
+            Some(target) => [cut(&mcp.method), " ", cut(target)],
+            None => [cut(&mcp.method), "", ""],
         };
     }
     match (record.protocol, route(record)) {
-        (Some("http") | None, Some(route)) => format!("{method} {route}").into(),
-        (Some(_), Some(operation)) => operation.to_owned().into(),
-        (_, None) => method.into(),
+        (Some("http") | None, Some(route)) => [method, " ", route],
+        (Some(_), Some(operation)) => [operation, "", ""],
+        (_, None) => [method, "", ""],
     }
 }
 
@@ -177,8 +208,8 @@ fn route(record: &CallRecord) -> Option<&str> {
     )
 }
 
-fn http_server(record: &CallRecord, attributes: &mut Attributes) {
-    attributes.method(record);
+fn http_server(record: &CallRecord, attributes: &mut Attributes<'_>) {
+    method(record, attributes);
     attributes.text(names::URL_PATH, Some(&record.path));
     attributes.put(names::URL_SCHEME, record.scheme);
     if record.mcp.is_none() {
@@ -197,13 +228,13 @@ fn http_server(record: &CallRecord, attributes: &mut Attributes) {
         attributes.maybe(names::SERVER_PORT, authority.port_u16().map(i64::from));
     }
     if let Some(client) = record.client {
-        attributes.put(names::CLIENT_ADDRESS, client.ip().to_string());
+        attributes.put(names::CLIENT_ADDRESS, &*client.ip().to_string());
         attributes.put(names::CLIENT_PORT, i64::from(client.port()));
     }
 }
 
 /// Who asked, on whose behalf, for what task.
-pub(crate) fn who(record: &CallRecord, attributes: &mut Attributes) {
+pub(crate) fn who(record: &CallRecord, attributes: &mut Attributes<'_>) {
     attributes.shared(names::GEN_AI_AGENT_ID, record.agent.as_ref());
     attributes.maybe(names::AGENT_METHOD, record.agent_method);
     attributes.shared(names::ENDUSER_ID, record.owner.as_ref());
@@ -211,7 +242,7 @@ pub(crate) fn who(record: &CallRecord, attributes: &mut Attributes) {
 }
 
 /// What was asked.
-pub(crate) fn tool(record: &CallRecord, attributes: &mut Attributes) {
+pub(crate) fn tool(record: &CallRecord, attributes: &mut Attributes<'_>) {
     attributes.shared(names::TOOL_NAME, record.tool.as_ref());
     attributes.shared(names::TOOL_OPERATION, record.operation.as_ref());
     attributes.maybe(names::TOOL_ACCESS, record.access);
@@ -219,7 +250,7 @@ pub(crate) fn tool(record: &CallRecord, attributes: &mut Attributes) {
     mcp(record, attributes);
 }
 
-fn mcp(record: &CallRecord, attributes: &mut Attributes) {
+fn mcp(record: &CallRecord, attributes: &mut Attributes<'_>) {
     let Some(mcp) = &record.mcp else {
         if record.operation.is_some() {
             attributes.put(names::GEN_AI_OPERATION_NAME, "execute_tool");
@@ -243,8 +274,8 @@ fn mcp(record: &CallRecord, attributes: &mut Attributes) {
 }
 
 /// How it was ruled, and by which policy.
-pub(crate) fn ruling(record: &CallRecord, attributes: &mut Attributes) {
-    attributes.put(names::DECISION_ID, record.decision.shared());
+pub(crate) fn ruling(record: &CallRecord, attributes: &mut Attributes<'_>) {
+    attributes.put(names::DECISION_ID, record.decision.as_str());
     attributes.put(names::DECISION_OUTCOME, record.verdict.as_str());
     attributes.text(names::DECISION_REASON, record.reason.as_deref());
     attributes.maybe(names::REFUSAL_CODE, record.code);
@@ -252,9 +283,9 @@ pub(crate) fn ruling(record: &CallRecord, attributes: &mut Attributes) {
 }
 
 /// With which lease.
-pub(crate) fn lease(record: &CallRecord, attributes: &mut Attributes) {
+pub(crate) fn lease(record: &CallRecord, attributes: &mut Attributes<'_>) {
     let Some(lease) = &record.lease else { return };
-    attributes.put(names::LEASE_ID, Arc::clone(&lease.id));
+    attributes.put(names::LEASE_ID, &*lease.id);
     attributes.put(names::LEASE_PROVIDER, lease.provider);
     attributes.put(names::LEASE_BRIDGE, lease.bridge);
     attributes.text(names::LEASE_EXPIRES_AT, lease.expires_at.as_deref());
@@ -262,66 +293,26 @@ pub(crate) fn lease(record: &CallRecord, attributes: &mut Attributes) {
 }
 
 /// `error.type`: the refusal's code, else how it ended badly, else the status as text.
-pub(crate) fn error_type(record: &CallRecord) -> Option<Value> {
+pub(crate) fn error_type(record: &CallRecord) -> Option<Cow<'static, str>> {
     if let Some(code) = record.code {
         return Some(code.into());
     }
     if record.ending != Ending::Complete {
         return Some(record.ending.as_str().into());
     }
-    record
-        .status
-        .filter(|status| *status >= 400)
-        .map(|status| status.to_string().into())
+    let status = record.status.filter(|status| *status >= 400)?;
+    Some(status.to_string().into())
 }
 
-/// Attributes in the making.
-#[derive(Debug, Default)]
-pub(crate) struct Attributes(pub(crate) Vec<KeyValue>);
-
-impl Attributes {
-    pub(crate) fn put(&mut self, key: &'static str, value: impl Into<Value>) {
-        self.0.push(KeyValue::new(key, value));
+fn method(record: &CallRecord, attributes: &mut Attributes<'_>) {
+    let known = names::known_method(&record.method);
+    attributes.put(
+        names::HTTP_REQUEST_METHOD,
+        known.unwrap_or(names::OTHER_METHOD),
+    );
+    if known.is_none() {
+        attributes.text(names::HTTP_REQUEST_METHOD_ORIGINAL, Some(&record.method));
     }
-
-    pub(crate) fn maybe(&mut self, key: &'static str, value: Option<impl Into<Value>>) {
-        if let Some(value) = value {
-            self.put(key, value);
-        }
-    }
-
-    pub(crate) fn shared(&mut self, key: &'static str, value: Option<&Arc<str>>) {
-        self.maybe(key, value.map(Arc::clone));
-    }
-
-    /// A text that a peer may have made as long as it likes.
-    pub(crate) fn text(&mut self, key: &'static str, value: Option<&str>) {
-        self.maybe(key, value.map(|text| cut(text).to_owned()));
-    }
-
-    pub(crate) fn number(&mut self, key: &'static str, value: impl TryInto<i64>) {
-        self.put(key, value.try_into().unwrap_or(i64::MAX));
-    }
-
-    pub(crate) fn seconds(&mut self, key: &'static str, value: Option<Duration>) {
-        self.maybe(key, value.map(|time| time.as_secs_f64()));
-    }
-
-    fn method(&mut self, record: &CallRecord) {
-        let known = names::known_method(&record.method);
-        self.put(
-            names::HTTP_REQUEST_METHOD,
-            known.unwrap_or(names::OTHER_METHOD),
-        );
-        if known.is_none() {
-            self.text(names::HTTP_REQUEST_METHOD_ORIGINAL, Some(&record.method));
-        }
-    }
-}
-
-/// The first 1,024 bytes: what peers say must not fill the collector. The audit has all of it.
-fn cut(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(1024)).unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use http::{HeaderMap, HeaderValue};
-use opentelemetry::trace::{SpanContext, TraceState};
 use opentelemetry::{SpanId, TraceFlags, TraceId};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 
@@ -98,11 +97,6 @@ impl Trace {
 
     pub(crate) fn flags(&self) -> TraceFlags {
         self.flags
-    }
-
-    /// One span of this trace, as the exporter wants it named.
-    pub(crate) fn context(&self, span: SpanId) -> SpanContext {
-        SpanContext::new(self.trace, span, self.flags, false, TraceState::NONE)
     }
 }
 

@@ -198,3 +198,96 @@ impl<T: Display> Serialize for Shown<T> {
         serializer.collect_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::closed;
+    use crate::{CallRecord, Ending, LeaseNote, Mcp, StrippedKey, Trace, Verdict};
+
+    #[track_caller]
+    fn check(record: &CallRecord, expect: &str) {
+        let line = String::from_utf8(closed(record).unwrap()).unwrap();
+        let expect = expect
+            .replace("DECISION", record.decision.as_str())
+            .replace('\n', "");
+        assert_eq!(line, expect);
+    }
+
+    fn least() -> CallRecord {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut record = CallRecord::open(Trace::continue_text(trace).unwrap(), None);
+        record.started = "2026-08-01T12:00:00Z".parse().unwrap();
+        record
+    }
+
+    #[test]
+    fn a_line_of_little() {
+        check(
+            &least(),
+            r#"{"at":"2026-08-01T12:00:00Z","kind":"closed","decision":"DECISION",
+"trace":"0af7651916cd43dd8448eb211c80319c","method":"","host":"","path":"","verdict":"error",
+"forwarded":false,"status":null,"bytes_in":0,"bytes_out":0,"ending":"complete","seconds":0.0}"#,
+        );
+    }
+
+    #[test]
+    fn a_line_of_everything() {
+        let mut record = least();
+        record.client = Some("[2001:db8::7]:4711".parse().unwrap());
+        record.agent = Some("triage".into());
+        record.agent_method = Some("jwt");
+        record.owner = Some("alice \"a\"".into());
+        record.task = Some("t1".into());
+        record.tool = Some("github".into());
+        record.environment = Some("prod".into());
+        record.operation = Some("POST /a/*".into());
+        record.access = Some("write");
+        record.method = "POST".into();
+        record.host = "h:1".into();
+        record.path = "/a/\n\u{1b}ü\\".into();
+        record.mcp = Some(Mcp {
+            method: "tools/call".into(),
+            name: Some("add".into()),
+            request_id: Some("\"7\"".into()),
+            session: Some("s".into()),
+            version: Some("v".into()),
+        });
+        record.verdict = Verdict::Allow;
+        record.code = Some("bad_gateway");
+        record.reason = Some("r".into());
+        record.cause = Some("c".into());
+        record.policy_revision = Some("r7".into());
+        record.stripped = ["cookie", "userinfo"]
+            .map(|place| StrippedKey {
+                place: place.into(),
+                fingerprint: "0123456789abcdef".into(),
+            })
+            .to_vec();
+        record.lease = Some(LeaseNote {
+            id: "l1".into(),
+            provider: "cmd",
+            expires_at: Some("2026-08-01T13:00:00Z".into()),
+            bridge: true,
+        });
+        record.forwarded = Some(record.started);
+        (record.status, record.bytes_in, record.bytes_out) = (Some(502), 12, u64::MAX);
+        record.total_time = Duration::from_millis(1500);
+        record.ending = Ending::UpstreamFailed;
+        check(
+            &record,
+            r#"{"at":"2026-08-01T12:00:01.5Z","kind":"closed","decision":"DECISION",
+"trace":"0af7651916cd43dd8448eb211c80319c","client":"[2001:db8::7]:4711","agent":"triage",
+"agent_method":"jwt","owner":"alice \"a\"","task":"t1","tool":"github","environment":"prod",
+"operation":"POST /a/*","access":"write","method":"POST","host":"h:1",
+"path":"/a/\n\u001bü\\","mcp":{"method":"tools/call","name":"add","request":"\"7\""},
+"verdict":"allow","code":"bad_gateway","reason":"r","cause":"c","policy_revision":"r7",
+"keys_stripped":[{"place":"cookie","fingerprint":"0123456789abcdef"},
+{"place":"userinfo","fingerprint":"0123456789abcdef"}],
+"lease":{"id":"l1","provider":"cmd","bridge":true,"expires_at":"2026-08-01T13:00:00Z"},
+"forwarded":true,"status":502,"bytes_in":12,"bytes_out":18446744073709551615,
+"ending":"upstream_failed","seconds":1.5}"#,
+        );
+    }
+}

@@ -1,10 +1,14 @@
 //! Spans, as records become them.
 use std::time::Duration;
 
-use opentelemetry::trace::{SpanKind, Status};
-use opentelemetry_sdk::trace::SpanData;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, SpanFlags};
+use prost::Message as _;
 
-use super::of;
+use super::write;
+use crate::protobuf::Message;
 use crate::{CallRecord, Ending, LeaseNote, Mcp, Trace, Verdict, names};
 
 fn http() -> CallRecord {
@@ -63,33 +67,48 @@ fn refused(record: &mut CallRecord) {
     ) = (None, None, None, None);
 }
 
+/// The spans of a record, as a collector decodes them.
+fn of(record: &CallRecord) -> impl Iterator<Item = Span> {
+    let mut message = Message::default();
+    write(record, &mut message);
+    ScopeSpans::decode(message.as_bytes())
+        .unwrap()
+        .spans
+        .into_iter()
+}
+
 /// What a record looks like in a collector: `kind name [status]` of each span.
 #[track_caller]
 fn check(record: &CallRecord, expect: &[&str]) {
     let found = of(record).map(|span| {
-        let failed = if matches!(span.status, Status::Error { .. }) {
-            " failed"
-        } else {
-            ""
+        let failed = match span.status.as_ref().unwrap().code() {
+            StatusCode::Error => " failed",
+            StatusCode::Unset => "",
+            StatusCode::Ok => " well",
         };
-        format!("{:?} {}{failed}", span.span_kind, span.name)
+        format!("{:?} {}{failed}", span.kind(), span.name)
     });
     assert_eq!(found.collect::<Vec<_>>(), expect);
 }
 
 /// The attribute of the span of one kind, as text.
 #[track_caller]
-fn check_attribute(record: &CallRecord, kind: &SpanKind, name: &str, expect: Option<&str>) {
-    let span = of(record).find(|span| span.span_kind == *kind).unwrap();
+fn check_attribute(record: &CallRecord, kind: SpanKind, name: &str, expect: Option<&str>) {
+    let span = of(record).find(|span| span.kind() == kind).unwrap();
     assert_eq!(attribute(&span, name).as_deref(), expect, "{name}");
 }
 
-fn attribute(span: &SpanData, name: &str) -> Option<String> {
-    let pair = span
-        .attributes
-        .iter()
-        .find(|pair| pair.key.as_str() == name)?;
-    Some(pair.value.to_string())
+fn attribute(span: &Span, name: &str) -> Option<String> {
+    let mut pairs = span.attributes.iter().filter(|pair| pair.key == name);
+    let pair = pairs.next()?;
+    assert!(pairs.next().is_none(), "{name} is there twice");
+    match pair.value.as_ref().unwrap().value.as_ref().unwrap() {
+        Value::StringValue(text) => Some(text.clone()),
+        Value::BoolValue(bool) => Some(bool.to_string()),
+        Value::IntValue(number) => Some(number.to_string()),
+        Value::DoubleValue(double) => Some(double.to_string()),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn with(mut record: CallRecord, change: impl FnOnce(&mut CallRecord)) -> CallRecord {
@@ -189,13 +208,13 @@ fn an_upstream_that_fails_fails_both_sides() {
     check(&record, &expect);
     check_attribute(
         &record,
-        &SpanKind::Client,
+        SpanKind::Client,
         names::HTTP_RESPONSE_STATUS_CODE,
         None,
     );
     check_attribute(
         &record,
-        &SpanKind::Client,
+        SpanKind::Client,
         names::ERROR_TYPE,
         Some("bad_gateway"),
     );
@@ -215,16 +234,16 @@ fn an_upstreams_404_fails_its_side_alone() {
 fn the_spans_are_one_tree_under_the_agents() {
     let record = http();
     let spans: Vec<_> = of(&record).collect();
-    let server = spans[0].span_context.span_id();
-    assert_eq!(spans[0].parent_span_id.to_string(), "b7ad6b7169203331");
-    assert!(spans[0].parent_span_is_remote);
-    assert!(spans[1..].iter().all(|span| span.parent_span_id == server));
+    let server = &spans[0].span_id;
+    assert_eq!(hex::encode(&spans[0].parent_span_id), "b7ad6b7169203331");
+    assert_ne!(spans[0].flags & SpanFlags::ContextIsRemoteMask as u32, 0);
+    assert!(spans[1..].iter().all(|span| span.parent_span_id == *server));
     let upstream = record.trace.traceparent();
     assert!(
         upstream
             .to_str()
             .unwrap()
-            .contains(&spans[2].span_context.span_id().to_string())
+            .contains(&hex::encode(&spans[2].span_id))
     );
 }
 
@@ -233,9 +252,21 @@ fn no_span_leaves_the_call() {
     for record in [http(), with(http(), refused)] {
         let spans: Vec<_> = of(&record).collect();
         for span in &spans {
-            assert!(span.start_time <= span.end_time, "{}", span.name);
-            assert!(span.start_time >= spans[0].start_time, "{}", span.name);
-            assert!(span.end_time <= spans[0].end_time, "{}", span.name);
+            assert!(
+                span.start_time_unix_nano <= span.end_time_unix_nano,
+                "{}",
+                span.name
+            );
+            assert!(
+                span.start_time_unix_nano >= spans[0].start_time_unix_nano,
+                "{}",
+                span.name
+            );
+            assert!(
+                span.end_time_unix_nano <= spans[0].end_time_unix_nano,
+                "{}",
+                span.name
+            );
         }
     }
 }
@@ -263,9 +294,9 @@ fn the_call_says_who_what_and_how_it_was_ruled() {
         (names::DECISION_REASON, "bad_label"),
         (names::KEYS_STRIPPED, "0"),
     ] {
-        check_attribute(&record, &SpanKind::Server, name, Some(expect));
+        check_attribute(&record, SpanKind::Server, name, Some(expect));
     }
-    check_attribute(&record, &SpanKind::Server, names::ERROR_TYPE, None);
+    check_attribute(&record, SpanKind::Server, names::ERROR_TYPE, None);
 }
 
 #[test]
@@ -279,7 +310,7 @@ fn an_mcp_call_says_what_mcp_says() {
         (names::GEN_AI_TOOL_NAME, "create_issue"),
         (names::TOOL_NAME, "github"),
     ] {
-        check_attribute(&record, &SpanKind::Server, name, Some(expect));
+        check_attribute(&record, SpanKind::Server, name, Some(expect));
     }
 }
 
@@ -295,7 +326,7 @@ fn the_upstreams_side_says_where_and_with_which_lease() {
         (names::LEASE_ID, "l1"),
         (names::LEASE_BRIDGE, "true"),
     ] {
-        check_attribute(&http(), &SpanKind::Client, name, Some(expect));
+        check_attribute(&http(), SpanKind::Client, name, Some(expect));
     }
 }
 
@@ -304,19 +335,19 @@ fn a_refusal_says_its_code() {
     let record = with(http(), refused);
     check_attribute(
         &record,
-        &SpanKind::Server,
+        SpanKind::Server,
         names::REFUSAL_CODE,
         Some("policy_denied"),
     );
     check_attribute(
         &record,
-        &SpanKind::Server,
+        SpanKind::Server,
         names::ERROR_TYPE,
         Some("policy_denied"),
     );
     check_attribute(
         &record,
-        &SpanKind::Internal,
+        SpanKind::Internal,
         names::DECISION_OUTCOME,
         Some("deny"),
     );
@@ -328,5 +359,5 @@ fn a_long_text_is_cut_between_letters() {
         record.path = format!("/{}", "ü".repeat(4000));
     });
     let expect = format!("/{}", "ü".repeat(511));
-    check_attribute(&record, &SpanKind::Server, names::URL_PATH, Some(&expect));
+    check_attribute(&record, SpanKind::Server, names::URL_PATH, Some(&expect));
 }
