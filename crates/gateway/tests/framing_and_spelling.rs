@@ -107,7 +107,7 @@ fn head(line: &str, headers: &str) -> Vec<u8> {
     format!("{line} HTTP/1.1\r\nHost: {{host}}\r\nAuthorization: Bearer {{token}}\r\nConnection: close\r\n{headers}\r\n").into_bytes()
 }
 
-/// Sends bytes that must be refused with this status and, where the gateway says it in words, this code.
+/// Sends bytes that must be refused with this status and this code, under a decision's id.
 #[track_caller]
 fn refused(bytes: &[u8], expect: u16, code: &str) {
     let answer = send(bytes);
@@ -122,15 +122,24 @@ fn refused(bytes: &[u8], expect: u16, code: &str) {
         1,
         "one answer and no second request: {answer}"
     );
-    if let Some(body) = answer
-        .split("\r\n\r\n")
-        .nth(1)
-        .filter(|body| body.contains("\"code\""))
-    {
-        let problem: Value = serde_json::from_str(body).unwrap();
-        assert_eq!(problem["code"], code, "{problem}");
-        assert!(answer.to_ascii_lowercase().contains("remit-decision: "));
-    }
+    let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
+    let problem: Value = serde_json::from_str(body)
+        .unwrap_or_else(|error| panic!("no problem in words: {error}\n{answer}"));
+    assert_eq!(problem["code"], code, "{problem}");
+    assert_eq!(
+        Some(problem["decision"].as_str().unwrap()),
+        header(&answer, "remit-decision"),
+        "{answer}"
+    );
+}
+
+/// A header of an answer.
+fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    let lines = answer.split("\r\n").skip(1);
+    lines
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_once(": "))
+        .find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
 }
 
 #[track_caller]

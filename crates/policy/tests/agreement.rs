@@ -497,3 +497,50 @@ fn a_local_below_not() {
 fn a_value_that_is_false() {
     check("x := y\ny := input.request.arguments.no", &json!(false));
 }
+
+/// What the data path composes for a tool is what the library composes for the called one, whichever rules there are.
+#[test]
+fn a_tools_own_decision_is_the_librarys() {
+    let rules = [
+        "allow if input.tool.access == \"write\"",
+        "allow if input.tool.access == \"read\"",
+        "deny contains {\"reason\": \"first\", \"message\": \"no\"} if input.request.size > 5",
+        "escalate contains \"second_thoughts\" if input.request.size > 3",
+        "labels contains \"label\"\nwarnings contains \"a warning\" if input.request.size > 1",
+        "redact contains \"/x\" if input.request.size > 1\nwarnings contains \"another\"",
+    ];
+    let every: Vec<usize> = (0..rules.len()).collect();
+    for own in 0..1_usize << rules.len() {
+        // Each rule stands in the tool's package, or in that of all, or (every third time) in both.
+        let text = |package: &str, taken: &dyn Fn(usize) -> bool| {
+            let taken = every.iter().filter(|rule| taken(**rule));
+            let body: Vec<&str> = taken.map(|rule| rules[*rule]).collect();
+            format!("package remit.{package}\nhelper := 1\n{}", body.join("\n"))
+        };
+        let is_own = |rule: usize| own >> rule & 1 == 1;
+        let credential = "\ncredential := {\"scopes\": [\"s\"]} if input.request.size < 3";
+        let sources = [
+            (
+                "t.rego",
+                text("tools.t", &is_own) + ["", credential][own % 2],
+            ),
+            (
+                "all.rego",
+                text("all", &|rule| !is_own(rule) || own % 3 == 0),
+            ),
+        ];
+        let sources = sources.map(|(path, text)| Source {
+            path: path.into(),
+            text,
+        });
+        let (policy, _) = Policy::load(sources.into()).unwrap_or_else(|found| panic!("{found:#?}"));
+        for size in [0, 2, 4, 6] {
+            for access in ["read", "write", "execute"] {
+                let input = json!({ "tool": { "name": "t", "access": access }, "request": { "size": size } });
+                let quick = policy.explain_json(&input).unwrap().decision;
+                let library = policy.eval("data.remit.decision", &input).unwrap();
+                assert_eq!(quick, library, "rules {own:b}, {access} of {size}");
+            }
+        }
+    }
+}
