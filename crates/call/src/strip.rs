@@ -30,7 +30,7 @@ enum Fate {
 pub(crate) fn take_proofs(headers: &mut HeaderMap, agent: &Agent) {
     let proofs: Vec<(HeaderName, HeaderValue)> = headers
         .iter()
-        .filter(|(name, value)| is_slot(name) && agent.presented(name, value))
+        .filter(|(name, value)| agent.presented(name, value) && is_slot(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     for (name, _) in &proofs {
@@ -124,6 +124,9 @@ pub(crate) enum Connection {
 
 fn fate(name: &str) -> Fate {
     match name {
+        // what nearly every call has, so that the rest is asked of few
+        "accept" | "accept-encoding" | "accept-language" | "content-length" | "content-type"
+        | "host" | "traceparent" | "tracestate" | "user-agent" => Fate::Stays,
         // hop-by-hop
         "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer"
         | "transfer-encoding" | "upgrade" | "http2-settings"

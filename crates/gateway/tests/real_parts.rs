@@ -11,9 +11,10 @@ use std::fmt::Write as _;
 use std::fs;
 
 use serde_json::{Value, json};
-use testkit::Authority;
-use testkit::parts::{Part, ask, curl};
+use testkit::parts::{Part, ask, curl, h2load};
 use testkit::remit::{Remit, until};
+use testkit::upstream::Answer;
+use testkit::{Authority, Site, Upstream};
 
 const REMIT: &str = env!("CARGO_BIN_EXE_remit");
 /// The key that every upstream demands, and no agent has.
@@ -240,6 +241,34 @@ fn nginx_over_tls_takes_large_bodies_both_ways() {
     );
     let seen = server.line(|line| line.starts_with("request ") && line.contains("/upload"));
     assert!(!seen.contains(&token), "{seen}");
+}
+
+#[test]
+fn h2load_has_every_call_answered_in_both_versions() {
+    let site = Site::new(REMIT);
+    let upstream = site.run(Upstream::start(Answer::json(json!({ "hello": "world" }))));
+    let tool = lines(&[
+        &format!("upstream: {}", upstream.url()),
+        "access: { read: [\"GET /**\"] }",
+    ]);
+    let world = World::new("hello", &tool, "");
+    let (_, token) = world.token("hello");
+    let bearer = format!("authorization: Bearer {token}");
+    let url = world.remit.call("/hello/world");
+    // Plain text by prior knowledge of HTTP/2, with many streams on a connection; then HTTP/1.1.
+    for version in [&["-m", "16"][..], &["--h1"]] {
+        let load = ["-n", "2000", "-c", "16", "-H", &bearer, &url];
+        let report = h2load(&[version, &load].concat());
+        assert!(report.contains("2000 succeeded, 0 failed"), "{report}");
+        assert!(report.contains("status codes: 2000 2xx"), "{report}");
+    }
+    let metrics = curl(&[&world.remit.control("/metrics")]);
+    let counted: u64 = metrics
+        .lines()
+        .filter(|line| line.starts_with("remit_calls_total") && line.contains("tool=\"hello\""))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum();
+    assert_eq!(counted, 4000, "{metrics}");
 }
 
 #[test]

@@ -6,6 +6,8 @@
     reason = "a failure here fails a test"
 )]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -302,6 +304,40 @@ fn a_denied_call_has_no_client_span() {
     assert_eq!(server["remit.refusal.code"], "denied");
     assert_eq!(server["remit.decision.outcome"], "deny");
     assert_eq!(server["remit.decision.reason"], "forbidden");
+    assert!(world.upstream.received().is_empty());
+}
+
+#[test]
+fn a_head_that_nobody_can_read_leaves_a_record() {
+    let world = World::speaking(Protocol::Http, "");
+    let mut stream = TcpStream::connect(world.remit.calls_address()).unwrap();
+    stream
+        .write_all(b"GET /notes/a HTTP/1.1\r\nHost : x\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+        "{answer}"
+    );
+    let (_, after) = answer.split_once("remit-decision: ").unwrap();
+    let (decision, _) = after.split_once("\r\n").unwrap();
+
+    let spans = world.spans(decision);
+    assert!(spans.client.is_none());
+    assert_eq!(of(&spans.server)["remit.refusal.code"], "malformed_request");
+    assert_eq!(of(&spans.server)["http.response.status_code"], 400);
+    until("the log has it", || world.remit.logged().contains(decision));
+    let audit = world.audit();
+    let lines: Vec<Value> = audit
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["decision"] == decision)
+        .collect();
+    let kinds: Vec<_> = lines.iter().map(|line| &line["kind"]).collect();
+    assert_eq!(kinds, ["decided", "closed"]);
+    assert!(lines.iter().all(|line| line["code"] == "malformed_request"));
+    assert!(world.metrics().contains("code=\"malformed_request\""));
     assert!(world.upstream.received().is_empty());
 }
 

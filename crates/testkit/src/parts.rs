@@ -99,11 +99,20 @@ pub fn ask(fixture: &str, arguments: &[&str], environment: &[(&str, &str)]) -> V
 /// Runs curl and returns what it printed.
 #[track_caller]
 pub fn curl(arguments: &[&str]) -> String {
-    let output = Command::new("curl")
-        .args(["--silent", "--noproxy", "*"])
-        .args(arguments)
-        .output()
-        .unwrap();
+    said(
+        "curl",
+        &[&["--silent", "--noproxy", "*"], arguments].concat(),
+    )
+}
+
+/// Runs h2load, a client of HTTP/2 and HTTP/1.1 that keeps many connections and streams busy, and answers with its report.
+pub fn h2load(arguments: &[&str]) -> String {
+    said("h2load", arguments)
+}
+
+/// What a program of the system says, which must succeed.
+fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
