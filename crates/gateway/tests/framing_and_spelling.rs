@@ -123,9 +123,8 @@ fn refused(bytes: &[u8], expect: u16, code: &str) {
         "one answer and no second request: {answer}"
     );
     let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
-    let problem: Value = serde_json::from_str(body)
-        .unwrap_or_else(|error| panic!("no problem in words: {error}\n{answer}"));
-    assert_eq!(problem["code"], code, "{problem}");
+    let problem: Value = serde_json::from_str(body).unwrap_or_default();
+    assert_eq!(problem["code"], code, "{answer}");
     assert_eq!(
         Some(problem["decision"].as_str().unwrap()),
         header(&answer, "remit-decision"),

@@ -142,6 +142,7 @@ impl HttpServerApp for Connection {
             () = task_ended(told) => (Some(Ending::Cut), None),
             () = no_head(&exchange, self.engine.way.limits.idle) => (None, None),
         };
+        self.turn.end();
         let recorder = &self.engine.way.recorder;
         if let Some(audited) = exchange.read_unheard(|record| recorder.decided(record)) {
             // It was refused already, and stands refused; the recorder counts what it lost.

@@ -8,6 +8,7 @@
 //! before any phase is called. It is told from a call's answer by there being no open call.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -24,7 +25,7 @@ use pingora_core::protocols::{
     Stream, TimingDigest, UniqueID, UniqueIDType,
 };
 use telemetry::Trace;
-use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::exchange::Exchange;
 use crate::refusal::Refusal;
@@ -57,6 +58,11 @@ impl Turn {
     /// Waits for the head of the next call.
     pub(crate) fn begin(&self, exchange: &Arc<Exchange>) {
         *self.exchange.lock() = Some(Arc::clone(exchange));
+    }
+
+    /// The call is over.
+    pub(crate) fn end(&self) {
+        *self.exchange.lock() = None;
     }
 
     /// The exchange that is not open yet, if what is written now is no answer to a call.
@@ -107,7 +113,9 @@ fn on_wire(reply: &Reply) -> Bytes {
 
 /// One HTTP/1 connection of an agent.
 pub(crate) struct Line {
-    stream: BufWriter<Stream>,
+    stream: Stream,
+    /// What waits for more. It takes room only meanwhile: most connections are idle most of the time.
+    held: BytesMut,
     turn: Arc<Turn>,
     /// What is left of the answer to a head that can't be read. From then on pingora writes into the void.
     answer: Option<Bytes>,
@@ -116,10 +124,38 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn new(stream: Stream, turn: Arc<Turn>) -> Self {
         Self {
-            stream: BufWriter::with_capacity(HELD, stream),
+            stream,
+            held: BytesMut::new(),
             turn,
             answer: None,
         }
+    }
+
+    /// Holds bytes back, or writes them behind what was held.
+    fn poll_say(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.held.len() + bytes.len() > HELD {
+            ready!(self.poll_held(context))?;
+            if bytes.len() > HELD {
+                return Pin::new(&mut self.stream).poll_write(context, bytes);
+            }
+        }
+        if self.held.capacity() == 0 {
+            self.held.reserve(HELD);
+        }
+        self.held.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    /// Writes what was held.
+    fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.held.has_remaining() {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, &self.held))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.held.advance(written),
+            }
+        }
+        self.held = BytesMut::new();
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -152,69 +188,83 @@ impl AsyncWrite for Line {
         {
             line.answer = Some(line.turn.refuse(&exchange));
         }
-        let Some(answer) = &mut line.answer else {
-            return Pin::new(&mut line.stream).poll_write(context, bytes);
+        let Some(mut answer) = line.answer.take() else {
+            return line.poll_say(context, bytes);
         };
         while answer.has_remaining() {
-            let written = ready!(Pin::new(&mut line.stream).poll_write(context, answer))?;
-            answer.advance(written);
+            match line.poll_say(context, &answer) {
+                Poll::Ready(Ok(said)) => answer.advance(said),
+                // The same bytes are offered again.
+                Poll::Pending => {
+                    line.answer = Some(answer);
+                    return Poll::Pending;
+                }
+                failed @ Poll::Ready(Err(_)) => return failed,
+            }
         }
+        line.answer = Some(answer);
         Poll::Ready(Ok(bytes.len()))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let line = self.get_mut();
+        ready!(line.poll_held(context))?;
+        Pin::new(&mut line.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let line = self.get_mut();
+        ready!(line.poll_held(context))?;
+        Pin::new(&mut line.stream).poll_shutdown(context)
     }
 }
 
 #[async_trait]
 impl Shutdown for Line {
     async fn shutdown(&mut self) {
-        self.stream.get_mut().shutdown().await;
+        // Whoever is gone misses nothing.
+        poll_fn(|context| self.poll_held(context)).await.ok();
+        self.stream.shutdown().await;
     }
 }
 
 impl UniqueID for Line {
     fn id(&self) -> UniqueIDType {
-        self.stream.get_ref().id()
+        self.stream.id()
     }
 }
 
 impl Ssl for Line {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.stream.get_ref().get_ssl_digest()
+        self.stream.get_ssl_digest()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.stream.get_ref().selected_alpn_proto()
+        self.stream.selected_alpn_proto()
     }
 }
 
 impl GetTimingDigest for Line {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.stream.get_ref().get_timing_digest()
+        self.stream.get_timing_digest()
     }
 }
 
 impl GetProxyDigest for Line {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stream.get_ref().get_proxy_digest()
+        self.stream.get_proxy_digest()
     }
 }
 
 impl GetSocketDigest for Line {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.stream.get_ref().get_socket_digest()
+        self.stream.get_socket_digest()
     }
 }
 
 #[async_trait]
 impl Peek for Line {
     async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        self.stream.get_mut().try_peek(buffer).await
+        self.stream.try_peek(buffer).await
     }
 }

@@ -5,10 +5,11 @@ use std::process::Command;
 use crate::process::{Failed, has, read, run};
 
 /// A program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 8] = [
-    // zlib-ng, below the proxy engine, is built by cmake and a C compiler.
+const PROGRAMS: [(&str, &str); 9] = [
+    // zlib-ng, below the proxy engine, is built by cmake and a C compiler; the allocator by make.
     ("cc", "gcc"),
     ("cmake", "cmake"),
+    ("make", "make"),
     ("nginx", "nginx"),
     ("curl", "curl"),
     ("h2load", "nghttp2-client"),
