@@ -1,5 +1,4 @@
 //! What policy reads of a call is there, however it is written: what no rule reads is not built.
-#![expect(clippy::unwrap_used, reason = "a failure here fails a test")]
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
