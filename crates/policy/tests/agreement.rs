@@ -510,7 +510,8 @@ fn a_tools_own_decision_is_the_librarys() {
         "redact contains \"/x\" if input.request.size > 1\nwarnings contains \"another\"",
     ];
     let every: Vec<usize> = (0..rules.len()).collect();
-    for own in 0..1_usize << rules.len() {
+    // Every fifth combination: each rule is met on either side, with and without each other one.
+    for own in (0..1_usize << rules.len()).step_by(5) {
         // Each rule stands in the tool's package, or in that of all, or (every third time) in both.
         let text = |package: &str, taken: &dyn Fn(usize) -> bool| {
             let taken = every.iter().filter(|rule| taken(**rule));

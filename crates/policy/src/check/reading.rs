@@ -291,7 +291,10 @@ impl Reader<'_> {
         let Some((first, rest)) = words.split_first() else {
             return words;
         };
-        let start: Vec<String> = if let Some(import) = self.imports.get(first) {
+        // Nothing else can be called so, whatever an import or a rule says: what is read of a call must be found.
+        let start: Vec<String> = if first == "input" || first == "data" {
+            vec![first.clone()]
+        } else if let Some(import) = self.imports.get(first) {
             import.clone()
         } else if self.own.contains(first) {
             let package = self.package.iter().cloned();
