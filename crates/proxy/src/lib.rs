@@ -4,7 +4,8 @@
 //! connection exists, and applies the [`Outbound`] that comes out of it; `engine.rs` surrounds each call once.
 //!
 //! **Invariant.** Nothing is sent upstream but an [`Outbound`]; no call is forwarded or refused
-//! without its audit line; every call that was opened is closed once, even when it is cut or panics.
+//! without its audit line (a head that nobody can read has it right after its refusal); every call that was
+//! opened is closed once, even when it is cut or panics.
 
 mod body;
 mod engine;

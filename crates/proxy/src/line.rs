@@ -268,3 +268,69 @@ impl Peek for Line {
         self.stream.try_peek(buffer).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    fn line(open: bool) -> (Line, DuplexStream, Arc<Exchange>) {
+        let (ours, theirs) = duplex(64 * 1024);
+        let stream: Stream = Box::new(ours);
+        let turn = Turn::new(&stream);
+        let (exchange, _) = Exchange::new();
+        if open {
+            exchange.open(Trace::begin(), None);
+        }
+        turn.begin(&exchange);
+        (Line::new(stream, turn), theirs, exchange)
+    }
+
+    /// What has left by now.
+    fn left(theirs: &mut DuplexStream) -> String {
+        let mut bytes = vec![0; 64 * 1024];
+        let read = theirs.read(&mut bytes).now_or_never();
+        let length = read.map_or(0, |read| read.unwrap());
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_written_in_pieces_leaves_as_one() {
+        let (mut line, mut theirs, _) = line(true);
+        line.write_all(b"head ").await.unwrap();
+        line.write_all(b"body").await.unwrap();
+        assert_eq!(left(&mut theirs), "");
+        line.flush().await.unwrap();
+        assert_eq!(left(&mut theirs), "head body");
+        assert_eq!(line.held.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_long_body_follows_what_was_held() {
+        for length in [HELD - 5, HELD - 4, HELD, HELD + 1, 3 * HELD] {
+            let (mut line, mut theirs, _) = line(true);
+            let body = "x".repeat(length);
+            line.write_all(b"head ").await.unwrap();
+            line.write_all(body.as_bytes()).await.unwrap();
+            line.flush().await.unwrap();
+            assert_eq!(left(&mut theirs), format!("head {body}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_pingora_says_of_its_own_accord_is_said_our_way() {
+        let (mut line, mut theirs, exchange) = line(false);
+        line.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
+        line.write_all(b"and more").await.unwrap();
+        line.flush().await.unwrap();
+        let said = left(&mut theirs);
+        assert!(said.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{said}");
+        assert!(said.contains(exchange.decision().as_str()), "{said}");
+        assert!(!said.contains("and more"), "{said}");
+        assert!(exchange.read_unheard(|_| ()).is_some());
+    }
+}

@@ -300,6 +300,26 @@ async fn tls_connections_that_bring_nothing_are_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_over_tls_that_nobody_can_read_is_refused_in_words() {
+    let upstream = Upstream::start(Answer::Echo).await;
+    let world = Plan::new()
+        .over_tls()
+        .tool("tool", &upstream.url(), json!({}))
+        .start();
+    let stream = TcpStream::connect(world.remit.calls_address());
+    let mut stream = tls(stream.await.unwrap(), &world.authority, "http/1.1").await;
+    let head = b"GET /tool/a HTTP/1.1\r\nHost : x\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let mut answer = Vec::new();
+    // Whether the connection ends with or without a goodbye is not what is asked here.
+    in_time(stream.read_to_end(&mut answer)).await.ok();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("\r\nremit-decision: "), "{answer}");
+    assert!(answer.contains("\"malformed_request\""), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_are_closed_and_busy_ones_are_not() {
     let (world, upstream) = world(short()).await;
     for wire in [Wire::Http1, Wire::Http2] {
