@@ -25,9 +25,8 @@ mod nesting;
 mod permit;
 mod policy;
 mod reference;
-mod repair;
 mod source;
-mod watch;
+mod vm;
 
 pub use admission::{Admitted, Opener};
 pub use bounded::STACK;

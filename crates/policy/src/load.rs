@@ -15,7 +15,7 @@ use crate::machine::{Machine, Phase};
 use crate::policy::{Files, Policy, Reads};
 use crate::reference::{self, TestResult};
 use crate::source::{self, Kind, Source};
-use crate::{repair, watch};
+use crate::vm::Code;
 
 /// How long all of it may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -147,13 +147,9 @@ fn machine(files: &Files) -> Result<Machine, Finding> {
         .map_err(|error| of_engine(&error))?;
     let program = Compiler::compile_from_policy(&compiled, &entrypoints)
         .map_err(|error| of_engine(&error))?;
-    let mut program = Arc::unwrap_or_clone(program);
-    let too_large = |error: String| Finding::of_file("too-large", "", error);
-    repair::repair(&mut program).map_err(|error| too_large(error.to_string()))?;
-    program.validate_limits().map_err(too_large)?;
-    watch::watch(&mut program).map_err(|error| of_engine(&error))?;
+    let code = Code::new(Arc::unwrap_or_clone(program)).map_err(|error| of_engine(&error))?;
     let tools = composed.tools.into_iter().map(|(tool, _)| tool);
-    Ok(Machine::new(program, files.data.clone(), tools))
+    Ok(Machine::new(code, files.data.clone(), tools))
 }
 
 /// What the policy's own tests say: those that fail block, and a policy without any is warned of.
@@ -225,7 +221,7 @@ fn difference(policy: &Policy, sample: &Source) -> Option<String> {
         Value::Undefined => Phase::Call,
         _ => Phase::Admission,
     };
-    let quick = policy.machine.run(phase, input.clone());
+    let quick = policy.machine.run(phase, &input);
     let rules = vec![phase.entrypoint().to_owned()];
     let slow = match policy.ask(input, rules) {
         Ok(mut answers) => answers.pop()?,

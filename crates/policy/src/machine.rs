@@ -1,30 +1,13 @@
-//! Evaluates a compiled policy on the data path: one VM per thread, limited, watched, and dropped when it fails.
+//! What is asked of a policy on the data path, and what keeps it from answering.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
 
 use regorus::Value;
-use regorus::rvm::{Program, RegoVM};
-use regorus::utils::limits::ExecutionTimerConfig;
 
-use crate::watch;
-
-/// How many instructions one evaluation may take: more than 100 times what a call of a small policy takes, and few
-/// enough that a recursion which the checks missed ends within [`crate::STACK`].
-const MOST_INSTRUCTIONS: usize = 25_000;
-
-/// How long one evaluation may take by the clock on the wall. A busy machine keeps a thread waiting for more than
-/// 50 ms (a flood of 20,000 reset streams on two cores did), and no call may be refused for its neighbours' work.
-/// Instructions are what bounds the work; this is for builtins that are slow one by one.
-const LONGEST: Duration = Duration::from_secs(1);
-
-/// How many instructions pass between two looks at the clock.
-const CHECK_INTERVAL: NonZeroU32 = NonZeroU32::new(64).unwrap();
+use crate::vm::{self, Buffers, Code};
 
 /// What can be asked of a policy; the order is that of the program's entrypoints.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,9 +36,7 @@ impl Phase {
 /// A compiled policy with its data, never changed.
 #[derive(Clone)]
 pub(crate) struct Machine {
-    /// Tells programs apart: an address could be used again.
-    id: u64,
-    program: Arc<Program>,
+    code: Arc<Code>,
     data: Value,
     /// The entrypoints of the tools that have a decision of their own.
     tools: Arc<HashMap<String, usize>>,
@@ -64,16 +45,18 @@ pub(crate) struct Machine {
 /// Why an evaluation gave no answer. Its text holds nothing of the input.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("policy took more than {MOST_INSTRUCTIONS} instructions")]
+    #[error("policy took more than {} instructions", vm::MOST_INSTRUCTIONS)]
     Instructions,
-    #[error("policy took more than {} ms", LONGEST.as_millis())]
+    #[error("policy took more than {} ms", vm::LONGEST.as_millis())]
     Time,
+    #[error("rules of the policy call each other too deep")]
+    Depth,
     #[error("a pattern of the policy is too large")]
     Regex,
     #[error("builtin `{0}` failed in the policy")]
     Builtin(&'static str),
-    #[error("a number of the policy overflowed")]
-    Overflow,
+    #[error("`{0}` has two different values")]
+    Conflict(String),
     #[error("policy panicked")]
     Panic,
     #[error("policy could not be run")]
@@ -81,20 +64,14 @@ pub(crate) enum Failure {
 }
 
 thread_local! {
-    static VM: RefCell<Option<(u64, RegoVM)>> = const { RefCell::new(None) };
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
 impl Machine {
     /// `tools` are those whose entrypoints follow those of the phases, in their order.
-    pub(crate) fn new(
-        program: Program,
-        data: Value,
-        tools: impl IntoIterator<Item = String>,
-    ) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+    pub(crate) fn new(code: Code, data: Value, tools: impl IntoIterator<Item = String>) -> Self {
         Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            program: Arc::new(program),
+            code: Arc::new(code),
             data,
             tools: Arc::new(tools.into_iter().zip(Phase::ALL.len()..).collect()),
         }
@@ -102,64 +79,35 @@ impl Machine {
 
     /// The entrypoint of a phase, or of the called tool's own decision.
     fn entrypoint(&self, phase: Phase, input: &Value) -> usize {
-        let own = match (phase, &input["tool"]["name"]) {
-            (Phase::Call, Value::String(tool)) => self.tools.get(&**tool).copied(),
-            _ => None,
+        let own = match phase {
+            Phase::Call => called(input).and_then(|tool| self.tools.get(tool).copied()),
+            Phase::Admission | Phase::List => None,
         };
         own.unwrap_or(phase as usize)
     }
 
     /// Runs one phase on one input. `Undefined` is an answer too.
-    pub(crate) fn run(&self, phase: Phase, input: Value) -> Result<Value, Failure> {
-        let kept = VM.take().filter(|(id, _)| *id == self.id);
-        let mut vm = match kept {
-            Some((_, vm)) => vm,
-            None => self.start()?,
-        };
-        watch::begin();
-        let entrypoint = self.entrypoint(phase, &input);
+    pub(crate) fn run(&self, phase: Phase, input: &Value) -> Result<Value, Failure> {
+        let entrypoint = self.entrypoint(phase, input);
+        // A panic leaves no buffers behind.
+        let mut buffers = BUFFERS.take();
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            vm.set_input(input);
-            vm.execute_entry_point_by_index(entrypoint)
+            vm::evaluate(&self.code, &self.data, input, entrypoint, &mut buffers)
         }));
-        let fault = watch::fault();
-        let value = match answer {
-            Err(_) => return Err(Failure::Panic),
-            Ok(Err(error)) => return Err(error.into()),
-            Ok(Ok(value)) => value,
-        };
-        // What the agent sent does not stay behind.
-        vm.set_input(Value::Null);
-        VM.set(Some((self.id, vm)));
-        fault.map_or(Ok(value), |builtin| Err(Failure::Builtin(builtin)))
-    }
-
-    fn start(&self) -> Result<RegoVM, Failure> {
-        let mut vm = RegoVM::new();
-        vm.set_max_instructions(MOST_INSTRUCTIONS);
-        vm.set_execution_timer_config(Some(ExecutionTimerConfig {
-            limit: LONGEST,
-            check_interval: CHECK_INTERVAL,
-        }));
-        // Strictness here would make `"1000" > 100` an error, which the VM takes for "does not hold".
-        // Builtins are strict all the same: `watch` sees to it.
-        vm.set_strict_builtin_errors(false);
-        vm.load_program(Arc::clone(&self.program));
-        vm.set_data(self.data.clone()).map_err(Failure::from)?;
-        Ok(vm)
+        if answer.is_ok() {
+            BUFFERS.set(buffers);
+        }
+        answer.unwrap_or(Err(Failure::Panic))
     }
 }
 
-impl From<regorus::rvm::vm::VmError> for Failure {
-    fn from(error: regorus::rvm::vm::VmError) -> Self {
-        use regorus::rvm::vm::VmError;
-        match error {
-            VmError::InstructionLimitExceeded { .. } => Self::Instructions,
-            VmError::TimeLimitExceeded { .. } => Self::Time,
-            VmError::RegexSizeLimitExceeded { .. } => Self::Regex,
-            VmError::NumericOverflow { .. } => Self::Overflow,
-            _ => Self::Internal,
-        }
+/// The name of the called tool.
+fn called(input: &Value) -> Option<&str> {
+    static TOOL: LazyLock<Value> = LazyLock::new(|| Value::from("tool"));
+    static NAME: LazyLock<Value> = LazyLock::new(|| Value::from("name"));
+    match &input[&*TOOL][&*NAME] {
+        Value::String(name) => Some(name),
+        _ => None,
     }
 }
 
@@ -168,12 +116,11 @@ mod tests {
     use std::sync::Arc;
 
     use regorus::languages::rego::compiler::Compiler;
-    use regorus::rvm::RegoVM;
-    use regorus::rvm::vm::VmError;
     use regorus::{Engine, Value};
 
     use super::{Machine, Phase};
-    use crate::{Policy, STACK, Source, bounded, repair, watch};
+    use crate::vm::{self, Code};
+    use crate::{Policy, Source, bounded};
 
     /// A program of one file, as it is, without any check.
     fn unchecked(rules: &str) -> Machine {
@@ -186,16 +133,14 @@ mod tests {
             .compile_with_entrypoint(&entrypoints[0].into())
             .unwrap();
         let program = Compiler::compile_from_policy(&compiled, &entrypoints).unwrap();
-        let mut program = Arc::unwrap_or_clone(program);
-        repair::repair(&mut program).unwrap();
-        watch::watch(&mut program).unwrap();
-        Machine::new(program, Value::new_object(), [])
+        let code = Code::new(Arc::unwrap_or_clone(program)).unwrap();
+        Machine::new(code, Value::new_object(), [])
     }
 
     #[track_caller]
     fn check(rules: &str, expect: &str) {
         let machine = unchecked(rules);
-        let run = move || machine.run(Phase::Call, Value::new_object());
+        let run = move || machine.run(Phase::Call, &Value::new_object());
         let answer = bounded::run(std::time::Duration::from_secs(60), run).unwrap();
         let found = match answer {
             Ok(value) => value.to_string(),
@@ -206,20 +151,7 @@ mod tests {
 
     #[test]
     fn a_recursion_that_was_missed_ends_within_the_stack() {
-        let machine = unchecked("decision := f(1)\nf(x) := f(x)");
-        // Without the clock, which would end it sooner on a slow machine.
-        let run = move || {
-            let mut vm = RegoVM::new();
-            vm.set_max_instructions(super::MOST_INSTRUCTIONS);
-            vm.load_program(machine.program);
-            vm.execute_entry_point_by_index(0)
-        };
-        let thread = std::thread::Builder::new().stack_size(STACK).spawn(run);
-        let error = thread.unwrap().join().unwrap().unwrap_err();
-        assert!(
-            matches!(error, VmError::InstructionLimitExceeded { .. }),
-            "{error}"
-        );
+        check("decision := f(1)\nf(x) := f(x)", "too deep");
     }
     #[test]
     fn a_panic_in_a_builtin_is_a_failure() {
@@ -259,19 +191,8 @@ mod tests {
         let machine = policy.machine;
         let input = r#"{"tool": {"name": "t5", "access": "read"}, "request": {"path": "/", "segments": []}}"#;
         let input = Value::from_json_str(input).unwrap();
-        let enough = |most: usize| {
-            let mut vm = RegoVM::new();
-            vm.set_max_instructions(most);
-            vm.load_program(Arc::clone(&machine.program));
-            vm.set_data(machine.data.clone()).unwrap();
-            vm.set_input(input.clone());
-            match vm.execute_entry_point_by_index(machine.entrypoint(Phase::Call, &input)) {
-                Ok(value) => value != Value::Undefined,
-                Err(VmError::InstructionLimitExceeded { .. }) => false,
-                Err(error) => panic!("{error}"),
-            }
-        };
-        (1..10_000).find(|most| enough(*most)).unwrap()
+        let entrypoint = machine.entrypoint(Phase::Call, &input);
+        vm::instructions(&machine.code, &machine.data, &input, entrypoint).unwrap()
     }
 
     #[test]

@@ -159,7 +159,7 @@ impl Policy {
     }
 
     fn judge_input(&self, phase: Phase, input: regorus::Value) -> Judgement {
-        match self.machine.run(phase, input) {
+        match self.machine.run(phase, &input) {
             Ok(answer) => decision::read(&answer),
             Err(failure) => Judgement::no(DenialKind::Failed, failure.to_string()),
         }
@@ -197,7 +197,7 @@ impl Policy {
         };
         let machine = self.machine.clone();
         bounded::run(ADMISSION_DEADLINE, move || {
-            match machine.run(Phase::Admission, input) {
+            match machine.run(Phase::Admission, &input) {
                 Ok(answer) => decision::read(&answer),
                 Err(failure) => Judgement::no(DenialKind::Failed, failure.to_string()),
             }
@@ -231,7 +231,7 @@ impl Policy {
     fn explain_input(&self, input: &regorus::Value) -> Explanation {
         let machine = self.machine.clone();
         let asked = input.clone();
-        let answer = bounded::run(ADMISSION_DEADLINE, move || machine.run(Phase::Call, asked));
+        let answer = bounded::run(ADMISSION_DEADLINE, move || machine.run(Phase::Call, &asked));
         let (judgement, decision) = match answer {
             Ok(Ok(answer)) => (decision::read(&answer), json_of(&answer)),
             Ok(Err(failure)) => (

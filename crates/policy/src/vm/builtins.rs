@@ -1,0 +1,179 @@
+//! What a policy may call: OPA's builtins as regorus has them, strict and bounded.
+
+use std::mem;
+use std::sync::LazyLock;
+
+use regorus::unstable::{BUILTINS, Expr, Ref, Span, must_cache};
+use regorus::{LimitError, Value};
+
+use super::{Holds, Run};
+use crate::machine::Failure;
+
+type Function = fn(&Span, &[Ref<Expr>], &[Value], bool) -> anyhow::Result<Value>;
+
+/// The longest text that a builtin may make, in bytes: that of the longest body that is read.
+const LONGEST_TEXT: usize = 1 << 20;
+
+/// How many arguments a builtin may have.
+const MOST_ARGUMENTS: usize = 8;
+
+/// A builtin of a program.
+pub(super) struct Builtin {
+    name: &'static str,
+    function: Function,
+    /// Whether it says the same for the whole of an evaluation: what time it is, for one.
+    constant: bool,
+}
+
+/// A builtin that there is none of.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no builtin `{0}`")]
+pub(crate) struct Unknown(String);
+
+pub(super) fn find(name: &str) -> Result<Builtin, Unknown> {
+    let (name, (function, _)) = BUILTINS
+        .get_key_value(name)
+        .ok_or_else(|| Unknown(name.to_owned()))?;
+    Ok(Builtin {
+        name,
+        function: *function,
+        constant: must_cache(name).is_some(),
+    })
+}
+
+/// Where builtins think they are called from: they want to know it for the texts of errors, which nobody reads here.
+static NOWHERE: LazyLock<Option<(Span, Vec<Ref<Expr>>)>> = LazyLock::new(|| {
+    let source = regorus::unstable::Source::from_contents(String::new(), String::new()).ok()?;
+    let span = Span {
+        source,
+        line: 1,
+        col: 1,
+        start: 0,
+        end: 0,
+    };
+    let nothing = Ref::new(Expr::Null {
+        span: span.clone(),
+        value: Value::Null,
+        eidx: 0,
+    });
+    Some((span, vec![nothing; MOST_ARGUMENTS]))
+});
+
+impl Builtin {
+    /// Calls it, strictly.
+    fn call(&self, arguments: &[Value]) -> Result<Value, Failure> {
+        let (span, nothing) = NOWHERE.as_ref().ok_or(Failure::Internal)?;
+        let expressions = nothing.get(..arguments.len()).ok_or(Failure::Internal)?;
+        if !is_bounded(self.name, arguments) {
+            return Err(Failure::Builtin(self.name));
+        }
+        match (self.function)(span, expressions, arguments, true) {
+            Ok(Value::String(text)) if text.len() > LONGEST_TEXT => {
+                Err(Failure::Builtin(self.name))
+            }
+            Ok(value) => Ok(value),
+            Err(error) => match error.downcast_ref::<LimitError>() {
+                Some(LimitError::RegexSizeLimitExceeded { .. }) => Err(Failure::Regex),
+                _ => Err(Failure::Builtin(self.name)),
+            },
+        }
+    }
+}
+
+impl Run<'_> {
+    /// A builtin of nothing says nothing.
+    pub(super) fn call_builtin(&mut self, params: u16) -> Holds {
+        let code = self.code;
+        let params = code.data().get_builtin_call_params(params);
+        let params = params.ok_or(Failure::Internal)?;
+        let builtin = code.builtins.get(usize::from(params.builtin_index));
+        let builtin = builtin.ok_or(Failure::Internal)?;
+        let mut arguments = mem::take(&mut self.buffers.arguments);
+        for register in params.arg_registers() {
+            arguments.push(self.get(*register)?.clone());
+        }
+        let answer = if arguments.contains(&Value::Undefined) {
+            Value::Undefined
+        } else if builtin.constant {
+            self.call_once(params.builtin_index, builtin, &arguments)?
+        } else {
+            builtin.call(&arguments)?
+        };
+        arguments.clear();
+        self.buffers.arguments = arguments;
+        self.set(params.dest, answer)
+    }
+
+    /// What it said before for these arguments.
+    fn call_once(
+        &mut self,
+        index: u16,
+        builtin: &Builtin,
+        arguments: &[Value],
+    ) -> Result<Value, Failure> {
+        let said = self.buffers.constant.iter();
+        let said = said
+            .into_iter()
+            .find(|(of, with, _)| *of == index && with == arguments);
+        if let Some((_, _, answer)) = said {
+            return Ok(answer.clone());
+        }
+        let answer = builtin.call(arguments)?;
+        let said = (index, arguments.to_vec(), answer.clone());
+        self.buffers.constant.push(said);
+        Ok(answer)
+    }
+
+    /// `+ - * / %`. Of nothing it is nothing.
+    pub(super) fn calculate(
+        &mut self,
+        operator: &'static str,
+        dest: u8,
+        left: u8,
+        right: u8,
+    ) -> Holds {
+        let (left, right) = (self.get(left)?, self.get(right)?);
+        let answer = match (left, right) {
+            (Value::Undefined, _) | (_, Value::Undefined) => Some(Value::Undefined),
+            _ => calculated(operator, left, right),
+        };
+        self.set(dest, answer.ok_or(Failure::Builtin(operator))?)
+    }
+}
+
+fn calculated(operator: &str, left: &Value, right: &Value) -> Option<Value> {
+    let (left, right) = match (left, right) {
+        (Value::Number(left), Value::Number(right)) => (left, right),
+        (Value::Set(left), Value::Set(right)) if operator == "-" => {
+            return Some(left.difference(right).into_value());
+        }
+        _ => return None,
+    };
+    let is_zero = Value::from(right.clone()) == Value::from(0_u64);
+    let answer = match operator {
+        "+" => left.add(right),
+        "-" => left.sub(right),
+        "*" => left.mul(right),
+        "/" if !is_zero => left.clone().divide(right),
+        "%" if !is_zero && left.is_integer() && right.is_integer() => left.clone().modulo(right),
+        _ => return None,
+    };
+    answer.ok().map(Value::from)
+}
+
+/// Whether what it makes is not far longer than its arguments: no limit reaches inside a builtin.
+fn is_bounded(name: &str, arguments: &[Value]) -> bool {
+    let length = |at: usize| match arguments.get(at) {
+        Some(Value::String(text)) => text.len(),
+        Some(Value::Array(items)) => items.len(),
+        Some(Value::Set(items)) => items.len(),
+        _ => 1,
+    };
+    let longest = match name {
+        "replace" | "regex.replace" => length(0).saturating_mul(length(2)),
+        "concat" => length(0).saturating_mul(length(1)),
+        _ => 0,
+    };
+    // A quarter of each is what a real text is replaced by at the very most.
+    longest <= LONGEST_TEXT.saturating_mul(4)
+}
