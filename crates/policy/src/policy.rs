@@ -145,7 +145,7 @@ impl Policy {
     /// Judges one input of the shape that calls have (`design.md` 4.3), on the data path's engine. Nothing is reserved.
     pub fn judge(&self, input: &Json) -> Judgement {
         match input::of_json(input) {
-            Ok(input) => self.judge_input(Phase::Call, input),
+            Ok(input) => self.judge_input(Phase::Call, &input),
             Err(error) => Judgement::no(DenialKind::Failed, error.to_string()),
         }
     }
@@ -153,13 +153,13 @@ impl Policy {
     fn judge_call(&self, call: &Call) -> Judgement {
         let reads = self.reads.by(&call.tool().name);
         match input::of_call(call, reads) {
-            Ok(input) => self.judge_input(Phase::Call, input),
+            Ok(input) => self.judge_input(Phase::Call, &input),
             Err(error) => Judgement::no(DenialKind::Failed, error.to_string()),
         }
     }
 
-    fn judge_input(&self, phase: Phase, input: regorus::Value) -> Judgement {
-        match self.machine.run(phase, &input) {
+    fn judge_input(&self, phase: Phase, input: &regorus::Value) -> Judgement {
+        match self.machine.run(phase, input) {
             Ok(answer) => decision::read(&answer),
             Err(failure) => Judgement::no(DenialKind::Failed, failure.to_string()),
         }

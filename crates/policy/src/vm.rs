@@ -7,10 +7,10 @@
 //! reads.
 //!
 //! What its compiler promises is relied on nowhere: a register or an index that is not there is
-//! [`Failure::Internal`], which denies.
+//! [`Fault::Internal`], which denies.
 
 use std::mem;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use regorus::Value;
 use regorus::rvm::Instruction;
@@ -21,11 +21,14 @@ mod calls;
 mod code;
 mod collections;
 mod documents;
+mod fault;
 mod frames;
 
 pub(crate) use code::Code;
 
 use crate::machine::Failure;
+use builtins::Operator;
+use fault::Fault;
 use frames::Frame;
 
 /// How many instructions one evaluation may take: more than 100 times what a call of a small policy takes.
@@ -35,6 +38,13 @@ pub(crate) const MOST_INSTRUCTIONS: usize = 25_000;
 /// 50 ms (a flood of 20,000 reset streams on two cores did), and no call may be refused for its neighbours' work.
 /// Instructions are what bounds the work; this is for builtins that are slow one by one.
 pub(crate) const LONGEST: Duration = Duration::from_secs(1);
+
+/// Evaluation never waits, so no test wants to pause its clock.
+#[expect(
+    clippy::disallowed_types,
+    reason = "the runtime's clock is for what waits"
+)]
+type Clock = std::time::Instant;
 
 /// How many instructions pass between two looks at the clock.
 const CHECK_INTERVAL: usize = 64;
@@ -85,7 +95,7 @@ pub(crate) fn evaluate(
     let mut run = Run::new(code, data, input, buffers);
     let answer = run.entrypoint(entrypoint);
     buffers.clear();
-    answer
+    answer.map_err(|fault| fault.explained(code))
 }
 
 /// How many instructions an evaluation takes.
@@ -98,8 +108,10 @@ pub(crate) fn instructions(
 ) -> Result<usize, Failure> {
     let mut buffers = Buffers::default();
     let mut run = Run::new(code, data, input, &mut buffers);
-    run.entrypoint(entrypoint)?;
-    Ok(MOST_INSTRUCTIONS - run.left)
+    let answer = run.entrypoint(entrypoint);
+    let left = run.left;
+    answer.map_err(|fault| fault.explained(code))?;
+    Ok(MOST_INSTRUCTIONS - left)
 }
 
 /// One evaluation.
@@ -114,11 +126,13 @@ struct Run<'p> {
     floor: usize,
     /// Which it is.
     rule: Option<u16>,
+    /// Whether a body of it was run, and left something in its registers.
+    used: bool,
     /// How many rules called each other to get here.
     depth: usize,
     /// How many instructions are left.
     left: usize,
-    started: Instant,
+    started: Clock,
 }
 
 /// How a body came to its end.
@@ -129,7 +143,7 @@ enum Ended {
 }
 
 /// What an instruction says of the conditions of its body: they hold so far, or one does not.
-type Holds = Result<bool, Failure>;
+type Holds = Result<bool, Fault>;
 
 impl<'p> Run<'p> {
     fn new(code: &'p Code, data: &'p Value, input: &'p Value, buffers: &'p mut Buffers) -> Self {
@@ -148,27 +162,28 @@ impl<'p> Run<'p> {
             base: 0,
             floor: 0,
             rule: None,
+            used: false,
             depth: 0,
             left: MOST_INSTRUCTIONS,
-            started: Instant::now(),
+            started: Clock::now(),
         }
     }
 
-    fn entrypoint(&mut self, entrypoint: usize) -> Result<Value, Failure> {
+    fn entrypoint(&mut self, entrypoint: usize) -> Result<Value, Fault> {
         let start = self.code.entrypoint(entrypoint)?;
         match self.body(start)? {
             Ended::Returned(value) => Ok(value),
-            Ended::Holds | Ended::Fails => Err(Failure::Internal),
+            Ended::Holds | Ended::Fails => Err(Fault::Internal),
         }
     }
 
     /// Executes instructions from one on, until the body that they are of ends.
-    fn body(&mut self, start: usize) -> Result<Ended, Failure> {
+    fn body(&mut self, start: usize) -> Result<Ended, Fault> {
         use Instruction as I;
         let code = self.code;
         let mut at = start;
         loop {
-            let instruction = code.program.instructions.get(at).ok_or(Failure::Internal)?;
+            let instruction = code.program.instructions.get(at).ok_or(Fault::Internal)?;
             self.tick()?;
             at += 1;
             let holds = match *instruction {
@@ -180,11 +195,11 @@ impl<'p> Run<'p> {
                 I::LoadData { dest } => self.set(dest, self.data.clone()),
                 I::LoadInput { dest } => self.set(dest, self.input.clone()),
                 I::Move { dest, src } => self.bind(dest, src),
-                I::Add { dest, left, right } => self.calculate("+", dest, left, right),
-                I::Sub { dest, left, right } => self.calculate("-", dest, left, right),
-                I::Mul { dest, left, right } => self.calculate("*", dest, left, right),
-                I::Div { dest, left, right } => self.calculate("/", dest, left, right),
-                I::Mod { dest, left, right } => self.calculate("%", dest, left, right),
+                I::Add { dest, left, right } => self.calculate(Operator::Add, dest, left, right),
+                I::Sub { dest, left, right } => self.calculate(Operator::Sub, dest, left, right),
+                I::Mul { dest, left, right } => self.calculate(Operator::Mul, dest, left, right),
+                I::Div { dest, left, right } => self.calculate(Operator::Div, dest, left, right),
+                I::Mod { dest, left, right } => self.calculate(Operator::Mod, dest, left, right),
                 I::Eq { dest, left, right } => self.compare(dest, left, right, |a, b| a == b),
                 I::Ne { dest, left, right } => self.compare(dest, left, right, |a, b| a != b),
                 I::Lt { dest, left, right } => self.compare(dest, left, right, |a, b| a < b),
@@ -236,7 +251,7 @@ impl<'p> Run<'p> {
                 I::Return { value } => return Ok(Ended::Returned(self.get(value)?.clone())),
                 I::DestructuringSuccess {} | I::RuleReturn {} => return Ok(Ended::Holds),
                 // What other languages compile to.
-                _ => Err(Failure::Internal),
+                _ => Err(Fault::Internal),
             }?;
             if !holds && !self.give_up(&mut at)? {
                 return Ok(Ended::Fails);
@@ -245,22 +260,22 @@ impl<'p> Run<'p> {
     }
 
     /// Counts an instruction, and looks at the clock now and then.
-    fn tick(&mut self) -> Result<(), Failure> {
-        self.left = self.left.checked_sub(1).ok_or(Failure::Instructions)?;
+    fn tick(&mut self) -> Result<(), Fault> {
+        self.left = self.left.checked_sub(1).ok_or(Fault::Instructions)?;
         if self.left.is_multiple_of(CHECK_INTERVAL) && self.started.elapsed() > LONGEST {
-            return Err(Failure::Time);
+            return Err(Fault::Time);
         }
         Ok(())
     }
 
-    fn get(&self, register: u8) -> Result<&Value, Failure> {
+    fn get(&self, register: u8) -> Result<&Value, Fault> {
         let at = self.base + usize::from(register);
-        self.buffers.registers.get(at).ok_or(Failure::Internal)
+        self.buffers.registers.get(at).ok_or(Fault::Internal)
     }
 
-    fn slot(&mut self, register: u8) -> Result<&mut Value, Failure> {
+    fn slot(&mut self, register: u8) -> Result<&mut Value, Fault> {
         let at = self.base + usize::from(register);
-        self.buffers.registers.get_mut(at).ok_or(Failure::Internal)
+        self.buffers.registers.get_mut(at).ok_or(Fault::Internal)
     }
 
     fn set(&mut self, register: u8, value: Value) -> Holds {
@@ -269,7 +284,7 @@ impl<'p> Run<'p> {
     }
 
     /// Takes a value out, so that it can be changed where it is.
-    fn take(&mut self, register: u8) -> Result<Value, Failure> {
+    fn take(&mut self, register: u8) -> Result<Value, Fault> {
         Ok(mem::replace(self.slot(register)?, Value::Undefined))
     }
 
@@ -330,7 +345,7 @@ impl<'p> Run<'p> {
     fn follow(&mut self, params: u16) -> Holds {
         let code = self.code;
         let params = code.data().get_chained_index_params(params);
-        let params = params.ok_or(Failure::Internal)?;
+        let params = params.ok_or(Fault::Internal)?;
         let mut found = self.get(params.root)?;
         for component in &params.path_components {
             found = &found[self.component(component)?];
@@ -339,7 +354,7 @@ impl<'p> Run<'p> {
         self.set(params.dest, found)
     }
 
-    fn component<'a>(&'a self, component: &LiteralOrRegister) -> Result<&'a Value, Failure> {
+    fn component<'a>(&'a self, component: &LiteralOrRegister) -> Result<&'a Value, Fault> {
         match component {
             LiteralOrRegister::Literal(literal) => self.code.literal(*literal),
             LiteralOrRegister::Register(register) => self.get(*register),

@@ -6,8 +6,7 @@ use std::sync::LazyLock;
 use regorus::unstable::{BUILTINS, Expr, Ref, Span, must_cache};
 use regorus::{LimitError, Value};
 
-use super::{Holds, Run};
-use crate::machine::Failure;
+use super::{Fault, Holds, Run};
 
 type Function = fn(&Span, &[Ref<Expr>], &[Value], bool) -> anyhow::Result<Value>;
 
@@ -19,8 +18,10 @@ const MOST_ARGUMENTS: usize = 8;
 
 /// A builtin of a program.
 pub(super) struct Builtin {
-    name: &'static str,
+    pub(super) name: &'static str,
     function: Function,
+    /// How it grows its arguments, if it does.
+    growth: Growth,
     /// Whether it says the same for the whole of an evaluation: what time it is, for one.
     constant: bool,
 }
@@ -37,6 +38,7 @@ pub(super) fn find(name: &str) -> Result<Builtin, Unknown> {
     Ok(Builtin {
         name,
         function: *function,
+        growth: Growth::of(name),
         constant: must_cache(name).is_some(),
     })
 }
@@ -60,21 +62,19 @@ static NOWHERE: LazyLock<Option<(Span, Vec<Ref<Expr>>)>> = LazyLock::new(|| {
 });
 
 impl Builtin {
-    /// Calls it, strictly.
-    fn call(&self, arguments: &[Value]) -> Result<Value, Failure> {
-        let (span, nothing) = NOWHERE.as_ref().ok_or(Failure::Internal)?;
-        let expressions = nothing.get(..arguments.len()).ok_or(Failure::Internal)?;
-        if !is_bounded(self.name, arguments) {
-            return Err(Failure::Builtin(self.name));
+    /// Calls it, strictly; `failed` is how its failure is told.
+    fn call(&self, arguments: &[Value], failed: Fault) -> Result<Value, Fault> {
+        let (span, nothing) = NOWHERE.as_ref().ok_or(Fault::Internal)?;
+        let expressions = nothing.get(..arguments.len()).ok_or(Fault::Internal)?;
+        if !self.growth.is_bounded(arguments) {
+            return Err(failed);
         }
         match (self.function)(span, expressions, arguments, true) {
-            Ok(Value::String(text)) if text.len() > LONGEST_TEXT => {
-                Err(Failure::Builtin(self.name))
-            }
+            Ok(Value::String(text)) if text.len() > LONGEST_TEXT => Err(failed),
             Ok(value) => Ok(value),
             Err(error) => match error.downcast_ref::<LimitError>() {
-                Some(LimitError::RegexSizeLimitExceeded { .. }) => Err(Failure::Regex),
-                _ => Err(Failure::Builtin(self.name)),
+                Some(LimitError::RegexSizeLimitExceeded { .. }) => Err(Fault::Regex),
+                _ => Err(failed),
             },
         }
     }
@@ -85,9 +85,9 @@ impl Run<'_> {
     pub(super) fn call_builtin(&mut self, params: u16) -> Holds {
         let code = self.code;
         let params = code.data().get_builtin_call_params(params);
-        let params = params.ok_or(Failure::Internal)?;
+        let params = params.ok_or(Fault::Internal)?;
         let builtin = code.builtins.get(usize::from(params.builtin_index));
-        let builtin = builtin.ok_or(Failure::Internal)?;
+        let builtin = builtin.ok_or(Fault::Internal)?;
         let mut arguments = mem::take(&mut self.buffers.arguments);
         for register in params.arg_registers() {
             arguments.push(self.get(*register)?.clone());
@@ -97,7 +97,7 @@ impl Run<'_> {
         } else if builtin.constant {
             self.call_once(params.builtin_index, builtin, &arguments)?
         } else {
-            builtin.call(&arguments)?
+            builtin.call(&arguments, Fault::Builtin(params.builtin_index))?
         };
         arguments.clear();
         self.buffers.arguments = arguments;
@@ -110,7 +110,7 @@ impl Run<'_> {
         index: u16,
         builtin: &Builtin,
         arguments: &[Value],
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, Fault> {
         let said = self.buffers.constant.iter();
         let said = said
             .into_iter()
@@ -118,62 +118,100 @@ impl Run<'_> {
         if let Some((_, _, answer)) = said {
             return Ok(answer.clone());
         }
-        let answer = builtin.call(arguments)?;
+        let answer = builtin.call(arguments, Fault::Builtin(index))?;
         let said = (index, arguments.to_vec(), answer.clone());
         self.buffers.constant.push(said);
         Ok(answer)
     }
 
     /// `+ - * / %`. Of nothing it is nothing.
-    pub(super) fn calculate(
-        &mut self,
-        operator: &'static str,
-        dest: u8,
-        left: u8,
-        right: u8,
-    ) -> Holds {
+    pub(super) fn calculate(&mut self, operator: Operator, dest: u8, left: u8, right: u8) -> Holds {
         let (left, right) = (self.get(left)?, self.get(right)?);
         let answer = match (left, right) {
             (Value::Undefined, _) | (_, Value::Undefined) => Some(Value::Undefined),
             _ => calculated(operator, left, right),
         };
-        self.set(dest, answer.ok_or(Failure::Builtin(operator))?)
+        self.set(dest, answer.ok_or(Fault::Operator(operator))?)
     }
 }
 
-fn calculated(operator: &str, left: &Value, right: &Value) -> Option<Value> {
+/// What an arithmetic instruction does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Operator {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Mod,
+}
+
+impl Operator {
+    /// As it is written in Rego.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Sub => "-",
+            Self::Mul => "*",
+            Self::Div => "/",
+            Self::Mod => "%",
+        }
+    }
+}
+
+fn calculated(operator: Operator, left: &Value, right: &Value) -> Option<Value> {
     let (left, right) = match (left, right) {
         (Value::Number(left), Value::Number(right)) => (left, right),
-        (Value::Set(left), Value::Set(right)) if operator == "-" => {
+        (Value::Set(left), Value::Set(right)) if operator == Operator::Sub => {
             return Some(left.difference(right).into_value());
         }
         _ => return None,
     };
     let is_zero = Value::from(right.clone()) == Value::from(0_u64);
     let answer = match operator {
-        "+" => left.add(right),
-        "-" => left.sub(right),
-        "*" => left.mul(right),
-        "/" if !is_zero => left.clone().divide(right),
-        "%" if !is_zero && left.is_integer() && right.is_integer() => left.clone().modulo(right),
+        Operator::Add => left.add(right),
+        Operator::Sub => left.sub(right),
+        Operator::Mul => left.mul(right),
+        Operator::Div if !is_zero => left.clone().divide(right),
+        Operator::Mod if !is_zero && left.is_integer() && right.is_integer() => {
+            left.clone().modulo(right)
+        }
         _ => return None,
     };
     answer.ok().map(Value::from)
 }
 
-/// Whether what it makes is not far longer than its arguments: no limit reaches inside a builtin.
-fn is_bounded(name: &str, arguments: &[Value]) -> bool {
-    let length = |at: usize| match arguments.get(at) {
-        Some(Value::String(text)) => text.len(),
-        Some(Value::Array(items)) => items.len(),
-        Some(Value::Set(items)) => items.len(),
-        _ => 1,
-    };
-    let longest = match name {
-        "replace" | "regex.replace" => length(0).saturating_mul(length(2)),
-        "concat" => length(0).saturating_mul(length(1)),
-        _ => 0,
-    };
-    // A quarter of each is what a real text is replaced by at the very most.
-    longest <= LONGEST_TEXT.saturating_mul(4)
+/// How much longer than its arguments may be what a builtin makes: no limit reaches inside it.
+#[derive(Clone, Copy)]
+enum Growth {
+    /// Not much.
+    Little,
+    /// As long as two of its arguments multiplied.
+    Product(usize, usize),
+}
+
+impl Growth {
+    fn of(name: &str) -> Self {
+        match name {
+            "replace" | "regex.replace" => Self::Product(0, 2),
+            "concat" => Self::Product(0, 1),
+            _ => Self::Little,
+        }
+    }
+
+    /// Whether what is made of these arguments has an end in sight.
+    fn is_bounded(self, arguments: &[Value]) -> bool {
+        let length = |at: usize| match arguments.get(at) {
+            Some(Value::String(text)) => text.len(),
+            Some(Value::Array(items)) => items.len(),
+            Some(Value::Set(items)) => items.len(),
+            _ => 1,
+        };
+        match self {
+            Self::Little => true,
+            // A quarter of each is what a real text is replaced by at the very most.
+            Self::Product(one, other) => {
+                length(one).saturating_mul(length(other)) <= LONGEST_TEXT.saturating_mul(4)
+            }
+        }
+    }
 }

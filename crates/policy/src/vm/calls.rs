@@ -5,8 +5,7 @@ use std::mem;
 use regorus::Value;
 use regorus::rvm::program::{RuleInfo, RuleType};
 
-use super::{DEEPEST, Ended, Holds, Run};
-use crate::machine::Failure;
+use super::{DEEPEST, Ended, Fault, Holds, Run};
 
 /// What the caller of a rule goes on with.
 struct Caller {
@@ -22,9 +21,9 @@ impl<'p> Run<'p> {
     }
 
     /// What a rule says: evaluated once, then remembered.
-    pub(super) fn rule(&mut self, index: u16) -> Result<Value, Failure> {
+    pub(super) fn rule(&mut self, index: u16) -> Result<Value, Fault> {
         let answered = self.buffers.answers.get(usize::from(index));
-        if let Some(answer) = answered.ok_or(Failure::Internal)? {
+        if let Some(answer) = answered.ok_or(Fault::Internal)? {
             return Ok(answer.clone());
         }
         let answer = self.evaluate(index, &[])?;
@@ -38,7 +37,7 @@ impl<'p> Run<'p> {
     /// A function of nothing says nothing.
     pub(super) fn call_function(&mut self, params: u16) -> Holds {
         let params = self.code.data().get_function_call_params(params);
-        let params = params.ok_or(Failure::Internal)?;
+        let params = params.ok_or(Fault::Internal)?;
         let arguments = params.arg_registers();
         let answer = if self.any_undefined(arguments)? {
             Value::Undefined
@@ -57,13 +56,13 @@ impl<'p> Run<'p> {
         Ok(false)
     }
 
-    fn info(&self, index: u16) -> Result<&'p RuleInfo, Failure> {
+    fn info(&self, index: u16) -> Result<&'p RuleInfo, Fault> {
         let info = self.code.program.rule_infos.get(usize::from(index));
-        info.ok_or(Failure::Internal)
+        info.ok_or(Fault::Internal)
     }
 
     /// Evaluates a rule in a window of registers of its own: the first is for what it says, its arguments follow.
-    fn evaluate(&mut self, index: u16, arguments: &[u8]) -> Result<Value, Failure> {
+    fn evaluate(&mut self, index: u16, arguments: &[u8]) -> Result<Value, Fault> {
         let info = self.info(index)?;
         let caller = self.enter(index, info, arguments)?;
         let said = match info.rule_type {
@@ -80,9 +79,9 @@ impl<'p> Run<'p> {
         }
     }
 
-    fn enter(&mut self, index: u16, info: &RuleInfo, arguments: &[u8]) -> Result<Caller, Failure> {
+    fn enter(&mut self, index: u16, info: &RuleInfo, arguments: &[u8]) -> Result<Caller, Fault> {
         if self.depth == DEEPEST {
-            return Err(Failure::Depth);
+            return Err(Fault::Depth);
         }
         self.depth += 1;
         let base = self.buffers.registers.len();
@@ -95,6 +94,7 @@ impl<'p> Run<'p> {
         self.buffers
             .registers
             .resize(base + window, Value::Undefined);
+        self.used = false;
         Ok(Caller {
             base: mem::replace(&mut self.base, base),
             floor: mem::replace(&mut self.floor, self.buffers.frames.len()),
@@ -108,12 +108,13 @@ impl<'p> Run<'p> {
         self.base = caller.base;
         self.floor = caller.floor;
         self.rule = caller.rule;
+        self.used = true;
         self.depth -= 1;
     }
 
     /// What a rule of one answer says: two different answers are none. Of a chain of `else` the first body that
     /// says something counts.
-    fn one(&mut self, info: &RuleInfo, kept: usize) -> Result<Option<Value>, Failure> {
+    fn one(&mut self, info: &RuleInfo, kept: usize) -> Result<Option<Value>, Fault> {
         let mut answer: Option<Value> = None;
         for (at, bodies) in info.definitions.iter().enumerate() {
             let said = self.first(info, at, bodies, kept)?;
@@ -136,7 +137,7 @@ impl<'p> Run<'p> {
         definition: usize,
         bodies: &[u32],
         kept: usize,
-    ) -> Result<Option<Value>, Failure> {
+    ) -> Result<Option<Value>, Fault> {
         for body in bodies {
             if !self.attempt(info, definition, *body, kept)? {
                 continue;
@@ -151,7 +152,7 @@ impl<'p> Run<'p> {
     }
 
     /// What a rule of many answers says: all that its bodies add to.
-    fn all(&mut self, info: &RuleInfo) -> Result<Value, Failure> {
+    fn all(&mut self, info: &RuleInfo) -> Result<Value, Fault> {
         let empty = match info.rule_type {
             RuleType::PartialObject => Value::new_object(),
             RuleType::PartialSet | RuleType::Complete => Value::new_set(),
@@ -167,10 +168,13 @@ impl<'p> Run<'p> {
 
     /// Runs one body, with the first registers as they are and nothing in the others.
     fn attempt(&mut self, info: &RuleInfo, definition: usize, body: u32, kept: usize) -> Holds {
-        let registers = &mut self.buffers.registers;
-        let window = registers.len();
-        registers.truncate(self.base + kept);
-        registers.resize(window, Value::Undefined);
+        if self.used {
+            let registers = &mut self.buffers.registers;
+            let window = registers.len();
+            registers.truncate(self.base + kept);
+            registers.resize(window, Value::Undefined);
+        }
+        self.used = true;
         let parameters = info.destructuring_blocks.get(definition).copied().flatten();
         for start in parameters.into_iter().chain([body]) {
             let ended = self.body(start as usize)?;
@@ -183,8 +187,7 @@ impl<'p> Run<'p> {
     }
 
     /// That the rule which is evaluated says two things.
-    pub(super) fn conflict(&self) -> Failure {
-        let info = self.rule.and_then(|rule| self.info(rule).ok());
-        Failure::Conflict(info.map_or_else(String::new, |info| info.name.clone()))
+    pub(super) fn conflict(&self) -> Fault {
+        Fault::Conflict(self.rule)
     }
 }

@@ -4,8 +4,8 @@ use regorus::Value;
 use regorus::rvm::Program;
 use regorus::rvm::instructions::InstructionData;
 
+use super::Fault;
 use super::builtins::{self, Builtin, Unknown};
-use crate::machine::Failure;
 
 /// A program that can be run.
 pub(crate) struct Code {
@@ -31,14 +31,14 @@ impl Code {
         })
     }
 
-    pub(super) fn entrypoint(&self, index: usize) -> Result<usize, Failure> {
+    pub(super) fn entrypoint(&self, index: usize) -> Result<usize, Fault> {
         let at = self.entrypoints.get(index).copied();
-        at.ok_or(Failure::Internal)
+        at.ok_or(Fault::Internal)
     }
 
-    pub(super) fn literal(&self, index: u16) -> Result<&Value, Failure> {
+    pub(super) fn literal(&self, index: u16) -> Result<&Value, Fault> {
         let literal = self.program.literals.get(usize::from(index));
-        literal.ok_or(Failure::Internal)
+        literal.ok_or(Fault::Internal)
     }
 
     /// What instructions with many operands refer to.

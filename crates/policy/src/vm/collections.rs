@@ -2,8 +2,7 @@
 
 use regorus::Value;
 
-use super::{Holds, Run};
-use crate::machine::Failure;
+use super::{Fault, Holds, Run};
 
 impl Run<'_> {
     /// `{…: …}`. A key has one value.
@@ -13,7 +12,7 @@ impl Run<'_> {
         }
         let (key, value) = (self.get(key)?.clone(), self.get(value)?.clone());
         let mut taken = self.take(object)?;
-        let fields = taken.as_object_mut().map_err(|_| Failure::Internal)?;
+        let fields = taken.as_object_mut().map_err(|_| Fault::Internal)?;
         if fields.get(&key).is_some_and(|there| *there != value) {
             return Err(self.conflict());
         }
@@ -27,7 +26,7 @@ impl Run<'_> {
         }
         let value = self.get(value)?.clone();
         let mut taken = self.take(array)?;
-        let items = taken.as_array_mut().map_err(|_| Failure::Internal)?;
+        let items = taken.as_array_mut().map_err(|_| Fault::Internal)?;
         items.push(value);
         self.set(array, taken)
     }
@@ -38,7 +37,7 @@ impl Run<'_> {
         }
         let value = self.get(value)?.clone();
         let mut taken = self.take(set)?;
-        let items = taken.as_set_mut().map_err(|_| Failure::Internal)?;
+        let items = taken.as_set_mut().map_err(|_| Fault::Internal)?;
         items.insert(value);
         self.set(set, taken)
     }
@@ -46,14 +45,14 @@ impl Run<'_> {
     /// An array of what is defined; undefined, if any of it is not.
     pub(super) fn create_array(&mut self, params: u16) -> Holds {
         let params = self.code.data().get_array_create_params(params);
-        let params = params.ok_or(Failure::Internal)?;
+        let params = params.ok_or(Fault::Internal)?;
         let items = self.items(params.element_registers())?;
         self.set(params.dest, items.map_or(Value::Undefined, Value::from))
     }
 
     pub(super) fn create_set(&mut self, params: u16) -> Holds {
         let params = self.code.data().get_set_create_params(params);
-        let params = params.ok_or(Failure::Internal)?;
+        let params = params.ok_or(Fault::Internal)?;
         let set = match self.items(params.element_registers())? {
             Some(items) => {
                 Value::from(items.into_iter().collect::<std::collections::BTreeSet<_>>())
@@ -63,7 +62,7 @@ impl Run<'_> {
         self.set(params.dest, set)
     }
 
-    fn items(&self, registers: &[u8]) -> Result<Option<Vec<Value>>, Failure> {
+    fn items(&self, registers: &[u8]) -> Result<Option<Vec<Value>>, Fault> {
         let mut items = Vec::with_capacity(registers.len());
         for register in registers {
             match self.get(*register)? {
@@ -78,9 +77,9 @@ impl Run<'_> {
     pub(super) fn create_object(&mut self, params: u16) -> Holds {
         let code = self.code;
         let params = code.data().get_object_create_params(params);
-        let params = params.ok_or(Failure::Internal)?;
+        let params = params.ok_or(Fault::Internal)?;
         let mut object = code.literal(params.template_literal_idx)?.clone();
-        let fields = object.as_object_mut().map_err(|_| Failure::Internal)?;
+        let fields = object.as_object_mut().map_err(|_| Fault::Internal)?;
         let known = params.literal_key_field_pairs().iter();
         let known = known.map(|(key, value)| Ok((code.literal(*key)?, *value)));
         let others = params.field_pairs().iter();
@@ -93,7 +92,7 @@ impl Run<'_> {
             }
             // The template has every known key, without a value.
             match fields.get_mut(key) {
-                Some(there @ Value::Undefined) => *there = value.clone(),
+                Some(there) if *there == Value::Undefined => *there = value.clone(),
                 Some(there) if *there == *value => {}
                 Some(_) => return Err(self.conflict()),
                 None => {

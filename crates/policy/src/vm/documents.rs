@@ -3,8 +3,7 @@
 use regorus::Value;
 use regorus::rvm::instructions::LiteralOrRegister;
 
-use super::{Holds, Run};
-use crate::machine::Failure;
+use super::{Fault, Holds, Run};
 
 /// What is there: below the names of packages and rules, and below those of files.
 struct Place<'p> {
@@ -33,12 +32,12 @@ impl<'p> Run<'p> {
     pub(super) fn look_up(&mut self, params: u16) -> Holds {
         let code = self.code;
         let params = code.data().get_virtual_data_document_lookup_params(params);
-        let params = params.ok_or(Failure::Internal)?;
+        let params = params.ok_or(Fault::Internal)?;
         let found = self.document(&params.path_components)?;
         self.set(params.dest, found)
     }
 
-    fn document(&mut self, path: &[LiteralOrRegister]) -> Result<Value, Failure> {
+    fn document(&mut self, path: &[LiteralOrRegister]) -> Result<Value, Fault> {
         let mut place = Place {
             rules: &self.code.rules,
             data: self.data,
@@ -58,7 +57,7 @@ impl<'p> Run<'p> {
     }
 
     /// All that is below a place: what files say, and what rules say over it.
-    fn whole(&mut self, place: &Place<'p>) -> Result<Value, Failure> {
+    fn whole(&mut self, place: &Place<'p>) -> Result<Value, Fault> {
         let Value::Object(rules) = place.rules else {
             return Ok(place.data.clone());
         };
@@ -72,7 +71,7 @@ impl<'p> Run<'p> {
                 _ => self.whole(&place.below(name))?,
             };
             if said != Value::Undefined {
-                let fields = whole.as_object_mut().map_err(|_| Failure::Internal)?;
+                let fields = whole.as_object_mut().map_err(|_| Fault::Internal)?;
                 fields.insert(name.clone(), said);
             }
         }
@@ -81,6 +80,6 @@ impl<'p> Run<'p> {
 }
 
 /// The rule that a name stands for.
-fn index(number: &Value) -> Result<u16, Failure> {
-    number.as_u16().map_err(|_| Failure::Internal)
+fn index(number: &Value) -> Result<u16, Fault> {
+    number.as_u16().map_err(|_| Fault::Internal)
 }

@@ -4,12 +4,7 @@ use regorus::rvm::instructions::{ComprehensionMode, LoopMode, LoopStartParams};
 use regorus::value::{Array, Object, ObjectCursor, Set, SetCursor};
 use regorus::{Rc, Value};
 
-use super::{Holds, Run};
-use crate::machine::Failure;
-
-/// What every loop asks of its collection. A loop over a text where a list was meant would hold for nothing, and a
-/// `deny` with such a loop would be silent, whatever the agent sends.
-const LOOP: &str = "some … in";
+use super::{Fault, Holds, Run};
 
 /// What a body is inside of. The last one is the innermost.
 pub(super) enum Frame {
@@ -97,7 +92,7 @@ impl Run<'_> {
 
     pub(super) fn start_loop(&mut self, params: u16, at: &mut usize) -> Holds {
         let params = self.code.data().get_loop_params(params);
-        let params = params.ok_or(Failure::Internal)?;
+        let params = params.ok_or(Fault::Internal)?;
         let items = match self.get(params.collection)? {
             Value::Array(items) => Items::Array(Rc::clone(items), 0),
             Value::Set(items) => Items::Set(Rc::clone(items), items.cursor()),
@@ -112,7 +107,7 @@ impl Run<'_> {
                 };
                 return self.set(params.result_reg, result);
             }
-            _ => return Err(Failure::Builtin(LOOP)),
+            _ => return Err(Fault::Loop),
         };
         self.enter_loop(params, items, at)
     }
@@ -136,7 +131,7 @@ impl Run<'_> {
 
     pub(super) fn next_round(&mut self, at: &mut usize) -> Holds {
         let Some(Frame::Loop(mut inner)) = self.buffers.frames.pop() else {
-            return Err(Failure::Internal);
+            return Err(Fault::Internal);
         };
         inner.held |= !inner.fails;
         if inner.mode == LoopMode::Any && inner.held {
@@ -166,10 +161,10 @@ impl Run<'_> {
 
     pub(super) fn begin_comprehension(&mut self, params: u16) -> Holds {
         let params = self.code.data().get_comprehension_begin_params(params);
-        let params = params.ok_or(Failure::Internal)?;
+        let params = params.ok_or(Fault::Internal)?;
         // It collects; what it loops over are loops of its body.
         if params.collection_reg != params.result_reg {
-            return Err(Failure::Internal);
+            return Err(Fault::Internal);
         }
         let empty = match params.mode {
             ComprehensionMode::Set => Value::new_set(),
@@ -192,19 +187,19 @@ impl Run<'_> {
             Frame::Comprehension(inner) => Some((inner.mode.clone(), inner.result)),
             Frame::Loop(_) => None,
         });
-        let (mode, result) = inner.ok_or(Failure::Internal)?;
+        let (mode, result) = inner.ok_or(Fault::Internal)?;
         match (mode, key) {
             (ComprehensionMode::Array, _) => self.push(result, value),
             (ComprehensionMode::Set, _) => self.add(result, value),
             (ComprehensionMode::Object, Some(key)) => self.insert(result, key, value),
-            (ComprehensionMode::Object, None) => Err(Failure::Internal),
+            (ComprehensionMode::Object, None) => Err(Fault::Internal),
         }
     }
 
     pub(super) fn end_comprehension(&mut self) -> Holds {
         match self.buffers.frames.pop() {
             Some(Frame::Comprehension(_)) => Ok(true),
-            Some(Frame::Loop(_)) | None => Err(Failure::Internal),
+            Some(Frame::Loop(_)) | None => Err(Fault::Internal),
         }
     }
 }
