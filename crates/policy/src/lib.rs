@@ -12,6 +12,7 @@
 
 mod admission;
 mod bounded;
+mod builtins;
 mod check;
 mod compose;
 mod decision;

@@ -8,6 +8,7 @@ use regorus::languages::rego::compiler::Compiler;
 use ring::digest;
 
 use crate::bounded;
+use crate::builtins;
 use crate::check::{self, Parsed};
 use crate::compose;
 use crate::finding::{Finding, Severity};
@@ -145,7 +146,8 @@ fn machine(files: &Files) -> Result<Machine, Finding> {
     let compiled = engine
         .compile_with_entrypoint(&Phase::Call.entrypoint().into())
         .map_err(|error| of_engine(&error))?;
-    let program = Compiler::compile_from_policy(&compiled, &entrypoints)
+    let ours = builtins::unknown();
+    let program = Compiler::compile_from_policy_with_host_await(&compiled, &entrypoints, &ours)
         .map_err(|error| of_engine(&error))?;
     let code = Code::new(Arc::unwrap_or_clone(program)).map_err(|error| of_engine(&error))?;
     let tools = composed.tools.into_iter().map(|(tool, _)| tool);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use regorus::{Engine, Value};
 
 use crate::bounded::{self, Overrun};
+use crate::builtins;
 use crate::source::{Kind, Source};
 
 /// How long all tests of a policy may take.
@@ -40,6 +41,7 @@ pub(crate) fn engine(sources: &[Source], data: Value) -> anyhow::Result<Engine> 
         }
     }
     engine.add_data(data)?;
+    builtins::extend(&mut engine)?;
     Ok(engine)
 }
 

@@ -545,3 +545,46 @@ fn a_tools_own_decision_is_the_librarys() {
         }
     }
 }
+#[test]
+fn a_digest() {
+    let expect = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    check(
+        "x := crypto.sha256(input.request.arguments.text)",
+        &json!(expect),
+    );
+}
+#[test]
+fn a_digest_of_nothing_is_nothing() {
+    check(
+        "x := crypto.sha256(input.request.arguments.none)",
+        &Value::Null,
+    );
+}
+#[test]
+fn not_a_digest_of_nothing() {
+    check(
+        "x if not crypto.sha256(input.request.arguments.none)",
+        &json!(true),
+    );
+}
+#[test]
+fn a_comprehension_that_collects_nothing() {
+    check(
+        "x := [1 | some n in input.request.arguments.list; n > 5]",
+        &json!([]),
+    );
+}
+#[test]
+fn conditions_after_a_comprehension_that_collects_nothing() {
+    check(
+        "x if { ys := [1 | some n in input.request.arguments.list; n > 5]; count(ys) == 0; input.request.arguments.n == 4 }",
+        &Value::Null,
+    );
+}
+#[test]
+fn else_after_a_loop_that_finds_nothing() {
+    check(
+        "x := 1 if { some n in input.request.arguments.list; n > 5 } else := 2",
+        &json!(2),
+    );
+}

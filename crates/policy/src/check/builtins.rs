@@ -4,6 +4,7 @@ use regorus::unstable::{BUILTINS, Span};
 
 use super::Parsed;
 use super::reading::{Call, Reading, RuleReading};
+use crate::builtins;
 use crate::finding::Finding;
 
 /// Builtins that can't be had, and why. (regorus 0.14.1, measured.)
@@ -70,7 +71,7 @@ fn banned(module: &Parsed, call: &Call) -> Option<Finding> {
         ),
         "print" | "sprintf" => None,
         _ if call.path.first().is_some_and(|first| first == "data") => None,
-        _ if BUILTINS.contains_key(name.as_str()) => arguments(call, &name),
+        _ if expected(&name).is_some() => arguments(call, &name),
         _ => finding(
             "unknown-function",
             format!("there is no function `{name}` here"),
@@ -78,10 +79,15 @@ fn banned(module: &Parsed, call: &Call) -> Option<Finding> {
     }
 }
 
+/// How many arguments a builtin takes: 0 for any number.
+fn expected(name: &str) -> Option<u8> {
+    let own = builtins::find(name).map(|builtin| builtin.arguments);
+    own.or_else(|| BUILTINS.get(name).map(|(_, arguments)| *arguments))
+}
+
 /// A builtin that is given one argument more takes it for its result, which this engine only half knows.
 fn arguments(call: &Call, name: &str) -> Option<Finding> {
-    let (_, arguments) = BUILTINS.get(name)?;
-    let expected = usize::from(*arguments);
+    let expected = usize::from(expected(name)?);
     (expected != 0 && call.arguments != expected).then(|| {
         let message = format!(
             "`{name}` takes {expected} arguments and gets {}; write `x := {name}(…)`",

@@ -8,7 +8,15 @@ use regorus::{LimitError, Value};
 
 use super::{Fault, Holds, Run};
 
-type Function = fn(&Span, &[Ref<Expr>], &[Value], bool) -> anyhow::Result<Value>;
+/// A builtin of regorus. It is told where it is called from, and whether it is to be strict.
+type OfEngine = fn(&Span, &[Ref<Expr>], &[Value], bool) -> anyhow::Result<Value>;
+
+/// What a builtin does: as regorus has it, or as we do.
+#[derive(Clone, Copy)]
+enum Function {
+    Engine(OfEngine),
+    Own(fn(&[Value]) -> anyhow::Result<Value>),
+}
 
 /// The longest text that a builtin may make, in bytes: that of the longest body that is read.
 const LONGEST_TEXT: usize = 1 << 20;
@@ -31,13 +39,23 @@ pub(super) struct Builtin {
 #[error("there is no builtin `{0}`")]
 pub(crate) struct Unknown(String);
 
+impl Unknown {
+    pub(super) fn new(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
 pub(super) fn find(name: &str) -> Result<Builtin, Unknown> {
-    let (name, (function, _)) = BUILTINS
-        .get_key_value(name)
-        .ok_or_else(|| Unknown(name.to_owned()))?;
+    let own = crate::builtins::find(name);
+    let own = own.map(|own| (own.name, Function::Own(own.function)));
+    let engine = || {
+        let (name, (function, _)) = BUILTINS.get_key_value(name)?;
+        Some((*name, Function::Engine(*function)))
+    };
+    let (name, function) = own.or_else(engine).ok_or_else(|| Unknown::new(name))?;
     Ok(Builtin {
         name,
-        function: *function,
+        function,
         growth: Growth::of(name),
         constant: must_cache(name).is_some(),
     })
@@ -64,12 +82,18 @@ static NOWHERE: LazyLock<Option<(Span, Vec<Ref<Expr>>)>> = LazyLock::new(|| {
 impl Builtin {
     /// Calls it, strictly; `failed` is how its failure is told.
     fn call(&self, arguments: &[Value], failed: Fault) -> Result<Value, Fault> {
-        let (span, nothing) = NOWHERE.as_ref().ok_or(Fault::Internal)?;
-        let expressions = nothing.get(..arguments.len()).ok_or(Fault::Internal)?;
         if !self.growth.is_bounded(arguments) {
             return Err(failed);
         }
-        match (self.function)(span, expressions, arguments, true) {
+        let answer = match self.function {
+            Function::Own(function) => function(arguments),
+            Function::Engine(function) => {
+                let (span, nothing) = NOWHERE.as_ref().ok_or(Fault::Internal)?;
+                let expressions = nothing.get(..arguments.len()).ok_or(Fault::Internal)?;
+                function(span, expressions, arguments, true)
+            }
+        };
+        match answer {
             Ok(Value::String(text)) if text.len() > LONGEST_TEXT => Err(failed),
             Ok(value) => Ok(value),
             Err(error) => match error.downcast_ref::<LimitError>() {

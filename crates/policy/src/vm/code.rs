@@ -1,8 +1,9 @@
 //! A compiled policy as the machine reads it: its program, with every builtin found beforehand.
 
 use regorus::Value;
-use regorus::rvm::Program;
-use regorus::rvm::instructions::InstructionData;
+use regorus::rvm::instructions::{BuiltinCallParams, InstructionData};
+use regorus::rvm::program::BuiltinInfo;
+use regorus::rvm::{Instruction, Program};
 
 use super::Fault;
 use super::builtins::{self, Builtin, Unknown};
@@ -20,7 +21,8 @@ pub(crate) struct Code {
 
 impl Code {
     /// Finds what the program calls.
-    pub(crate) fn new(program: Program) -> Result<Self, Unknown> {
+    pub(crate) fn new(mut program: Program) -> Result<Self, Unknown> {
+        call_own(&mut program)?;
         let names = program.builtin_info_table.iter();
         let builtins = names.map(|builtin| builtins::find(&builtin.name));
         Ok(Self {
@@ -45,4 +47,86 @@ impl Code {
     pub(super) fn data(&self) -> &InstructionData {
         &self.program.instruction_data
     }
+}
+
+/// Turns the six instructions that ask a host, which is how builtins are called that regorus does not know, into
+/// a call of the builtin and nothing else.
+fn call_own(program: &mut Program) -> Result<(), Unknown> {
+    for at in 0..program.instructions.len() {
+        let Some(asked) = program.instructions.get(at..).and_then(asked) else {
+            continue;
+        };
+        let arguments = program
+            .instruction_data
+            .get_array_create_params(asked.arguments);
+        let elements = arguments.map(|arguments| arguments.elements.clone());
+        let name = program.literals.get(usize::from(asked.name));
+        let (Some(elements), Some(Value::String(name))) = (elements, name.cloned()) else {
+            return Err(Unknown::new("?"));
+        };
+        let unknown = || Unknown::new(&name);
+        let mut args = [0; 8];
+        let places = args.get_mut(..elements.len()).ok_or_else(unknown)?;
+        places.copy_from_slice(&elements);
+        let builtin_index = declare(program, &name).ok_or_else(unknown)?;
+        let params_index = program.add_builtin_call_params(BuiltinCallParams {
+            dest: asked.dest,
+            builtin_index,
+            num_args: u8::try_from(elements.len()).map_err(|_| unknown())?,
+            args,
+        });
+        let places = program.instructions.iter_mut().skip(at).take(6);
+        for (number, place) in places.enumerate() {
+            *place = match number {
+                0 => Instruction::BuiltinCall { params_index },
+                // Its register is free.
+                _ => Instruction::LoadNull {
+                    dest: asked.scratch,
+                },
+            };
+        }
+    }
+    Ok(())
+}
+
+/// What a host is asked.
+struct Asked {
+    arguments: u16,
+    name: u16,
+    dest: u8,
+    scratch: u8,
+}
+
+fn asked(instructions: &[Instruction]) -> Option<Asked> {
+    use Instruction as I;
+    match *instructions.first_chunk()? {
+        [
+            I::ArrayCreate { params_index },
+            I::Move { .. },
+            I::Not { .. },
+            I::AnyOfNext { .. },
+            I::Load { literal_idx, .. },
+            I::HostAwait { dest, id, .. },
+        ] => Some(Asked {
+            arguments: params_index,
+            name: literal_idx,
+            dest,
+            scratch: id,
+        }),
+        _ => None,
+    }
+}
+
+/// The index of a builtin in the program's own table, where it is added if it is new.
+fn declare(program: &mut Program, name: &str) -> Option<u16> {
+    let table = &mut program.builtin_info_table;
+    let known = table.iter().position(|builtin| builtin.name == name);
+    let index = known.unwrap_or_else(|| {
+        table.push(BuiltinInfo {
+            name: name.to_owned(),
+            num_args: 0,
+        });
+        table.len() - 1
+    });
+    u16::try_from(index).ok()
 }

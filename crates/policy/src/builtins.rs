@@ -1,0 +1,58 @@
+//! Builtins of OPA that regorus lacks or gets wrong, for both engines: by name and meaning of OPA.
+//!
+//! The interpreter takes each as an extension, which goes before a builtin of the same name. The compiler is told
+//! of those that it does not know, and [`crate::vm::Code`] finds all of them by name.
+
+mod crypto;
+
+use regorus::unstable::BUILTINS;
+use regorus::{Engine, Value};
+
+/// A builtin of our own.
+pub(crate) struct Builtin {
+    /// As OPA calls it.
+    pub(crate) name: &'static str,
+    /// How many arguments it takes.
+    pub(crate) arguments: u8,
+    /// Its answer, or why there is none. No argument is undefined.
+    pub(crate) function: fn(&[Value]) -> anyhow::Result<Value>,
+}
+
+/// All of them.
+pub(crate) fn all() -> impl Iterator<Item = &'static Builtin> {
+    [crypto::BUILTINS].into_iter().flatten()
+}
+
+/// The one of a name.
+pub(crate) fn find(name: &str) -> Option<&'static Builtin> {
+    all().find(|builtin| builtin.name == name)
+}
+
+/// Tells the interpreter of all of them.
+pub(crate) fn extend(engine: &mut Engine) -> anyhow::Result<()> {
+    for builtin in all() {
+        let function = move |arguments: Vec<Value>| (builtin.function)(&arguments);
+        engine.add_extension(
+            builtin.name.to_owned(),
+            builtin.arguments,
+            Box::new(function),
+        )?;
+    }
+    Ok(())
+}
+
+/// Those that the compiler does not know: their names, and how many arguments they take.
+pub(crate) fn unknown() -> Vec<(&'static str, usize)> {
+    let unknown = all().filter(|builtin| !BUILTINS.contains_key(builtin.name));
+    unknown
+        .map(|builtin| (builtin.name, usize::from(builtin.arguments)))
+        .collect()
+}
+
+/// An argument that must be a text.
+fn text(arguments: &[Value], at: usize) -> anyhow::Result<&str> {
+    match arguments.get(at) {
+        Some(Value::String(text)) => Ok(text),
+        _ => anyhow::bail!("argument {} must be a string", at + 1),
+    }
+}
