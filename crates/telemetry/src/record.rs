@@ -172,7 +172,9 @@ impl CallRecord {
             },
         );
         for text in own.into_iter().chain(of_mcp).flatten() {
-            text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+            if text.len() > LONGEST_TEXT {
+                text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+            }
         }
     }
 
@@ -303,3 +305,6 @@ pub struct LeaseNote {
     /// A legacy static key?
     pub bridge: bool,
 }
+
+#[cfg(test)]
+pub(crate) mod any;
