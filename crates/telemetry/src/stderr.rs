@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::sync::{Arc, OnceLock};
 
-use jiff::Timestamp;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -35,10 +34,8 @@ pub struct LogGuard {
 /// What is logged unless `REMIT_LOG` says otherwise. A collector that is away is told by [`crate::export`], once.
 const DEFAULT: &str = "info,opentelemetry_sdk=error,opentelemetry-otlp=warn";
 
-/// How many bytes of calls' lines are handed over at once, and how many such pieces, or lines of others, may wait
-/// for a stalled terminal: 128 MiB.
-const PIECE: usize = 8 * 1024;
-const WAITING: usize = 16 * 1024;
+/// How many lines, or pieces of calls' lines, may wait for a stalled terminal: 128 MiB.
+const WAITING: usize = 32 * 1024;
 
 /// Where the lines of calls go, if they are wanted: the same way as all others.
 #[derive(Debug)]
@@ -118,26 +115,16 @@ pub(crate) fn is_read() -> bool {
     CALLS.get().is_some()
 }
 
-/// Writes the lines of some calls, several at once. `text` is empty before and after.
+/// Writes the lines of some calls, several at once. `text` is for them to be made in.
 pub(crate) fn tell(records: &[Arc<CallRecord>], text: &mut Vec<u8>) {
     let Some(Calls { format, writer }) = CALLS.get() else {
         return;
     };
     let mut writer = writer.clone();
-    let mut hand_over = |text: &mut Vec<u8>| {
+    call::write_all(*format, records, text, |piece| {
         // It never fails: what doesn't fit is lost, as of all lines.
-        drop(writer.write_all(text));
-        text.clear();
-    };
-    for record in records {
-        call::write(*format, Timestamp::now(), record, text);
-        if text.len() >= PIECE {
-            hand_over(text);
-        }
-    }
-    if !text.is_empty() {
-        hand_over(text);
-    }
+        drop(writer.write_all(piece));
+    });
 }
 
 #[cfg(test)]

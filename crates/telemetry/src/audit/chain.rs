@@ -155,7 +155,7 @@ impl Chain {
             let seq = head.seq + 1;
             let mut object = Object::open(&mut self.buffer);
             object.value("seq", seq);
-            object.text("prev", &head.hash);
+            object.plain("prev", |text| text.extend_from_slice(head.hash.as_bytes()));
             line.write(&mut object);
             object.close();
             self.buffer.push(b'\n');

@@ -3,6 +3,7 @@
 //! Its fields are known, so that there is no need to make an event of them that a formatter visits.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,8 +15,33 @@ use crate::{CallRecord, digits, names};
 /// The event's text.
 const MESSAGE: &str = "call closed";
 
-/// Adds the line of one call, told now.
-pub(super) fn write(format: LogFormat, now: Timestamp, record: &CallRecord, line: &mut Vec<u8>) {
+/// Bytes of whole lines that are handed over at once: `PIPE_BUF` of Linux, so that a pipe takes them whole and
+/// what another process writes is never amid a line.
+const PIECE: usize = 4096;
+
+/// Writes the lines of some calls, told now, in pieces. Each is made in `text`.
+pub(super) fn write_all(
+    format: LogFormat,
+    records: &[Arc<CallRecord>],
+    text: &mut Vec<u8>,
+    mut hand_over: impl FnMut(&[u8]),
+) {
+    text.clear();
+    for record in records {
+        let whole = text.len();
+        write(format, Timestamp::now(), record, text);
+        if text.len() > PIECE && whole > 0 {
+            hand_over(text.get(..whole).unwrap_or_default());
+            text.drain(..whole);
+        }
+    }
+    if !text.is_empty() {
+        hand_over(text);
+    }
+}
+
+/// Adds the line of one call.
+fn write(format: LogFormat, now: Timestamp, record: &CallRecord, line: &mut Vec<u8>) {
     match format {
         LogFormat::Text => {
             digits::time_to_microsecond(now, line);

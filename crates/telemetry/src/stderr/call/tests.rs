@@ -8,7 +8,7 @@ use proptest::proptest;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
-use super::{LogFormat, milliseconds, write};
+use super::{LogFormat, PIECE, milliseconds, write, write_all};
 use crate::{CallRecord, Trace, record};
 
 /// The event that the line stands for.
@@ -118,4 +118,41 @@ fn a_call_is_one_line_whatever_is_in_it() {
         "{text}"
     );
     assert!(text.contains("tool=\"notes\""), "{text}");
+}
+
+/// How many lines are in each piece that calls with paths of these lengths make.
+#[track_caller]
+fn check_pieces(paths: &[usize], expect: &[usize]) {
+    let records: Vec<_> = paths
+        .iter()
+        .map(|length| {
+            let mut record = CallRecord::open(Trace::begin(), None);
+            record.path = "x".repeat(*length);
+            Arc::new(record)
+        })
+        .collect();
+    let (mut text, mut pieces) = (Vec::new(), Vec::new());
+    write_all(LogFormat::Text, &records, &mut text, |piece| {
+        let piece = String::from_utf8(piece.to_vec()).unwrap();
+        assert!(piece.ends_with('\n') && (piece.len() <= PIECE || piece.lines().count() == 1));
+        pieces.push(piece.lines().count());
+    });
+    assert_eq!(pieces, expect);
+}
+
+#[test]
+fn no_call_makes_no_piece() {
+    check_pieces(&[], &[]);
+}
+#[test]
+fn few_calls_make_one_piece() {
+    check_pieces(&[1, 1, 1], &[3]);
+}
+#[test]
+fn a_piece_is_what_a_pipe_takes_whole() {
+    check_pieces(&[1500, 1500, 1500, 1500, 1], &[2, 3]);
+}
+#[test]
+fn a_long_line_is_a_piece_by_itself() {
+    check_pieces(&[1, 5000, 1, 1], &[1, 1, 2]);
 }
