@@ -43,11 +43,8 @@ pub(crate) struct AuditLog {
     metrics: Arc<Metrics>,
 }
 
-/// A line as it will be written, without its place in the chain.
-type Line = serde_json::Result<Vec<u8>>;
-
-/// The `decided` line of a record.
-pub(crate) fn decided(record: &CallRecord) -> Line {
+/// The members of the `decided` line of a record.
+pub(crate) fn decided(record: &CallRecord) -> Vec<u8> {
     line::decided(record)
 }
 
@@ -57,7 +54,7 @@ type Written = oneshot::Sender<Result<(), String>>;
 /// A line to be written.
 #[derive(Debug)]
 enum Entry {
-    Decided { body: Vec<u8>, written: Written },
+    Decided { members: Vec<u8>, written: Written },
     Closed(Arc<CallRecord>),
 }
 
@@ -102,9 +99,9 @@ impl AuditLog {
         ))
     }
 
-    /// Writes a `decided` line and waits for it.
-    pub(crate) async fn decided(&self, line: Line) -> Result<(), AuditUnavailable> {
-        let Err(cause) = self.write(line).await else {
+    /// Writes a `decided` line, given by its members, and waits for it.
+    pub(crate) async fn decided(&self, members: Vec<u8>) -> Result<(), AuditUnavailable> {
+        let Err(cause) = self.write(members).await else {
             return Ok(());
         };
         self.metrics.audit_failed(1);
@@ -114,11 +111,10 @@ impl AuditLog {
         }
     }
 
-    async fn write(&self, line: Line) -> Result<(), String> {
-        let body = line.map_err(|e| e.to_string())?;
+    async fn write(&self, members: Vec<u8>) -> Result<(), String> {
         let (written, outcome) = oneshot::channel();
         self.queue
-            .push(Entry::Decided { body, written })
+            .push(Entry::Decided { members, written })
             .map_err(|_| "too many lines wait".to_owned())?;
         match tokio::time::timeout(PATIENCE, outcome).await {
             Ok(Ok(outcome)) => outcome,

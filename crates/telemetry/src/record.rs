@@ -146,33 +146,24 @@ impl CallRecord {
             mcp,
             ..
         } = self;
-        let own = [
-            Some(method),
-            Some(host),
-            Some(path),
-            reason.as_mut(),
-            cause.as_mut(),
-            upstream_url.as_mut(),
-        ];
-        let of_mcp = mcp.iter_mut().flat_map(
-            |Mcp {
-                 method,
-                 name,
-                 request_id,
-                 session,
-                 version,
-             }| {
-                [
-                    Some(method),
-                    name.as_mut(),
-                    request_id.as_mut(),
-                    session.as_mut(),
-                    version.as_mut(),
-                ]
-            },
-        );
-        for text in own.into_iter().chain(of_mcp).flatten() {
-            text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+        for text in [method, host, path] {
+            cut(text);
+        }
+        for text in [reason, cause, upstream_url].into_iter().flatten() {
+            cut(text);
+        }
+        if let Some(mcp) = mcp {
+            let Mcp {
+                method,
+                name,
+                request_id,
+                session,
+                version,
+            } = mcp;
+            cut(method);
+            for text in [name, request_id, session, version].into_iter().flatten() {
+                cut(text);
+            }
         }
     }
 
@@ -209,6 +200,12 @@ impl CallRecord {
             Ending::Complete | Ending::Cut | Ending::ClientGone => false,
         };
         ending || self.status.is_some_and(|status| status >= 500)
+    }
+}
+
+fn cut(text: &mut String) {
+    if text.len() > LONGEST_TEXT {
+        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
     }
 }
 
@@ -303,3 +300,6 @@ pub struct LeaseNote {
     /// A legacy static key?
     pub bridge: bool,
 }
+
+#[cfg(test)]
+pub(crate) mod any;

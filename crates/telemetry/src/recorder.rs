@@ -159,10 +159,10 @@ impl fmt::Debug for Recorder {
 
 fn tell(lines: &Queue<Arc<CallRecord>>) {
     let mut batch = Vec::with_capacity(LINES_AT_ONCE);
+    let mut text = Vec::new();
     while lines.take(&mut batch, LINES_AT_ONCE, LINES_WAIT) {
-        for record in batch.drain(..) {
-            stderr::tell(&record);
-        }
+        stderr::tell(&batch, &mut text);
+        batch.clear();
     }
 }
 

@@ -1,14 +1,18 @@
 //! The log on stderr: one line per call, and whatever else the gateway has to say.
 
-use std::time::Duration;
+use std::io::Write as _;
+use std::sync::{Arc, OnceLock};
 
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, filter};
 
-use crate::{CallRecord, StartError};
+use crate::{CallRecord, StartError, names};
+
+mod call;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -30,6 +34,19 @@ pub struct LogGuard {
 /// What is logged unless `REMIT_LOG` says otherwise. A collector that is away is told by [`crate::export`], once.
 const DEFAULT: &str = "info,opentelemetry_sdk=error,opentelemetry-otlp=warn";
 
+/// How many lines, or pieces of calls' lines, may wait for a stalled terminal: 128 MiB.
+const WAITING: usize = 32 * 1024;
+
+/// Where the lines of calls go, if they are wanted: the same way as all others.
+#[derive(Debug)]
+struct Calls {
+    format: LogFormat,
+    writer: NonBlocking,
+}
+
+/// Set with the log, of which a process has one, and whose filter doesn't change.
+static CALLS: OnceLock<Calls> = OnceLock::new();
+
 /// Starts the log on stderr, written by a thread of its own: a stalled terminal loses lines, never time.
 ///
 /// `REMIT_LOG` says what is logged (`info` unless given; `warn,remit::call=info`, … as in
@@ -39,9 +56,15 @@ const DEFAULT: &str = "info,opentelemetry_sdk=error,opentelemetry-otlp=warn";
 /// # Errors
 /// When `REMIT_LOG` isn't a filter, or the process has a log already.
 pub fn init_logs(format: LogFormat) -> Result<LogGuard, StartError> {
-    let (writer, worker) = tracing_appender::non_blocking(std::io::stderr());
+    let (writer, worker) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING)
+        .finish(std::io::stderr());
     let wanted = std::env::var("REMIT_LOG").unwrap_or_else(|_| DEFAULT.to_owned());
     let wanted = EnvFilter::try_new(&wanted).map_err(|e| StartError(format!("REMIT_LOG: {e}")))?;
+    let calls = Calls {
+        format,
+        writer: writer.clone(),
+    };
     tracing_subscriber::registry()
         .with(lines(format, writer).with_filter(filter::filter_fn(|meta| {
             may_be_told(meta.target(), *meta.level())
@@ -49,6 +72,9 @@ pub fn init_logs(format: LogFormat) -> Result<LogGuard, StartError> {
         .with(wanted)
         .try_init()
         .map_err(|e| StartError(format!("the log can't start: {e}")))?;
+    if tracing::enabled!(target: names::LOG_TARGET, Level::INFO) {
+        CALLS.get_or_init(|| calls);
+    }
     Ok(LogGuard { _worker: worker })
 }
 
@@ -79,99 +105,37 @@ const OURS: [&str; 10] = [
     "telemetry",
 ];
 
-fn may_be_told(target: &str, level: tracing::Level) -> bool {
+fn may_be_told(target: &str, level: Level) -> bool {
     let owner = target.split("::").next().unwrap_or_default();
     LevelFilter::INFO >= level || OURS.contains(&owner)
 }
 
 /// Does anyone read the lines of calls?
 pub(crate) fn is_read() -> bool {
-    tracing::enabled!(target: "remit::call", tracing::Level::INFO)
+    CALLS.get().is_some()
 }
 
-/// The line of one call. Texts are given as they are: the layers quote and escape them.
-pub(crate) fn tell(record: &CallRecord) {
-    let mcp_tool = record.mcp_tool();
-    tracing::info!(
-        target: "remit::call",
-        decision = record.decision.as_str(),
-        verdict = record.verdict.as_str(),
-        code = record.code,
-        reason = record.reason.as_deref(),
-        cause = record.cause.as_deref(),
-        agent = record.agent.as_deref(),
-        owner = record.owner.as_deref(),
-        task = record.task.as_deref(),
-        tool = record.tool.as_deref(),
-        operation = record.operation.as_deref(),
-        access = record.access,
-        mcp_tool,
-        method = record.method.as_str(),
-        path = record.path.as_str(),
-        status = record.status,
-        ending = record.ending.as_str(),
-        keys_stripped = record.stripped.len(),
-        milliseconds = milliseconds(record.total_time),
-        trace = %record.trace.id(),
-        "call closed"
-    );
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
+/// Writes the lines of some calls, several at once. `text` is for them to be made in.
+pub(crate) fn tell(records: &[Arc<CallRecord>], text: &mut Vec<u8>) {
+    let Some(Calls { format, writer }) = CALLS.get() else {
+        return;
+    };
+    let mut writer = writer.clone();
+    call::write_all(*format, records, text, |piece| {
+        // It never fails: what doesn't fit is lost, as of all lines.
+        drop(writer.write_all(piece));
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use tracing::Level;
 
-    use std::io;
-    use std::sync::Arc;
-
-    use parking_lot::Mutex;
-    use tracing_subscriber::layer::SubscriberExt;
-
-    use super::{DEFAULT, may_be_told, tell};
-    use crate::{CallRecord, Trace};
+    use super::{DEFAULT, may_be_told};
 
     #[track_caller]
     fn check(target: &str, level: Level, expect: bool) {
         assert_eq!(may_be_told(target, level), expect);
-    }
-
-    #[derive(Clone, Default)]
-    struct Paper(Arc<Mutex<Vec<u8>>>);
-    impl io::Write for Paper {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_call_is_one_line_whatever_is_in_it() {
-        let paper = Paper::default();
-        let writer = paper.clone();
-        let lines = tracing_subscriber::fmt::layer()
-            .with_ansi(false)
-            .with_writer(move || writer.clone());
-        let mut record = CallRecord::open(Trace::begin(), None);
-        record.path = "/a\n2026-01-01 INFO call closed decision=\"forged\"\u{1b}[2J".into();
-        record.tool = Some("notes".into());
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
-            tell(&record);
-        });
-        let text = String::from_utf8(paper.0.lock().clone()).unwrap();
-        assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(!text.contains('\u{1b}'), "{text}");
-        assert!(
-            text.contains(&format!("decision=\"{}\"", record.decision)),
-            "{text}"
-        );
-        assert!(text.contains("tool=\"notes\""), "{text}");
     }
 
     #[test]

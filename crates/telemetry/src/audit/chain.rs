@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::line;
+use super::line::Line;
+use crate::digits;
+use crate::json::Object;
 
 /// An audit file, open for appending, held by this process alone, mode 0600.
 #[derive(Debug)]
@@ -135,26 +137,27 @@ impl Chain {
         copy.write_all(b"\n")?;
         copy.sync_data()?;
         self.file.set_len(self.length)?;
-        self.append([line::recovered(torn.len(), &hash(torn))?.as_slice()])?;
+        self.append([Line::Recovered(torn.len(), &hash(torn))])?;
         let (bytes, aside) = (torn.len(), aside.display());
         tracing::warn!(bytes, %aside, "audit ended in a torn line, which was moved aside");
         Ok(())
     }
 
-    /// Writes lines, all or none of them. Each body is a JSON object.
+    /// Writes lines, all or none of them.
     pub(super) fn append<'a>(
         &mut self,
-        bodies: impl IntoIterator<Item = &'a [u8]>,
+        lines: impl IntoIterator<Item = Line<'a>>,
     ) -> io::Result<()> {
         let mut head = self.head.clone();
         self.buffer.clear();
-        for body in bodies {
+        for line in lines {
             let start = self.buffer.len();
-            let Head { seq, hash: prev } = &head;
-            let seq = seq + 1;
-            write!(self.buffer, "{{\"seq\":{seq},\"prev\":\"{prev}\",")?;
-            self.buffer
-                .extend_from_slice(body.get(1..).unwrap_or_default());
+            let seq = head.seq + 1;
+            let mut object = Object::open(&mut self.buffer);
+            object.value("seq", seq);
+            object.plain("prev", |text| text.extend_from_slice(head.hash.as_bytes()));
+            line.write(&mut object);
+            object.close();
             self.buffer.push(b'\n');
             head = Head {
                 seq,
@@ -269,5 +272,8 @@ pub(super) fn link(line: &[u8]) -> Option<Link> {
 
 /// SHA-256 as 64 hex digits.
 pub(super) fn hash(bytes: &[u8]) -> String {
-    hex::encode(digest(&SHA256, bytes))
+    let mut digits = Vec::with_capacity(64);
+    digits::hex(digest(&SHA256, bytes).as_ref(), &mut digits);
+    // Digits are UTF-8.
+    String::from_utf8(digits).unwrap_or_default()
 }

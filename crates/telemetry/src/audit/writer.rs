@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chain::Chain;
+use super::line::Line;
 use super::sync::Progress;
-use super::{Entry, WAITING, Written, line};
+use super::{Entry, WAITING, Written};
 use crate::CallRecord;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
@@ -42,7 +43,7 @@ impl Work {
             let open = self.queue.take(&mut entries, AT_ONCE, wait);
             for entry in entries.drain(..) {
                 match entry {
-                    Entry::Decided { body, written } => round.decided.push((body, written)),
+                    Entry::Decided { members, written } => round.decided.push((members, written)),
                     Entry::Closed(record) => round.closed.push_back(record),
                 }
             }
@@ -63,20 +64,12 @@ impl Work {
         if count == 0 && round.decided.is_empty() {
             return Ok(());
         }
-        // A line that can't be made is as lost as one that can't be written. None of ours is.
-        let closed: Vec<_> = round
-            .closed
-            .iter()
-            .take(count)
-            .map(|record| line::closed(record))
-            .collect();
-        self.metrics
-            .audit_failed(closed.iter().filter(|line| line.is_err()).count());
-        let decided = round.decided.iter().map(|(body, _)| body.as_slice());
-        let bodies = decided.chain(closed.iter().flatten().map(Vec::as_slice));
+        let decided = round.decided.iter().map(|(line, _)| Line::Decided(line));
+        let closed = round.closed.iter().take(count);
+        let lines = decided.chain(closed.map(|record| Line::Closed(record)));
         let outcome = match self.progress.failure() {
             Some(failure) => Err(failure),
-            None => self.chain.append(bodies).map_err(|e| e.to_string()),
+            None => self.chain.append(lines).map_err(|e| e.to_string()),
         };
         for (_, written) in round.decided.drain(..) {
             // The call may have gone away meanwhile; its line stays.
