@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method};
+use policy::ShadowReport;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tasks::{TaskId, TaskView};
@@ -186,6 +187,17 @@ impl Client {
     /// Applies the configuration anew.
     pub async fn reload(&self) -> Result<Reloaded, ClientError> {
         self.post(&["v1", "reload"], &serde_json::Map::new()).await
+    }
+
+    /// Where the policy that is tried differs from the one that counts.
+    pub async fn shadow(&self) -> Result<ShadowReport, ClientError> {
+        self.get(&["v1", "policy", "shadow"], &[]).await
+    }
+
+    /// Puts the candidate policy in the place of the one that counts.
+    pub async fn promote(&self) -> Result<Reloaded, ClientError> {
+        let path = ["v1", "policy", "promote"];
+        self.post(&path, &serde_json::Map::new()).await
     }
 
     async fn get<T: DeserializeOwned>(

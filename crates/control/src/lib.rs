@@ -59,6 +59,8 @@ pub struct Control {
     pub explain: Explain,
     /// Applies the configuration anew.
     pub reload: Reload,
+    /// Puts the candidate policy in the place of the one that counts.
+    pub promote: Reload,
     /// Once cancelled, `/readyz` answers 503, so that load balancers look elsewhere before the gateway stops.
     pub draining: CancellationToken,
     /// What a reload doesn't change.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use credentials::Credentials;
 use futures::future::BoxFuture;
 use identity::TaskTokens;
-use policy::Policy;
+use policy::DecisionPoint;
 use serde::{Deserialize, Serialize};
 
 use crate::operators::Operators;
@@ -15,8 +15,8 @@ use crate::status::Status;
 /// request is answered from one.
 #[derive(Clone, Debug)]
 pub struct Live {
-    /// Admits tasks.
-    pub policy: Arc<Policy>,
+    /// Admits tasks, and decides calls.
+    pub policy: Arc<DecisionPoint>,
     /// Holds the leases and knows the bridges.
     pub credentials: Arc<Credentials>,
     /// Mints task tokens.

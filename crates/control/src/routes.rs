@@ -36,6 +36,8 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         .route("/v1/leases", may(View, get(leases::list)))
         .route("/v1/explain", may(View, post(explanations::explain)))
         .route("/v1/status", may(View, get(gateway::status)))
+        .route("/v1/policy/shadow", may(View, get(gateway::shadow)))
+        .route("/v1/policy/promote", may(Reload, post(gateway::promote)))
         .route("/v1/reload", may(Reload, post(gateway::reload)))
         .route("/metrics", may_or_is_local(View, get(gateway::metrics)))
         // Public: a load balancer and a verifier of task tokens hold no operator token.

@@ -20,7 +20,7 @@ use futures::FutureExt;
 use futures::future::ready;
 use http::{HeaderMap, Method};
 use identity::{KeyKind, TaskTokens};
-use policy::{Policy, Source};
+use policy::{DecisionPoint, Policy, Source};
 use serde_json::{Value, json};
 use tasks::{DeclarationHeaders, Embedded, Store, TaskId, Tasks};
 use telemetry::{Recorder, Telemetry};
@@ -100,7 +100,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
     })
     .unwrap();
     let live = Live {
-        policy,
+        policy: Arc::new(DecisionPoint::enforcing(policy)),
         credentials: Arc::new(Credentials::new(vec![], leases)),
         tokens: Arc::new(tokens),
         operators: Arc::new(operators()),
@@ -122,6 +122,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         recorder,
         explain: Arc::new(|request| ready(explain(request)).boxed()),
         reload: Arc::new(|| ready(reload()).boxed()),
+        promote: Arc::new(|| ready(reload()).boxed()),
         draining: draining.clone(),
         options: Options {
             default_agent: Some("demo".parse().unwrap()),
@@ -441,6 +442,18 @@ async fn who_may_ask_what() {
             [401, 200, 200, 200, 200],
         ),
         (Method::GET, "/v1/status", "", [401, 200, 200, 200, 200]),
+        (
+            Method::GET,
+            "/v1/policy/shadow",
+            "",
+            [401, 200, 200, 200, 200],
+        ),
+        (
+            Method::POST,
+            "/v1/policy/promote",
+            "",
+            [401, 403, 403, 403, 422],
+        ),
         (Method::POST, "/v1/reload", "", [401, 403, 403, 403, 422]),
         (
             Method::GET,

@@ -23,7 +23,7 @@ async fn explain(way: &Way, asked: ExplainRequest) -> Result<ExplainAnswer, Expl
     match way.explain(&task, request).await {
         Ok(explanation) => {
             let mut answer = ExplainAnswer::from(explanation);
-            answer.policy_revision = Some(way.setup().policy.revision().to_string());
+            answer.policy_revision = Some(way.setup().policy.policy().revision().to_string());
             let said = |pointer: &str| answer.input.pointer(pointer)?.as_str().map(str::to_owned);
             let (tool, operation, access) = (
                 said("/tool/name"),

@@ -21,6 +21,8 @@ pub(crate) struct Ground {
     pub(crate) leases: Arc<Leases>,
     pub(crate) tokens: Arc<TaskTokens>,
     pub(crate) recorder: Recorder,
+    /// The state folder.
+    pub(crate) state: Arc<Path>,
 }
 
 /// The gateway can't start.
@@ -97,6 +99,7 @@ impl Ground {
                 leases,
                 tokens,
                 recorder,
+                state: state.into(),
             },
             telemetry,
         ))

@@ -11,6 +11,7 @@ mod explain;
 mod fixed;
 mod ground;
 mod process;
+mod promotion;
 mod reload;
 mod running;
 mod setup;

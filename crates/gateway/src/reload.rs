@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use control::{ConfigStatus, Live, ReloadError, ReloadStatus, Reloaded};
+use control::{ConfigStatus, Live, Reload, ReloadError, ReloadStatus, Reloaded};
 use jiff::Timestamp;
 use notify::{RecursiveMode, Watcher};
 use proxy::Way;
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::config;
 use crate::fixed::Fixed;
 use crate::ground::Ground;
+use crate::promotion;
 use crate::setup::{self, Applied};
 
 /// Editors write in several steps; a reload waits until they are done.
@@ -31,14 +32,17 @@ pub(crate) struct Reloader {
     pub(crate) own_token: Option<Zeroizing<String>>,
     /// What the gateway started with, and keeps.
     pub(crate) fixed: Fixed,
-    /// One reload at a time.
-    pub(crate) turn: Mutex<()>,
+    /// The folder of the policy that is watched.
+    pub(crate) policies: PathBuf,
+    /// One reload at a time; the digest of what the last one read.
+    pub(crate) turn: Mutex<Vec<u8>>,
 }
 
 impl Reloader {
     /// Applies the file anew, and tells status and telemetry what came of it.
     pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
+        *turn = digest(&self.path, &self.policies).await;
         let applied = self.build().await;
         let at = Timestamp::now().to_string();
         let mut live = (*self.live.load_full()).clone();
@@ -58,13 +62,13 @@ impl Reloader {
                     .config
                     .as_ref()
                     .map(|config| config.hash.clone()),
-                policy_revision: live.policy.revision().to_string(),
+                policy_revision: live.policy.policy().revision().to_string(),
                 warnings: live.status.warnings.clone(),
             }
         });
         self.ground
             .recorder
-            .reloaded(live.policy.revision(), error.as_deref());
+            .reloaded(live.policy.policy().revision(), error.as_deref());
         self.live.store(Arc::new(live));
         match &outcome {
             Ok(reloaded) => {
@@ -73,6 +77,36 @@ impl Reloader {
             Err(error) => tracing::error!(%error, "config not applied; the running one stays"),
         }
         outcome
+    }
+
+    /// Puts the candidate's files in the place of the policy's, and applies them. The old ones stay beside, in
+    /// `<folder>.previous`; where the new ones are not taken, the old ones come back.
+    pub(crate) async fn promote(&self) -> Result<Reloaded, ReloadError> {
+        let no = |mistake: String| ReloadError {
+            mistakes: vec![mistake],
+        };
+        let config = config::load(&self.path).map_err(|mistakes| ReloadError {
+            mistakes: mistakes.0.iter().map(ToString::to_string).collect(),
+        })?;
+        let Some(candidate) = config.policy.candidate else {
+            return Err(no("there is no `policy.candidate` to promote".to_owned()));
+        };
+        let folder = config.policy.path;
+        let exchange = promotion::Exchange::of(&folder);
+        let taken = {
+            let exchange = exchange.clone();
+            tokio::task::spawn_blocking(move || exchange.take(&candidate)).await
+        };
+        let taken = taken.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        taken.map_err(|error| no(format!("`{}` stays as it is: {error}", folder.display())))?;
+        let reloaded = self.reload().await;
+        if reloaded.is_err() {
+            let back = tokio::task::spawn_blocking(move || exchange.undo()).await;
+            if let Err(error) = back.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+                tracing::error!(%error, "the old policy is in `.previous`, and could not be put back");
+            }
+        }
+        reloaded
     }
 
     async fn build(&self) -> Result<Applied, ReloadError> {
@@ -97,7 +131,7 @@ impl Reloader {
     }
 
     /// Reloads when the file or its policies change, until `stop`.
-    pub(crate) async fn watch(self: Arc<Self>, policies: PathBuf, stop: CancellationToken) {
+    pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
         // One change that waits stands for all that come meanwhile.
         let (changed, mut changes) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -115,29 +149,50 @@ impl Reloader {
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
             .unwrap_or_else(|| Path::new("."));
-        for (path, mode) in [
+        let watched = [
             (folder, RecursiveMode::NonRecursive),
-            (&policies, RecursiveMode::Recursive),
-        ] {
+            (self.policies.as_path(), RecursiveMode::Recursive),
+        ];
+        for (path, mode) in watched {
             if let Err(error) = watcher.watch(path, mode) {
                 tracing::warn!(%error, path = %path.display(), "not watched; send SIGHUP to reload");
             }
         }
-        let mut seen = digest(&self.path, &policies).await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 change = changes.recv() => if change.is_none() { return },
             }
             tokio::time::sleep(SETTLE).await;
-            let now = digest(&self.path, &policies).await;
-            if now != seen {
-                seen = now;
+            // What stands there now may be another folder than the one that was watched.
+            for (path, mode) in watched {
+                watcher.watch(path, mode).ok();
+            }
+            let now = digest(&self.path, &self.policies).await;
+            if now != *self.turn.lock().await {
                 // The outcome stands in status, log and metrics.
                 self.reload().await.ok();
             }
         }
     }
+}
+
+/// Applies the config anew whenever it is asked.
+pub(crate) fn on_request(reloader: &Arc<Reloader>) -> Reload {
+    let reloader = Arc::clone(reloader);
+    Arc::new(move || {
+        let reloader = Arc::clone(&reloader);
+        Box::pin(async move { reloader.reload().await })
+    })
+}
+
+/// Promotes the candidate policy whenever it is asked.
+pub(crate) fn promotion_on_request(reloader: &Arc<Reloader>) -> Reload {
+    let reloader = Arc::clone(reloader);
+    Arc::new(move || {
+        let reloader = Arc::clone(&reloader);
+        Box::pin(async move { reloader.promote().await })
+    })
 }
 
 /// Puts an applied config into what the control API answers from.
@@ -155,7 +210,7 @@ pub(crate) fn take(live: &mut Live, path: &Path, applied: Applied, at: String) {
 }
 
 /// Tells whether config or policies changed: their bytes, not their times.
-async fn digest(config: &Path, policies: &Path) -> Vec<u8> {
+pub(crate) async fn digest(config: &Path, policies: &Path) -> Vec<u8> {
     let (config, policies) = (config.to_owned(), policies.to_owned());
     let reading = tokio::task::spawn_blocking(move || {
         let mut all = ring::digest::Context::new(&ring::digest::SHA256);

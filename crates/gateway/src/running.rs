@@ -171,6 +171,7 @@ fn start(
         .map(server_tls)
         .transpose()
         .map_err(|mistake| StartError::Setup(vec![mistake]))?;
+    let digest = control.block_on(reload::digest(&path, &policies));
     let built = setup::build(
         config,
         ground,
@@ -215,7 +216,9 @@ fn start(
     let live = live(ground, &listening, &applied);
     let live = Arc::new(ArcSwap::from_pointee(live));
     let mut first = (*live.load_full()).clone();
-    ground.recorder.reloaded(first.policy.revision(), None);
+    ground
+        .recorder
+        .reloaded(first.policy.policy().revision(), None);
     reload::take(&mut first, &path, applied, Timestamp::now().to_string());
     live.store(Arc::new(first));
     let reloader = Arc::new(Reloader {
@@ -225,26 +228,22 @@ fn start(
         live: Arc::clone(&live),
         own_token,
         fixed,
-        turn: Mutex::new(()),
+        turn: Mutex::new(digest),
+        policies,
     });
-    control.spawn(Arc::clone(&reloader).watch(policies, stop.clone()));
+    control.spawn(Arc::clone(&reloader).watch(stop.clone()));
     control.spawn(reload_at_hangup(Arc::clone(&reloader), stop.clone()));
     let api = Control {
         live,
         tasks: Arc::clone(&ground.tasks),
         recorder: ground.recorder.clone(),
         explain: explain::by(&way),
-        reload: Arc::new(move || {
-            let reloader = Arc::clone(&reloader);
-            Box::pin(async move { reloader.reload().await })
-        }),
+        reload: reload::on_request(&reloader),
+        promote: reload::promotion_on_request(&reloader),
         draining: serving.draining.clone(),
         options: Options {
             hosts: Vec::new(),
-            plaintext: match listen.plaintext {
-                config::Plaintext::Forbidden => Plaintext::Loopback,
-                config::Plaintext::Allowed => Plaintext::Anywhere,
-            },
+            plaintext: plaintext(listen.plaintext),
             default_agent,
         },
     };
@@ -255,6 +254,13 @@ fn start(
         }
     });
     Ok((listening, serving))
+}
+
+fn plaintext(wish: config::Plaintext) -> Plaintext {
+    match wish {
+        config::Plaintext::Forbidden => Plaintext::Loopback,
+        config::Plaintext::Allowed => Plaintext::Anywhere,
+    }
 }
 
 fn live(ground: &Ground, listening: &Listening, applied: &setup::Applied) -> Live {

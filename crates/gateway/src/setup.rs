@@ -1,21 +1,29 @@
 //! From a parsed config to what calls meet.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use call::{BodyKeys, Tools};
 use control::{Operator, Operators};
 use credentials::{Binding, Cmd, Credentials, Provider, Static};
 use identity::Identity;
-use policy::{Finding, Policy};
+use policy::{DecisionPoint, Finding, Mode, Policy, Recorded, RecordingConfig, Trial};
 use proxy::{ClientCertificate, Setup, Upstream, Upstreams};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tasks::ToolName;
 use url::Url;
 
-use crate::config::{BindingConfig, Config, ProviderConfig, ToolConfig, UpstreamConfig};
+use crate::config::{
+    BindingConfig, Config, PolicyConfig, ProviderConfig, ToolConfig, UpstreamConfig,
+};
 use crate::ground::Ground;
+
+/// Where calls are kept, in the state folder.
+pub(crate) const RECORDED: &str = "calls.jsonl";
+
+/// How many of the last calls both engines judge before a policy is taken.
+const COMPARED: usize = 100;
 
 /// One applied config.
 #[derive(Debug)]
@@ -39,7 +47,7 @@ pub(crate) async fn build(
 ) -> Result<Applied, Vec<String>> {
     let mut mistakes = Vec::new();
     let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
-    let policy = load_policy(config.policy.path.clone()).await;
+    let policy = decision_point(&config.policy, &ground.state).await;
     let policy = policy.map_err(|findings| mistakes.extend(findings)).ok();
     let operators = operators(&config, own_token).await;
     let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
@@ -105,8 +113,53 @@ pub(crate) async fn build(
     })
 }
 
-/// Parses, checks, compiles and tests a policy, off the threads that answer.
-async fn load_policy(folder: std::path::PathBuf) -> Result<(Policy, Vec<String>), Vec<String>> {
+/// Loads the policy that counts and the one that is tried beside it. The second may be broken: it has no effect.
+async fn decision_point(
+    config: &PolicyConfig,
+    state: &Path,
+) -> Result<(DecisionPoint, Vec<String>), Vec<String>> {
+    let recorded = state.join(RECORDED);
+    let (policy, mut warnings) = load_policy(config.path.clone(), recorded.clone()).await?;
+    let mut trial = Trial::default();
+    if let Some(folder) = &config.candidate {
+        match load_policy(folder.clone(), recorded.clone()).await {
+            Ok((candidate, findings)) => {
+                trial.candidate = Some(candidate);
+                warnings.extend(
+                    findings
+                        .iter()
+                        .map(|line| format!("policy.candidate: {line}")),
+                );
+            }
+            Err(findings) => {
+                warnings.push("policy.candidate is not tried: it is broken".to_owned());
+                warnings.extend(
+                    findings
+                        .iter()
+                        .map(|line| format!("policy.candidate: {line}")),
+                );
+            }
+        }
+    }
+    if config.mode == Mode::Shadow {
+        warnings.push("policy.mode is `shadow`: policy refuses nothing".to_owned());
+    }
+    trial.recording = config.record.as_ref().map(|record| RecordingConfig {
+        path: recorded,
+        most: record.calls,
+        mask: record.mask.clone(),
+    });
+    let point = DecisionPoint::new(policy, config.mode, &trial);
+    let point = point.map_err(|error| vec![format!("policy can't be tried: {error}")])?;
+    Ok((point, warnings))
+}
+
+/// Parses, checks, compiles and tests a policy, off the threads that answer; calls that were kept are judged by both
+/// engines.
+async fn load_policy(
+    folder: PathBuf,
+    recorded: PathBuf,
+) -> Result<(Arc<Policy>, Vec<String>), Vec<String>> {
     let loading = tokio::task::spawn_blocking(move || {
         let sources = Policy::read(&folder).map_err(|error| {
             vec![format!(
@@ -114,7 +167,14 @@ async fn load_policy(folder: std::path::PathBuf) -> Result<(Policy, Vec<String>)
                 folder.display()
             )]
         })?;
-        Policy::load(sources).map_err(|findings| lines(&findings))
+        let (policy, findings) = Policy::load(sources).map_err(|findings| lines(&findings))?;
+        let policy = Arc::new(policy);
+        let mut calls = Recorded::read(&recorded).unwrap_or_default();
+        let last = calls.split_off(calls.len().saturating_sub(COMPARED));
+        match policy.disagreements(last) {
+            none if none.is_empty() => Ok((policy, findings)),
+            found => Err(lines(&found)),
+        }
     });
     let (policy, findings) = loading
         .await

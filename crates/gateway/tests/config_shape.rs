@@ -125,11 +125,8 @@ fn what_comes_later_is_said_to_come_later() {
         &["3:17 tasks.store not_built"],
     );
     check_whole(
-        "listen: { calls: 127.0.0.1:1, control: 127.0.0.1:2, forward: 127.0.0.1:3 }\npolicy: { path: p, mode: shadow }",
-        &[
-            "1:53 listen.forward not_built",
-            "2:26 policy.mode not_built",
-        ],
+        "listen: { calls: 127.0.0.1:1, control: 127.0.0.1:2, forward: 127.0.0.1:3 }\npolicy: { path: p }",
+        &["1:53 listen.forward not_built"],
     );
     check_whole(
         "listen: { calls: 127.0.0.1:1, control: 127.0.0.1:2 }\npolicy: { path: 'https://x/bundle.tar.gz' }",

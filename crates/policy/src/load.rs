@@ -219,6 +219,11 @@ fn difference(policy: &Policy, sample: &Source) -> Option<String> {
         Ok(input) => input,
         Err(error) => return Some(format!("not JSON: {error}")),
     };
+    differs(policy, input)
+}
+
+/// How the engines differ on an input.
+pub(crate) fn differs(policy: &Policy, input: Value) -> Option<String> {
     let phase = match &input["operator"] {
         Value::Undefined => Phase::Call,
         _ => Phase::Admission,

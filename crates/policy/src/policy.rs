@@ -114,7 +114,18 @@ impl Policy {
 
     /// Decides one call, and reserves its place in the task's limits.
     pub async fn decide(&self, call: Call, id: DecisionId) -> Result<Ruling, Denial> {
-        match self.judge_call(&call) {
+        let judgement = self.judge_call(&call);
+        self.rule(call, id, judgement).await
+    }
+
+    /// Makes a ruling of what was judged of a call.
+    pub(crate) async fn rule(
+        &self,
+        call: Call,
+        id: DecisionId,
+        judgement: Judgement,
+    ) -> Result<Ruling, Denial> {
+        match judgement {
             // What must be taken out of the answer can't be yet, so there is no answer.
             Judgement::Allow(terms) if !terms.redact.is_empty() => Err(Denial::new(
                 DenialKind::Failed,
@@ -150,7 +161,7 @@ impl Policy {
         }
     }
 
-    fn judge_call(&self, call: &Call) -> Judgement {
+    pub(crate) fn judge_call(&self, call: &Call) -> Judgement {
         let reads = self.reads.by(&call.tool().name);
         match input::of_call(call, reads) {
             Ok(input) => self.judge_input(Phase::Call, &input),
@@ -158,7 +169,7 @@ impl Policy {
         }
     }
 
-    fn judge_input(&self, phase: Phase, input: &regorus::Value) -> Judgement {
+    pub(crate) fn judge_input(&self, phase: Phase, input: &regorus::Value) -> Judgement {
         match self.machine.run(phase, input) {
             Ok(answer) => decision::read(&answer),
             Err(failure) => Judgement::no(DenialKind::Failed, failure.to_string()),

@@ -123,7 +123,7 @@ impl Way {
             Body::Whole(body.into())
         };
         let call = Call::observe(task, route, head, body)?;
-        let policy = Arc::clone(&setup.policy);
+        let policy = Arc::clone(setup.policy.policy());
         // It waits for a thread with a deadline.
         let explained = tokio::task::spawn_blocking(move || policy.explain(&call)).await;
         explained.map_err(|error| Refusal::Internal(error.to_string()))

@@ -58,7 +58,7 @@ impl Phases {
     ) -> Result<Forward, Refusal> {
         let setup = self.way.setup.load_full();
         context.exchange.note(|record| {
-            record.policy_revision = Some(Arc::clone(setup.policy.revision()));
+            record.policy_revision = Some(Arc::clone(setup.policy.policy().revision()));
         });
         let outbound = self.walk(session, context, &setup).await;
         if let Err(refusal) = &outbound {

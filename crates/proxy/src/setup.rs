@@ -5,7 +5,7 @@ use std::sync::Arc;
 use call::Tools;
 use credentials::Credentials;
 use identity::Identity;
-use policy::Policy;
+use policy::DecisionPoint;
 
 use crate::upstream::Upstreams;
 
@@ -17,7 +17,7 @@ pub struct Setup {
     /// Which tools there are.
     pub tools: Arc<Tools>,
     /// May it?
-    pub policy: Arc<Policy>,
+    pub policy: Arc<DecisionPoint>,
     /// With what?
     pub credentials: Arc<Credentials>,
     /// Where tools are.

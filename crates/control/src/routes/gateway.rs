@@ -9,6 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use policy::ShadowReport;
 use serde_json::{Value, json};
 use tasks::{Access, ToolName};
 
@@ -25,7 +26,7 @@ pub(super) async fn status(
     let live = control.live.load_full();
     Json(StatusView {
         status: live.status.clone(),
-        policy_revision: live.policy.revision().to_string(),
+        policy_revision: live.policy.policy().revision().to_string(),
         bridges: bridges(&live),
         counts: counts(&control, &live),
     })
@@ -72,6 +73,29 @@ pub(super) async fn reload(
             .map_err(|error| Refusal::Reload(error.mistakes))
     });
     reloaded.await.map(Json)
+}
+
+/// `GET /v1/policy/shadow`
+pub(super) async fn shadow(
+    State(control): State<Arc<Control>>,
+    _caller: Caller,
+) -> Json<ShadowReport> {
+    Json(control.live.load().policy.report())
+}
+
+/// `POST /v1/policy/promote`
+pub(super) async fn promote(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+) -> Result<Json<Reloaded>, Refusal> {
+    tracing::info!(operator = caller.name(), "promotion asked for");
+    let promoting = (control.promote)();
+    let promoted = detached(async {
+        promoting
+            .await
+            .map_err(|error| Refusal::Reload(error.mistakes))
+    });
+    promoted.await.map(Json)
 }
 
 /// `GET /.well-known/jwks.json` (RFC 7517 5). Kept for a minute by whoever verifies our tokens.

@@ -61,6 +61,7 @@ async fn open_task(
     };
     let admitted = live
         .policy
+        .policy()
         .admit(opening, &opener)
         .map_err(|denial| Refusal::NotAdmitted {
             denial,

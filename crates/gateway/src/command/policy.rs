@@ -8,6 +8,7 @@ use policy::{Finding, Severity};
 use serde_json::{Value, json};
 
 use crate::command::outcome::{Failure, Screen, pretty};
+use crate::command::policy_trial;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
@@ -23,6 +24,8 @@ pub(crate) enum Policy {
         #[arg(default_value = "policies")]
         folder: PathBuf,
     },
+    #[command(flatten)]
+    Trial(policy_trial::Trial),
     /// Evaluate an entrypoint over an input, and print the decision.
     Eval {
         /// The folder of Rego and data.
@@ -41,6 +44,7 @@ impl Policy {
         match self {
             Self::Check { folder } => check(&folder, screen),
             Self::Test { folder } => test(&folder, screen),
+            Self::Trial(trial) => trial.run(screen),
             Self::Eval {
                 folder,
                 input,
@@ -146,7 +150,7 @@ fn eval(
     Ok(ExitCode::SUCCESS)
 }
 
-fn broken(findings: &[Finding], screen: &Screen) -> Failure {
+pub(crate) fn broken(findings: &[Finding], screen: &Screen) -> Failure {
     let lines: Vec<String> = findings
         .iter()
         .map(|finding| line(screen, finding))
@@ -154,7 +158,7 @@ fn broken(findings: &[Finding], screen: &Screen) -> Failure {
     Failure::new("policy_broken", lines.concat().trim_end())
 }
 
-fn read(folder: &Path) -> Result<Vec<policy::Source>, Failure> {
+pub(crate) fn read(folder: &Path) -> Result<Vec<policy::Source>, Failure> {
     policy::Policy::read(folder).map_err(|error| {
         Failure::new(
             "unreadable",
