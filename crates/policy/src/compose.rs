@@ -17,7 +17,7 @@ pub(crate) struct Composed {
 }
 
 /// Composes one file of all decisions: a program has room for few files.
-pub(crate) fn decisions(parsed: &[Parsed]) -> Composed {
+pub(crate) fn decisions(parsed: &[&Parsed]) -> Composed {
     let mut rules: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let mut all = BTreeSet::new();
     for module in parsed.iter().filter(|module| !module.is_test) {

@@ -14,6 +14,7 @@ mod admission;
 mod bounded;
 mod builtins;
 mod check;
+mod compile;
 mod compose;
 mod decision;
 mod decision_point;

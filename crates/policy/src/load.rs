@@ -4,19 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regorus::Value;
-use regorus::languages::rego::compiler::Compiler;
 use ring::digest;
 
 use crate::bounded;
-use crate::builtins;
 use crate::check::{self, Parsed};
-use crate::compose;
+use crate::compile;
 use crate::finding::{Finding, Severity};
-use crate::machine::{Machine, Phase};
+use crate::machine::Phase;
 use crate::policy::{Files, Policy, Reads};
 use crate::reference::{self, TestResult};
 use crate::source::{self, Kind, Source};
-use crate::vm::Code;
 
 /// How long all of it may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -62,7 +59,7 @@ fn compile(sources: Vec<Source>) -> Result<Policy, Vec<Finding>> {
         parsed,
         data,
     };
-    let machine = machine(&files).map_err(|finding| vec![finding])?;
+    let machine = compile::machine(&files).map_err(|finding| vec![finding])?;
     Ok(Policy {
         revision: revision.into(),
         reads: Reads::of(&files.parsed),
@@ -122,36 +119,6 @@ fn data(sources: &[Source]) -> Result<Value, Vec<Finding>> {
     } else {
         Err(findings)
     }
-}
-
-/// Compiles the entrypoints of the data path: one for each phase, and one for each tool's decision.
-fn machine(files: &Files) -> Result<Machine, Finding> {
-    let composed = compose::decisions(&files.parsed);
-    let rules: Vec<Source> = files
-        .sources
-        .iter()
-        .filter(|source| source.kind() == Kind::Rules)
-        .chain([&composed.source])
-        .cloned()
-        .collect();
-    let of_engine =
-        |error: &dyn std::fmt::Display| Finding::of_engine("compile", "", &error.to_string());
-    let mut engine =
-        reference::engine(&rules, files.data.clone()).map_err(|error| of_engine(&error))?;
-    let entrypoints: Vec<&str> = Phase::ALL
-        .map(Phase::entrypoint)
-        .into_iter()
-        .chain(composed.tools.iter().map(|(_, rule)| rule.as_str()))
-        .collect();
-    let compiled = engine
-        .compile_with_entrypoint(&Phase::Call.entrypoint().into())
-        .map_err(|error| of_engine(&error))?;
-    let ours = builtins::unknown();
-    let program = Compiler::compile_from_policy_with_host_await(&compiled, &entrypoints, &ours)
-        .map_err(|error| of_engine(&error))?;
-    let code = Code::new(Arc::unwrap_or_clone(program)).map_err(|error| of_engine(&error))?;
-    let tools = composed.tools.into_iter().map(|(tool, _)| tool);
-    Ok(Machine::new(code, files.data.clone(), tools))
 }
 
 /// What the policy's own tests say: those that fail block, and a policy without any is warned of.

@@ -69,7 +69,7 @@ fn a_file_that_is_too_long_is_found() {
 #[test]
 fn too_many_files_are_found() {
     check_files(
-        &vec![("all.rego", "package remit.all"); 201],
+        &vec![("all.rego", "package remit.all"); 5_001],
         Some(("too-many-files", 0)),
     );
 }
