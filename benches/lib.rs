@@ -27,6 +27,9 @@ use tokio::runtime::{Builder, Runtime};
 /// A JSON-RPC message of 340 bytes, as `cargo xtask bench` sends it.
 pub const MCP_CALL: &str = include_str!("mcp_call.json");
 
+/// A JSON-RPC message of 2 KiB.
+pub const MCP_CALL_2KIB: &str = include_str!("mcp_call_2kib.json");
+
 /// The policy of 60 lines that looks at arguments.
 pub const TICKETS: &str = include_str!("policy/tickets.rego");
 
@@ -63,11 +66,13 @@ pub enum Sent {
     Post,
     /// `POST /tickets` with a `tools/call`.
     McpCall,
+    /// The same with 2 KiB of arguments.
+    LargeMcpCall,
 }
 
 impl Sent {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Get, Self::Post, Self::McpCall];
+    pub const ALL: [Self; 4] = [Self::Get, Self::Post, Self::McpCall, Self::LargeMcpCall];
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
@@ -75,20 +80,21 @@ impl Sent {
             Self::Get => "get",
             Self::Post => "json_post",
             Self::McpCall => "mcp_call",
+            Self::LargeMcpCall => "mcp_call_2kib",
         }
     }
 
     fn method(self) -> Method {
         match self {
             Self::Get => Method::GET,
-            Self::Post | Self::McpCall => Method::POST,
+            Self::Post | Self::McpCall | Self::LargeMcpCall => Method::POST,
         }
     }
 
     fn uri(self) -> &'static str {
         match self {
             Self::Get | Self::Post => "/notes/notes",
-            Self::McpCall => "/tickets",
+            Self::McpCall | Self::LargeMcpCall => "/tickets",
         }
     }
 
@@ -97,6 +103,7 @@ impl Sent {
             Self::Get => "",
             Self::Post => NOTE,
             Self::McpCall => MCP_CALL,
+            Self::LargeMcpCall => MCP_CALL_2KIB,
         }
     }
 }
