@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 
 use call::{Call, Request};
 use identity::Agent;
-use regorus::Value;
+use regorus::value::Object;
+use regorus::{Rc, Value};
 use serde_json::{Map, Value as Json};
 use tasks::{Access, Facts, Grant, Task};
 
@@ -38,7 +39,7 @@ words! {
 /// An object of fixed keys.
 macro_rules! object {
     ($($key:ident: $value:expr),+ $(,)?) => {
-        Value::from(BTreeMap::from([$((WORDS.$key.clone(), $value)),+]))
+        object(BTreeMap::from([$((WORDS.$key.clone(), $value)),+]))
     };
 }
 
@@ -49,7 +50,7 @@ macro_rules! object_of {
         $(if $reads.hold(const { Fields::one($group, stringify!($key)) }) {
             object.insert(WORDS.$key.clone(), $value);
         })+
-        Value::from(object)
+        self::object(object)
     }};
 }
 
@@ -83,7 +84,12 @@ pub(crate) fn of_call(call: &Call, reads: Fields) -> Result<Value, TooDeep> {
     if reads.hold(const { Fields::group("approval") }) {
         input.insert(WORDS.approval.clone(), Value::Null);
     }
-    Ok(Value::from(input))
+    Ok(object(input))
+}
+
+/// An object as it is: what is read a few times and thrown away is not worth being packed, as `Value::from` would.
+fn object(fields: BTreeMap<Value, Value>) -> Value {
+    Value::Object(Rc::new(Object::from(fields)))
 }
 
 fn of_tool(call: &Call, reads: Fields) -> Result<Value, TooDeep> {
@@ -229,7 +235,7 @@ fn pairs(pairs: &[(String, String)]) -> Value {
     let pairs = pairs
         .iter()
         .map(|(name, value)| (Value::from(name.as_str()), Value::from(value.as_str())));
-    Value::from(pairs.collect::<BTreeMap<_, _>>())
+    object(pairs.collect())
 }
 
 fn map(map: &Map<String, Json>) -> Result<Value, TooDeep> {
@@ -243,7 +249,7 @@ fn fields(map: &Map<String, Json>, depth: usize) -> Result<Value, TooDeep> {
         .map(|(key, value)| Ok((Value::from(key.as_str()), json(value, depth)?)));
     fields
         .collect::<Result<BTreeMap<_, _>, TooDeep>>()
-        .map(Value::from)
+        .map(object)
 }
 
 fn json(value: &Json, depth: usize) -> Result<Value, TooDeep> {
