@@ -43,7 +43,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds an item and wakes the reader; hands it back when the queue is full or closed.
+    /// Adds an item that the reader takes as soon as it looks; hands it back when the queue is full or closed.
+    /// [`Queue::wake`] makes it look.
     pub(crate) fn push(&self, item: T) -> Result<(), T> {
         let mut state = self.state.lock();
         if state.closed || state.items.len() >= self.capacity {
@@ -51,9 +52,12 @@ impl<T> Queue<T> {
         }
         state.items.push_back(item);
         state.urgent = true;
-        drop(state);
-        self.changed.notify_one();
         Ok(())
+    }
+
+    /// Wakes the reader, if it sleeps.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
     }
 
     /// Adds an item that may wait; hands it back when the queue is full or closed.
@@ -159,6 +163,7 @@ mod tests {
             batch
         });
         queue.push(7).unwrap();
+        queue.wake();
         assert_eq!(taken.join().unwrap(), [7]);
     }
 
