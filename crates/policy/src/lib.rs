@@ -15,6 +15,9 @@ mod bounded;
 mod builtins;
 mod check;
 mod compose;
+#[cfg(feature = "conformance")]
+#[doc(hidden)]
+pub mod conformance;
 mod decision;
 mod explanation;
 mod fields;
