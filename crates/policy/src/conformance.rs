@@ -20,7 +20,7 @@ use crate::source::Source;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a policy of the gateway must be called and may read, which a case of OPA's can't know.
-const CONVENTIONS: [&str; 4] = ["package", "rule-kind", "unknown-field", "foreign-package"];
+const CONVENTIONS: [&str; 3] = ["package", "rule-kind", "unknown-field"];
 
 /// What became of one case.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -72,9 +72,10 @@ fn answer(case: &Case, ask: fn(&Case) -> Answer) -> Answer {
         .unwrap_or_else(|overrun| Answer::Error(Trouble::Overrun, overrun.to_string()))
 }
 
-/// How two answers differ. Which error it is does not matter, and what was not compiled was not answered.
+/// How two answers differ. Which error it is does not matter, and what was not compiled was not answered. That the
+/// machine is strict about loops is meant: a `deny` would be silent else, whatever an agent sends for a list.
 fn difference(reference: &Answer, machine: &Answer) -> Option<String> {
-    let untold = [Trouble::Compile, Trouble::Builtin];
+    let untold = [Trouble::Compile, Trouble::Builtin, Trouble::Loop];
     match (reference, machine) {
         (_, Answer::Error(trouble, _)) if untold.contains(trouble) => None,
         (Answer::Values(one), Answer::Values(other)) if answer::equal(one, other) => None,
@@ -132,7 +133,7 @@ impl Case {
                 Verdict::Compile
             }
             (Want::Error, Answer::Error(..)) => Verdict::Pass,
-            (_, Answer::Error(Trouble::Strict, _)) => Verdict::Strict,
+            (_, Answer::Error(Trouble::Strict | Trouble::Loop, _)) => Verdict::Strict,
             (_, Answer::Error(..)) => Verdict::Error,
         }
     }

@@ -31,6 +31,8 @@ pub(super) enum Trouble {
     Compile,
     /// A builtin fails, which OPA takes for undefined where it is not told otherwise.
     Strict,
+    /// A loop over what is no collection, which holds for nothing in OPA and in the reference.
+    Loop,
     /// Anything else.
     Error,
     /// It takes too long, or panics.
@@ -42,7 +44,8 @@ pub(super) enum Trouble {
 pub enum Verdict {
     /// OPA says the same.
     Pass,
-    /// A builtin fails, which is an error here and undefined in OPA where it is not told otherwise.
+    /// A builtin fails, or a loop is over what is no collection: an error here, and undefined in OPA where it is
+    /// not told otherwise.
     Strict,
     /// OPA says something else.
     Wrong,
@@ -191,6 +194,7 @@ pub(super) fn of_machine(case: &Case) -> Answer {
         },
         Err(failure) => {
             let trouble = match &failure {
+                Failure::Builtin(vm::LOOP) => Trouble::Loop,
                 Failure::Builtin(_) if !case.strict_error => Trouble::Strict,
                 _ => Trouble::Error,
             };
