@@ -4,8 +4,11 @@ mod builtins;
 mod fields;
 mod graph;
 mod heads;
+mod language;
 mod names;
+mod odd;
 mod reading;
+mod scopes;
 
 use regorus::Engine;
 use regorus::unstable::{Module, Ref, Rule};
@@ -71,12 +74,14 @@ pub(crate) fn check(library: &[Source], sources: &[Source]) -> Result<Vec<Parsed
         .iter()
         .map(|module| reading::Reading::new(module, &parsed))
         .collect();
+    let functions = language::Functions::of(&parsed);
     for (module, reading) in parsed.iter().zip(&readings) {
         if !module.is_library {
             findings.extend(names::check(module));
             findings.extend(heads::check(module));
             findings.extend(builtins::check(module, reading));
-            findings.extend(fields::check(module, reading));
+            findings.extend(language::check(module, reading, &functions));
+            findings.extend(fields::check(module, reading, &parsed));
         }
     }
     findings.extend(heads::conflicts(&parsed));

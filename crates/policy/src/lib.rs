@@ -16,6 +16,9 @@ mod builtins;
 mod check;
 mod compile;
 mod compose;
+#[cfg(feature = "conformance")]
+#[doc(hidden)]
+pub mod conformance;
 mod decision;
 mod decision_point;
 mod explanation;

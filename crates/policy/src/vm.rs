@@ -12,9 +12,9 @@
 use std::mem;
 use std::time::Duration;
 
-use regorus::Value;
 use regorus::rvm::Instruction;
 use regorus::rvm::instructions::{GuardMode, LiteralOrRegister};
+use regorus::{Rc, Value};
 
 mod builtins;
 mod calls;
@@ -25,6 +25,8 @@ mod fault;
 mod frames;
 
 pub(crate) use code::Code;
+#[cfg(feature = "conformance")]
+pub(crate) use fault::LOOP;
 
 use crate::machine::Failure;
 use builtins::Operator;
@@ -346,9 +348,17 @@ impl<'p> Run<'p> {
         let code = self.code;
         let params = code.data().get_chained_index_params(params);
         let params = params.ok_or(Fault::Internal)?;
-        let mut found = self.get(params.root)?;
+        let root = self.get(params.root)?;
+        let mut found = root;
         for component in &params.path_components {
-            found = &found[self.component(component)?];
+            let (container, key) = (found, self.component(component)?);
+            found = &container[key];
+            if let (Value::Undefined, Value::Number(_)) = (found, key)
+                && is_same(root, self.data)
+            {
+                // In `data` a number stands for the name it is written as: JSON has no other keys.
+                found = &container[&Value::from(key.to_string())];
+            }
         }
         let found = found.clone();
         self.set(params.dest, found)
@@ -360,6 +370,11 @@ impl<'p> Run<'p> {
             LiteralOrRegister::Register(register) => self.get(*register),
         }
     }
+}
+
+/// Whether two values are one object.
+fn is_same(one: &Value, other: &Value) -> bool {
+    matches!((one, other), (Value::Object(one), Value::Object(other)) if Rc::ptr_eq(one, other))
 }
 
 /// Neither false nor undefined.

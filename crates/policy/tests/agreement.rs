@@ -9,27 +9,14 @@ use serde_json::{Value, json};
 /// Evaluates a rule `x` of a tool in both engines, and compares both with what is expected; null is undefined.
 #[track_caller]
 fn check(rules: &str, expect: &Value) {
-    let text = format!(
-        "package remit.tools.t\nallow if true\ncredential := {{\"narrow\": {{\"x\": x}}}}\n{rules}"
-    );
-    let sources = vec![Source {
-        path: "t.rego".into(),
-        text,
-    }];
-    let (policy, _) = Policy::load(sources).unwrap_or_else(|findings| panic!("{findings:#?}"));
-    let input = json!({
-        "tool": { "name": "t", "operation": "POST /x", "access": "write" },
-        "task": { "labels": ["a", "b"], "grants": [{ "tool": "t" }] },
-        "request": {
-            "arguments": { "text": "hello", "n": 3, "list": [1, 2, 3], "o": { "k": "v", "l": "w" }, "no": false, "nil": null },
-            "segments": ["repos", "acme", "x"],
-            "headers": { "content-type": "application/json" },
-        },
-    });
+    check_with_data(rules, &json!({}), expect);
+}
+
+#[track_caller]
+fn check_with_data(rules: &str, data: &Value, expect: &Value) {
+    let (policy, input) = loaded(rules, data);
     let reference = policy.eval("data.remit.tools.t.x", &input).unwrap();
-    let work = move || policy.judge(&input);
-    let thread = std::thread::Builder::new().stack_size(STACK);
-    let quick = match thread.spawn(work).unwrap().join().unwrap() {
+    let quick = match judged(policy, input) {
         policy::Judgement::Allow(mut terms) => {
             terms.narrowing.narrow.remove("x").unwrap_or(Value::Null)
         }
@@ -40,6 +27,40 @@ fn check(rules: &str, expect: &Value) {
         (expect, expect),
         "data path, reference"
     );
+}
+
+/// A policy of one tool, and a call of it.
+#[track_caller]
+fn loaded(rules: &str, data: &Value) -> (Policy, Value) {
+    let text = format!(
+        "package remit.tools.t\nallow if true\ncredential := {{\"narrow\": {{\"x\": x}}}}\n{rules}"
+    );
+    let source = |path: &str, text| Source {
+        path: path.into(),
+        text,
+    };
+    let sources = vec![
+        source("t.rego", text),
+        source("data.json", data.to_string()),
+    ];
+    let (policy, _) = Policy::load(sources).unwrap_or_else(|findings| panic!("{findings:#?}"));
+    let input = json!({
+        "tool": { "name": "t", "operation": "POST /x", "access": "write" },
+        "task": { "labels": ["a", "b"], "grants": [{ "tool": "t" }] },
+        "request": {
+            "arguments": { "text": "hello", "n": 3, "list": [1, 2, 3], "o": { "k": "v", "l": "w" }, "no": false, "nil": null },
+            "segments": ["repos", "acme", "x"],
+            "headers": { "content-type": "application/json" },
+        },
+    });
+    (policy, input)
+}
+
+/// What the data path says, where the stack is large enough.
+fn judged(policy: Policy, input: Value) -> policy::Judgement {
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    let work = move || policy.judge(&input);
+    thread.spawn(work).unwrap().join().unwrap()
 }
 
 #[test]
@@ -587,4 +608,304 @@ fn else_after_a_loop_that_finds_nothing() {
         "x := 1 if { some n in input.request.arguments.list; n > 5 } else := 2",
         &json!(2),
     );
+}
+
+#[test]
+fn a_condition_in_a_comprehension_without_a_loop() {
+    check("x := [1 | input.request.arguments.n == 4]", &json!([]));
+}
+#[test]
+fn a_comprehension_without_a_loop_within_a_loop() {
+    check(
+        "x := [n | some n in input.request.arguments.list; c := [1 | n > 1]; count(c) == 1]",
+        &json!([2, 3]),
+    );
+}
+#[test]
+fn a_condition_before_the_loop_of_a_comprehension_within_a_loop() {
+    check(
+        "x := [c | some m in input.request.arguments.list; c := [n | m == 2; some n in input.request.arguments.list; n > m]]",
+        &json!([[], [3], []]),
+    );
+}
+#[test]
+fn two_comprehensions_within_a_loop() {
+    check(
+        "x := [c | some m in input.request.arguments.list; c := [1 | m > 1]; d := {k: v | m > 2; some k, v in input.request.arguments.o}; count(d) == 0]",
+        &json!([[], [1]]),
+    );
+}
+#[test]
+fn loops_within_a_comprehension_within_a_comprehension() {
+    check(
+        "x := [[m | some m in input.request.arguments.list; m > n] | some n in input.request.arguments.list]",
+        &json!([[2, 3], [3], []]),
+    );
+}
+#[test]
+fn not_a_comprehension() {
+    check(
+        "x if not count([n | some n in input.request.arguments.list; n > 2]) == 0",
+        &json!(true),
+    );
+}
+#[test]
+fn not_a_comprehension_within_a_loop() {
+    check(
+        "x := [n | some n in input.request.arguments.list; not [m | some m in input.request.arguments.list; m > n] == []]",
+        &json!([1, 2]),
+    );
+}
+#[test]
+fn else_after_a_loop_that_finds_something() {
+    check(
+        "x := n if { some n in input.request.arguments.list; n > 2 } else := 9",
+        &json!(3),
+    );
+}
+#[test]
+fn else_after_loops() {
+    check(
+        "x := 1 if { some n in input.request.arguments.list; n > 5 } else := 2 if { some n in input.request.arguments.list; n > 2 } else := 3",
+        &json!(2),
+    );
+}
+#[test]
+fn a_function_of_something_undefined_below_not() {
+    check(
+        "x if not f(input.request.arguments.none)\nf(_) := false",
+        &json!(true),
+    );
+}
+#[test]
+fn every_of_a_set() {
+    check("x if every n in {1, 2} { n < 3 }", &json!(true));
+}
+#[test]
+fn every_of_an_object() {
+    check(
+        "x if every k, v in input.request.arguments.o { k != v }",
+        &json!(true),
+    );
+}
+#[test]
+fn every_of_an_object_but_one() {
+    check(
+        "x if every k, _ in input.request.arguments.o { k == \"k\" }",
+        &Value::Null,
+    );
+}
+#[test]
+fn every_within_every_but_one() {
+    check(
+        "x if every a in input.request.arguments.list { every b in input.request.arguments.list { b <= a } }",
+        &Value::Null,
+    );
+}
+#[test]
+fn some_within_every_but_one() {
+    check(
+        "x if every a in input.request.arguments.list { some b in input.request.arguments.list; b > a }",
+        &Value::Null,
+    );
+}
+#[test]
+fn an_index_within_every() {
+    check(
+        "x if every a in input.request.arguments.list { input.request.arguments.list[_] == a }",
+        &json!(true),
+    );
+}
+#[test]
+fn an_index_within_every_but_one() {
+    check(
+        "x if every a in input.request.arguments.list { input.request.arguments.list[_] > a }",
+        &Value::Null,
+    );
+}
+#[test]
+fn every_within_a_loop() {
+    check(
+        "x := [a | some a in input.request.arguments.list; every b in input.request.arguments.list { b <= a }]",
+        &json!([3]),
+    );
+}
+#[test]
+fn a_comprehension_within_every() {
+    check(
+        "x if every a in input.request.arguments.list { count([b | some b in input.request.arguments.list; b < a]) > 0 }",
+        &Value::Null,
+    );
+}
+#[test]
+fn conditions_after_every() {
+    check(
+        "x := 1 if { every a in input.request.arguments.list { a > 0 }; input.request.arguments.n == 4 }",
+        &Value::Null,
+    );
+}
+#[test]
+fn a_set_of_sets() {
+    check("x := count({{1, 2}, {2, 1}, {3}})", &json!(2));
+}
+#[test]
+fn a_set_in_a_set_of_sets() {
+    check("x if {1, 2} in {{2, 1}}", &json!(true));
+}
+#[test]
+fn an_item_of_a_set() {
+    check("x := [n | s[n]; n > 1]\ns := {1, 2}", &json!([2]));
+}
+#[test]
+fn a_partial_set_with_false() {
+    check("x := count(s)\ns contains false", &json!(1));
+}
+#[test]
+fn a_number_is_the_name_of_a_field_of_data() {
+    check_with_data(
+        "x := [y | some n in input.request.arguments.list; y := data.numbers[n]]",
+        &json!({ "numbers": { "1": "one", "3": "three" } }),
+        &json!(["one", "three"]),
+    );
+}
+#[test]
+fn a_number_before_a_loop_is_the_name_of_a_field_of_data() {
+    check_with_data(
+        "x := [y | y := data.numbers[input.request.arguments.n][_]]",
+        &json!({ "numbers": { "3": ["a", "b"] } }),
+        &json!(["a", "b"]),
+    );
+}
+#[test]
+fn a_number_is_no_name_of_a_field_of_a_local() {
+    check_with_data(
+        "x := numbers[3] if numbers := data.numbers",
+        &json!({ "numbers": { "3": "three" } }),
+        &Value::Null,
+    );
+}
+#[test]
+fn a_number_is_an_index_of_a_list_of_data() {
+    check_with_data(
+        "x := data.numbers[1]",
+        &json!({ "numbers": ["a", "b"] }),
+        &json!("b"),
+    );
+}
+#[test]
+fn a_key_of_data_that_is_read_of_the_call() {
+    check_with_data(
+        "x := data.limits[input.tool.name].most",
+        &json!({ "limits": { "t": { "most": 5 } } }),
+        &json!(5),
+    );
+}
+#[test]
+fn a_number_in_a_text_is_no_index() {
+    check("x := input.request.arguments.list[\"1\"]", &Value::Null);
+}
+#[test]
+fn a_default_that_is_a_set() {
+    check(
+        "x := count(y)\ndefault y := {1, 2}\ny := {3} if input.request.arguments.n > 5",
+        &json!(2),
+    );
+}
+#[test]
+fn a_time_is_the_same_throughout() {
+    check(
+        "x if { some n in input.request.arguments.list; time.now_ns() == y; n == 3 }\ny := time.now_ns()",
+        &json!(true),
+    );
+}
+#[test]
+fn a_partial_object_that_is_gone_through() {
+    check(
+        "x := [k | p[k] == 2]\np[k] := v if some k, v in input.request.arguments.list",
+        &json!([1]),
+    );
+}
+#[test]
+fn an_index_of_two_lists() {
+    check(
+        "x := [i | input.request.arguments.list[i] > 1; input.request.segments[i]]",
+        &json!([1, 2]),
+    );
+}
+#[test]
+fn a_list_in_the_head() {
+    check(
+        "x := count(y)\ny contains input.request.arguments.list[_]",
+        &json!(3),
+    );
+}
+#[test]
+fn a_function_that_is_false() {
+    check("x if not f(1)\nf(_) := false", &json!(true));
+}
+
+/// Both engines fail, and the data path for this reason.
+#[track_caller]
+fn check_failure(rules: &str, reason: &str) {
+    let (policy, input) = loaded(rules, &json!({}));
+    let reference = policy.eval("data.remit.tools.t.x", &input);
+    assert!(reference.is_err(), "reference: {reference:?}");
+    match judged(policy, input) {
+        policy::Judgement::Deny { cause, .. } => assert!(cause.contains(reason), "{cause}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_loop_with_two_answers() {
+    check_failure(
+        "x := n if some n in input.request.arguments.list",
+        "`data.remit.tools.t.x` has two different values",
+    );
+}
+#[test]
+fn a_loop_with_two_answers_and_a_default() {
+    check_failure(
+        "default x := 0\nx := n if some n in input.request.arguments.list",
+        "two different values",
+    );
+}
+#[test]
+fn a_loop_of_else_with_two_answers() {
+    check_failure(
+        "x := 1 if input.request.arguments.n == 1 else := n if some n in input.request.arguments.list",
+        "two different values",
+    );
+}
+#[test]
+fn a_loop_of_a_function_with_two_answers() {
+    check_failure(
+        "x := f(input.request.arguments.list)\nf(list) := n if some n in list",
+        "two different values",
+    );
+}
+#[test]
+fn a_key_of_a_partial_object_with_two_values() {
+    check_failure(
+        "x := p.k\np[k] := n if { some n in input.request.arguments.list; k := \"k\" }",
+        "two different values",
+    );
+}
+#[test]
+fn a_key_of_a_comprehension_with_two_values() {
+    check_failure(
+        "x := {\"k\": n | some n in input.request.arguments.list}",
+        "two different values",
+    );
+}
+#[test]
+fn a_builtin_that_fails_below_not() {
+    check_failure(
+        "x if not startswith(input.request.arguments.n, \"a\")",
+        "`startswith` failed",
+    );
+}
+#[test]
+fn a_division_by_nothing() {
+    check_failure("x := 1 / (input.request.arguments.n - 3)", "`/` failed");
 }

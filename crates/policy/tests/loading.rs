@@ -439,17 +439,6 @@ fn a_negated_body_is_refused() {
     );
 }
 #[test]
-fn a_comprehension_without_a_loop_is_refused() {
-    check(
-        "x := [1 | input.request.size > 5]",
-        Some(("comprehension", 2)),
-    );
-}
-#[test]
-fn a_comprehension_with_a_loop_is_not() {
-    check("x := [l | some l in input.task.labels; l != \"x\"]", None);
-}
-#[test]
 fn walk_is_refused() {
     check(
         "allow if { [_, value] := walk(input.request.arguments); value == 1 }",
@@ -567,5 +556,204 @@ fn what_does_not_compile_is_found() {
     check(
         "p[x] := 1 if { some x, y; data.z[x] == y }\nallow if p[\"a\"] == 1",
         Some(("compile", 2)),
+    );
+}
+
+#[test]
+fn a_comprehension_without_a_loop_is_one() {
+    check("x := [1 | input.request.size > 5]", None);
+}
+#[test]
+fn a_loop_below_not_is_refused() {
+    check(
+        "x if not input.task.labels[_] == \"a\"",
+        Some(("negated-loop", 2)),
+    );
+}
+#[test]
+fn a_loop_in_a_call_below_not_is_refused() {
+    check(
+        "x if not startswith(input.task.labels[_], \"a\")",
+        Some(("negated-loop", 2)),
+    );
+}
+#[test]
+fn a_key_that_only_not_names_is_refused() {
+    check(
+        "x if { some i; not input.task.labels[i] == \"a\" }",
+        Some(("negated-loop", 2)),
+    );
+}
+#[test]
+fn a_key_that_something_before_not_names_is_not() {
+    check(
+        "x if { some i; input.task.labels[i] == \"b\"; not input.request.segments[i] == \"a\" }",
+        None,
+    );
+}
+#[test]
+fn a_parameter_as_key_below_not_is_not_refused() {
+    check("x if f(1)\nf(i) if not input.task.labels[i] == \"a\"", None);
+}
+#[test]
+fn a_rule_as_key_below_not_is_not_refused() {
+    check("i := 1\nx if not input.task.labels[i] == \"a\"", None);
+}
+#[test]
+fn a_loop_in_a_comprehension_below_not_is_not_refused() {
+    check(
+        "x if not count([input.task.labels[i] | some i; input.task.labels[i] != \"a\"]) == 0",
+        None,
+    );
+}
+#[test]
+fn a_loop_below_not_in_a_comprehension_is_refused() {
+    check(
+        "x := [1 | some n in [1]; not input.task.labels[_] == n]",
+        Some(("negated-loop", 2)),
+    );
+}
+#[test]
+fn a_pattern_below_not_is_refused() {
+    check(
+        "x if not [_, \"a\"] = input.request.segments",
+        Some(("negated-pattern", 2)),
+    );
+}
+#[test]
+fn a_pattern_of_a_loop_in_a_comprehension_below_not_is_refused() {
+    check(
+        "x if not count([a | some 0, a in input.request.segments]) == 1",
+        Some(("negated-pattern", 2)),
+    );
+}
+#[test]
+fn an_equation_in_a_comprehension_below_not_is_refused() {
+    check(
+        "x if not count([a | some a in input.request.segments; a = \"b\"]) == 1",
+        Some(("negated-pattern", 2)),
+    );
+}
+#[test]
+fn a_key_before_in_is_refused() {
+    check(
+        "x if \"k\", \"v\" in input.request.arguments",
+        Some(("membership", 2)),
+    );
+}
+#[test]
+fn a_pattern_of_an_object_is_refused() {
+    check(
+        "x := k if {\"k\": k} = input.request.arguments",
+        Some(("object-pattern", 2)),
+    );
+}
+#[test]
+fn a_pattern_of_an_object_as_parameter_is_refused() {
+    check(
+        "x := f(input.request.arguments)\nf({\"k\": k}) := k",
+        Some(("object-pattern", 3)),
+    );
+}
+#[test]
+fn a_pattern_of_an_object_in_a_loop_is_refused() {
+    check(
+        "x := [1 | some {\"k\": 1} in input.request.arguments.list]",
+        Some(("object-pattern", 2)),
+    );
+}
+#[test]
+fn an_object_that_is_compared_is_not_refused() {
+    check("x if {\"k\": 1} == input.request.arguments", None);
+}
+#[test]
+fn a_computed_key_next_to_another_is_refused() {
+    check(
+        "x := {input.tool.name: 1, \"a\": 2}",
+        Some(("object-key", 2)),
+    );
+}
+#[test]
+fn a_computed_key_alone_is_not_refused() {
+    check("x := {input.tool.name: 1}", None);
+}
+#[test]
+fn a_key_twice_is_refused() {
+    check("x := {\"a\": 1, \"a\": 2}", Some(("object-key", 2)));
+}
+#[test]
+fn a_variable_that_is_called_like_a_rule_is_refused() {
+    check(
+        "i := 1\nx := [i | some i; input.task.labels[i] == \"a\"]",
+        Some(("shadowed-name", 3)),
+    );
+}
+#[test]
+fn a_second_body_is_refused() {
+    check(
+        "x := 1 if { input.request.size > 1 } { input.request.size < 9 }",
+        Some(("chained-body", 2)),
+    );
+}
+#[test]
+fn a_key_after_a_search_in_data_is_refused() {
+    check(
+        "x := [y | some n in [1]; y := data.numbers[_][n]]",
+        Some(("data-key", 2)),
+    );
+}
+#[test]
+fn a_search_after_a_key_in_data_is_not_refused() {
+    check(
+        "x := [y | some n in [1]; y := data.numbers[n][_].name]",
+        None,
+    );
+}
+#[test]
+fn a_call_with_too_few_arguments_is_refused() {
+    check("x := f(1)\nf(a, b) := a + b", Some(("arguments", 2)));
+}
+#[test]
+fn a_call_with_too_many_arguments_is_refused() {
+    check("x := f(1, 2, 3)\nf(a, b) := a + b", Some(("arguments", 2)));
+}
+#[test]
+fn a_call_of_a_helper_with_too_few_arguments_is_refused() {
+    check_files(
+        &[
+            ("lib.rego", "package remit.lib.h\nf(a, b) := a + b"),
+            (
+                "t.rego",
+                "package remit.tools.t\nx := data.remit.lib.h.f(1)",
+            ),
+        ],
+        Some(("arguments", 2)),
+    );
+}
+#[test]
+fn a_function_of_nine_arguments_is_refused() {
+    check(
+        "x := 1\nf(a, b, c, d, e, g, h, i, j) := a",
+        Some(("arguments", 3)),
+    );
+}
+#[test]
+fn a_lookup_over_packages_is_refused() {
+    check_files(
+        &[
+            ("lib.rego", "package remit.lib.h\ny := 1"),
+            (
+                "t.rego",
+                "package remit.tools.t\nx := data.remit.lib[input.tool.name].y",
+            ),
+        ],
+        Some(("foreign-package", 2)),
+    );
+}
+#[test]
+fn walk_with_a_pattern_is_refused() {
+    check(
+        "x := [p | walk(input.request.arguments, [p, _])]",
+        Some(("builtin", 2)),
     );
 }

@@ -1,5 +1,5 @@
-//! What needs code to run: `cargo xtask test` checks everything, as a fresh machine would, and
-//! `cargo xtask bench` measures.
+//! What needs code to run: `cargo xtask test` checks everything, as a fresh machine would, `cargo xtask bench`
+//! measures, and `cargo xtask conformance` compares with others' cases.
 
 #![expect(
     clippy::print_stdout,
@@ -8,6 +8,7 @@
 
 mod bench;
 mod components;
+mod conformance;
 mod house;
 mod process;
 mod suite;
@@ -37,6 +38,9 @@ enum Command {
     },
     /// Measure the gateway beside nginx, a bare proxy and Envoy, in one run; needs a quiet machine.
     Bench(bench::Wish),
+    /// Run others' cases, and compare what becomes of them with what is expected.
+    #[command(subcommand)]
+    Conformance(conformance::Wish),
 }
 
 fn main() -> ExitCode {
@@ -44,5 +48,6 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Test { only } => suite::run(&house, only),
         Command::Bench(wish) => bench::run(&house, &wish),
+        Command::Conformance(wish) => conformance::run(&house, &wish),
     }
 }

@@ -77,7 +77,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
         ],
     ),
     ("testkit", &[]),
-    ("xtask", &[]),
+    ("xtask", &["policy"]),
 ];
 
 /// Names that say nothing.

@@ -111,20 +111,6 @@ fn is_narrow(format: &str) -> bool {
 fn syntax(module: &Parsed, rule: &RuleReading) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |code, span: &Span, message| findings.push(Finding::at(code, span, message));
-    for span in &rule.negated_literals {
-        find(
-            "negated-literal",
-            span,
-            "this engine reads `not {…}` as a literal; put the body into a rule and write `not that_rule`",
-        );
-    }
-    for span in rule.unlooped.iter().filter(|_| !module.is_test) {
-        find(
-            "comprehension",
-            span,
-            "a comprehension begins with `some … in …`: where it does not, this engine leaves the loop around it; put its conditions into a rule",
-        );
-    }
     for (span, _, by) in &rule.replacements {
         let by = by.as_ref().map(|path| path.join("."));
         if !module.is_test {

@@ -17,7 +17,7 @@ pub(super) fn read(reading: &Reading) -> Fields {
 }
 
 /// Checks the references of one file. Helpers and tests may read any input.
-pub(super) fn check(module: &Parsed, reading: &Reading) -> Vec<Finding> {
+pub(super) fn check(module: &Parsed, reading: &Reading, all: &[Parsed]) -> Vec<Finding> {
     let package: Vec<&str> = module.package.iter().map(String::as_str).collect();
     let fields: &[(&str, &[&str])] = match package.as_slice() {
         _ if module.is_test => return Vec::new(),
@@ -27,7 +27,9 @@ pub(super) fn check(module: &Parsed, reading: &Reading) -> Vec<Finding> {
     };
     let references = reading.rules.iter().flat_map(|rule| &rule.references);
     references
-        .filter_map(|reference| field(reference, fields).or_else(|| foreign(module, reference)))
+        .filter_map(|reference| {
+            field(reference, fields).or_else(|| foreign(module, reference, all))
+        })
         .collect()
 }
 
@@ -55,7 +57,7 @@ fn field(reference: &Reference, fields: &[(&str, &[&str])]) -> Option<Finding> {
 }
 
 /// A package reads data, helpers and its own rules: one tool's mistake can't fail another's call.
-fn foreign(module: &Parsed, reference: &Reference) -> Option<Finding> {
+fn foreign(module: &Parsed, reference: &Reference, all: &[Parsed]) -> Option<Finding> {
     let path: Vec<&str> = reference.path.iter().map(String::as_str).collect();
     let ["data", rest @ ..] = path.as_slice() else {
         return None;
@@ -66,7 +68,15 @@ fn foreign(module: &Parsed, reference: &Reference) -> Option<Finding> {
             .iter()
             .zip(rest)
             .all(|(one, other)| one == other);
+    let is_package = all.iter().any(|other| {
+        let mut package = other.package.iter();
+        rest.len() <= other.package.len()
+            && rest
+                .iter()
+                .all(|word| package.next().is_some_and(|part| part == word))
+    });
     let allowed = match rest {
+        _ if is_package => false,
         [] => false,
         ["remit", "lib", _, _, ..] => true,
         ["remit", ..] => own,

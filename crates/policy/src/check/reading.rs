@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regorus::unstable::{Expr, Literal, LiteralStmt, Query, Ref, Rule, RuleBody, RuleHead, Span};
+use regorus::unstable::{
+    AssignOp, Expr, Literal, LiteralStmt, Query, Ref, Rule, RuleBody, RuleHead, Span,
+};
 
-use super::{Parsed, head, path};
+use super::language::Oddity;
+use super::scopes::{self, Scope};
+use super::{Parsed, head, odd, path};
 
 /// What one file's rules refer to and call, in their order.
 #[derive(Default)]
@@ -19,10 +23,8 @@ pub(crate) struct RuleReading {
     pub(crate) calls: Vec<Call>,
     /// `with` modifiers: what is replaced, and what by if that is a reference.
     pub(crate) replacements: Vec<(Span, Vec<String>, Option<Vec<String>>)>,
-    /// `not {…}`, where a body is meant and a literal is read.
-    pub(crate) negated_literals: Vec<Span>,
-    /// Comprehensions that do not begin with a loop.
-    pub(crate) unlooped: Vec<Span>,
+    /// What an engine takes for something else.
+    pub(crate) oddities: Vec<(Oddity, Span)>,
 }
 
 /// One reference, resolved through imports and the package's own rules.
@@ -48,6 +50,12 @@ struct Reader<'a> {
     imports: BTreeMap<String, Vec<String>>,
     /// The names of the package's rules, whatever file they are in.
     own: &'a BTreeSet<String>,
+    /// The queries that are being read, the innermost last.
+    scopes: Vec<Scope>,
+    /// Whether a `not` stands before what is read, in the same query.
+    is_negated: bool,
+    /// Whether it does, in this query or in one around it.
+    is_below_not: bool,
     reading: RuleReading,
 }
 
@@ -66,6 +74,9 @@ impl Reading {
                 package: &module.package,
                 imports: imports.clone(),
                 own: &own,
+                scopes: Vec::new(),
+                is_negated: false,
+                is_below_not: false,
                 reading: RuleReading::default(),
             };
             reader.rule(rule);
@@ -112,12 +123,19 @@ impl Reader<'_> {
                     RuleHead::Func {
                         refr, args, assign, ..
                     } => {
+                        self.scopes.push(Scope::of_parameters(args));
+                        for arg in args.iter().filter(|arg| odd::has_object(arg)) {
+                            self.find(Oddity::ObjectPattern, arg.span());
+                        }
                         self.indices(refr);
                         self.each(args);
                         self.each(assign.iter().map(|assign| &assign.value));
                     }
                 }
-                for body in bodies {
+                for (number, body) in bodies.iter().enumerate() {
+                    if number > 0 && !body.is_else {
+                        self.find(Oddity::ChainedBody, &body.span);
+                    }
                     self.body(body);
                 }
             }
@@ -134,27 +152,51 @@ impl Reader<'_> {
     }
 
     fn query(&mut self, query: &Query) {
+        self.query_with(query, Scope::default(), &[]);
+    }
+
+    /// Reads a query with the names that stand in front of it, and what is made of what it finds.
+    fn query_with(&mut self, query: &Query, names: Scope, made: &[&Expr]) {
+        let depth = self.scopes.len();
+        self.scopes.extend([names, Scope::of_query(query)]);
+        let is_negated = std::mem::take(&mut self.is_negated);
+        for expression in made {
+            self.expression(expression);
+        }
         for statement in &query.stmts {
             self.statement(statement);
         }
+        self.is_negated = is_negated;
+        self.scopes.truncate(depth);
     }
 
-    fn comprehension(&mut self, query: &Query) {
-        if !begins_with_loop(query) {
-            self.reading.unlooped.push(query.span.clone());
-        }
-        self.query(query);
+    fn find(&mut self, oddity: Oddity, span: &Span) {
+        self.reading.oddities.push((oddity, span.clone()));
     }
 
     fn statement(&mut self, statement: &LiteralStmt) {
         match &statement.literal {
-            Literal::SomeVars { .. } => {}
+            Literal::SomeVars { vars, .. } => {
+                for var in vars {
+                    if self.own.contains(var.text()) || self.imports.contains_key(var.text()) {
+                        self.find(Oddity::ShadowedName, var);
+                    }
+                }
+            }
             Literal::SomeIn {
                 key,
                 value,
                 collection,
                 ..
             } => {
+                for pattern in key.iter().chain([value]) {
+                    if odd::has_object(pattern) {
+                        self.find(Oddity::ObjectPattern, pattern.span());
+                    }
+                    if self.is_below_not && scopes::variable(pattern).is_none() {
+                        self.find(Oddity::NegatedPattern, pattern.span());
+                    }
+                }
                 self.each(key);
                 self.each([value, collection]);
             }
@@ -165,13 +207,23 @@ impl Reader<'_> {
                     Expr::Set { .. } | Expr::Object { .. } | Expr::SetCompr { .. }
                 );
                 if is_literal {
-                    self.reading.negated_literals.push(span.clone());
+                    self.find(Oddity::NegatedLiteral, span);
                 }
+                let was_below = std::mem::replace(&mut self.is_below_not, true);
+                self.is_negated = true;
                 self.expression(expr);
+                self.is_negated = false;
+                self.is_below_not = was_below;
             }
-            Literal::Every { domain, query, .. } => {
+            Literal::Every {
+                key,
+                value,
+                domain,
+                query,
+                ..
+            } => {
                 self.expression(domain);
-                self.query(query);
+                self.query_with(query, Scope::of_spans(key.iter().chain([value])), &[]);
             }
         }
         for modifier in &statement.with_mods {
@@ -195,6 +247,9 @@ impl Reader<'_> {
     }
 
     fn expression(&mut self, expression: &Expr) {
+        for oddity in self.odd(expression) {
+            self.find(oddity, expression.span());
+        }
         match expression {
             Expr::String { .. }
             | Expr::RawString { .. }
@@ -215,14 +270,12 @@ impl Reader<'_> {
                 }
             }
             Expr::ArrayCompr { term, query, .. } | Expr::SetCompr { term, query, .. } => {
-                self.expression(term);
-                self.comprehension(query);
+                self.query_with(query, Scope::default(), &[term]);
             }
             Expr::ObjectCompr {
                 key, value, query, ..
             } => {
-                self.each([key, value]);
-                self.comprehension(query);
+                self.query_with(query, Scope::default(), &[key, value]);
             }
             Expr::Call {
                 span, fcn, params, ..
@@ -245,6 +298,55 @@ impl Reader<'_> {
                 self.each([value, collection]);
             }
         }
+    }
+
+    /// What an engine takes for something else in this expression, without what is inside of it.
+    fn odd(&self, expression: &Expr) -> Vec<Oddity> {
+        let is_bound = |name: &str| self.is_other(name) || scopes::is_bound(name, &self.scopes);
+        let mut found = Vec::new();
+        match expression {
+            Expr::Membership { key: Some(_), .. } => found.push(Oddity::KeyedMembership),
+            Expr::Object { fields, .. } => found.extend(odd::keys(fields)),
+            Expr::AssignExpr { op, lhs, rhs, .. } => {
+                let is_pattern = matches!(op, AssignOp::Eq) || scopes::variable(lhs).is_none();
+                if self.is_below_not && is_pattern {
+                    found.push(Oddity::NegatedPattern);
+                }
+                let takes_object = match op {
+                    AssignOp::ColEq => odd::has_object(lhs),
+                    AssignOp::Eq => [lhs, rhs]
+                        .into_iter()
+                        .any(|side| odd::is_object_pattern(side, &is_bound)),
+                };
+                if takes_object {
+                    found.push(Oddity::ObjectPattern);
+                }
+            }
+            Expr::RefBrack { index, .. } => {
+                let is_pattern = matches!(index.as_ref(), Expr::Array { .. } | Expr::Object { .. });
+                if self.is_below_not && is_pattern {
+                    found.push(Oddity::NegatedPattern);
+                }
+                if odd::is_object_pattern(index, &is_bound) {
+                    found.push(Oddity::ObjectPattern);
+                }
+                let is_named =
+                    |name: &str| self.is_other(name) || scopes::is_named(name, &self.scopes);
+                if self.is_negated && odd::seeks(expression, &is_named) {
+                    found.push(Oddity::NegatedLoop);
+                }
+                if odd::is_keyed_after_search(expression, &is_bound) {
+                    found.push(Oddity::DataKey);
+                }
+            }
+            _ => {}
+        }
+        found
+    }
+
+    /// Whether a name is a rule's or an import's.
+    fn is_other(&self, name: &str) -> bool {
+        self.own.contains(name) || self.imports.contains_key(name)
     }
 
     /// Reads what stands in the brackets of a reference, and what it starts from if that is no name.
@@ -306,37 +408,5 @@ impl Reader<'_> {
             vec![first.clone()]
         };
         start.into_iter().chain(rest.iter().cloned()).collect()
-    }
-}
-
-/// Whether a query loops from its first statement on: `some … in …`, or a reference with `[_]` or a key that is to be found.
-fn begins_with_loop(query: &Query) -> bool {
-    let mut unbound = vec!["_"];
-    for statement in &query.stmts {
-        return match &statement.literal {
-            Literal::SomeVars { vars, .. } => {
-                unbound.extend(vars.iter().map(Span::text));
-                continue;
-            }
-            Literal::SomeIn { .. } => true,
-            Literal::Expr { expr, .. } => iterates(expr, &unbound),
-            Literal::NotExpr { .. } | Literal::Every { .. } => false,
-        };
-    }
-    false
-}
-
-fn iterates(expression: &Expr, unbound: &[&str]) -> bool {
-    match expression {
-        Expr::RefDot { refr, .. } => iterates(refr, unbound),
-        Expr::RefBrack { refr, index, .. } => {
-            let is_sought =
-                matches!(index.as_ref(), Expr::Var { span, .. } if unbound.contains(&span.text()));
-            is_sought || iterates(refr, unbound)
-        }
-        Expr::AssignExpr { lhs, rhs, .. } | Expr::BoolExpr { lhs, rhs, .. } => {
-            iterates(lhs, unbound) || iterates(rhs, unbound)
-        }
-        _ => false,
     }
 }

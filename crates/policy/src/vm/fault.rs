@@ -6,7 +6,7 @@ use crate::machine::Failure;
 
 /// What every loop asks of its collection. A loop over a text where a list was meant would hold for nothing, and a
 /// `deny` with such a loop would be silent, whatever the agent sends.
-const LOOP: &str = "some … in";
+pub(crate) const LOOP: &str = "some … in";
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
