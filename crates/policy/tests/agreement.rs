@@ -835,7 +835,7 @@ fn an_index_of_two_lists() {
 #[test]
 fn a_list_in_the_head() {
     check(
-        "x := count(y)\ny contains input.request.arguments.list[_]",
+        "x := count(y)\ny contains input.request.arguments.list[_] if true",
         &json!(3),
     );
 }
