@@ -4,7 +4,8 @@
 // Tells clippy that helpers of tests may unwrap too.
 #![cfg(test)]
 
-use std::time::{Duration, Instant};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use policy::{DenialKind, Judgement, Policy, STACK, Severity, Source};
 use serde_json::{Value, json};
@@ -24,15 +25,21 @@ fn judge(rules: &str, arguments: &Value) -> Judgement {
         "tool": { "name": "t", "operation": "POST /x", "access": "write" },
         "request": { "arguments": arguments },
     });
+    soon(move || policy.judge(&input))
+}
+
+/// What work comes to, on a stack as large as the gateway's workers have it; it must not take long.
+#[track_caller]
+fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = channel();
     let thread = std::thread::Builder::new().stack_size(STACK);
-    let work = move || policy.judge(&input);
-    thread.spawn(work).unwrap().join().unwrap()
+    thread.spawn(move || sender.send(work())).unwrap();
+    receiver.recv_timeout(Duration::from_secs(30)).unwrap()
 }
 
 /// Whatever is allowed besides, the call is denied, and operators are told why.
 #[track_caller]
 fn denies(rules: &str, arguments: &Value, expect: DenialKind, why: &str) {
-    let started = Instant::now();
     match judge(&format!("allow if true\n{rules}"), arguments) {
         Judgement::Deny { kind, cause, .. } => {
             assert_eq!(kind, expect, "{cause}");
@@ -40,7 +47,6 @@ fn denies(rules: &str, arguments: &Value, expect: DenialKind, why: &str) {
         }
         other => panic!("{other:?}"),
     }
-    assert!(started.elapsed() < Duration::from_secs(30));
 }
 
 #[track_caller]
@@ -51,13 +57,12 @@ fn fails(rules: &str, arguments: &Value, why: &str) {
 /// It is refused at load, soon.
 #[track_caller]
 fn refused(rules: &str, code: &str) {
-    let started = Instant::now();
-    let found = Policy::check(sources(rules));
+    let sources = sources(rules);
+    let found = soon(move || Policy::check(sources));
     let mut errors = found
         .iter()
         .filter(|found| found.severity == Severity::Error);
     assert!(errors.any(|found| found.code == code), "{found:#?}");
-    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 /// Rules `t0` to `t{last}`, each of which says something of the one before it.
