@@ -59,6 +59,8 @@ pub(crate) enum Failure {
     Time,
     #[error("rules of the policy call each other too deep")]
     Depth,
+    #[error("a value of the policy holds too much to be gone through")]
+    Weight,
     #[error("a pattern of the policy is too large")]
     Regex,
     #[error("builtin `{0}` failed in the policy")]

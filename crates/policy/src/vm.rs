@@ -12,9 +12,9 @@
 use std::mem;
 use std::time::Duration;
 
+use regorus::Value;
 use regorus::rvm::Instruction;
-use regorus::rvm::instructions::{GuardMode, LiteralOrRegister};
-use regorus::{Rc, Value};
+use regorus::rvm::instructions::GuardMode;
 
 mod builtins;
 mod calls;
@@ -23,6 +23,8 @@ mod collections;
 mod documents;
 mod fault;
 mod frames;
+mod references;
+mod weight;
 
 pub(crate) use code::Code;
 #[cfg(feature = "conformance")]
@@ -174,7 +176,9 @@ impl<'p> Run<'p> {
     fn entrypoint(&mut self, entrypoint: usize) -> Result<Value, Fault> {
         let start = self.code.entrypoint(entrypoint)?;
         match self.body(start)? {
-            Ended::Returned(value) => Ok(value),
+            // Whoever reads the answer goes through all of it.
+            Ended::Returned(value) if weight::is_bounded([&value]) => Ok(value),
+            Ended::Returned(_) => Err(Fault::Weight),
             Ended::Holds | Ended::Fails => Err(Fault::Internal),
         }
     }
@@ -298,10 +302,22 @@ impl<'p> Run<'p> {
         }
         // The first register holds what the rule says: a loop must not say two things.
         let said = self.get(dest)?;
-        if dest == 0 && *said != Value::Undefined && *said != value {
-            return Err(self.conflict());
+        if dest == 0 && *said != Value::Undefined {
+            self.agree(said, &value)?;
         }
         self.set(dest, value)
+    }
+
+    /// That two things which a rule says are the same.
+    fn agree(&self, one: &Value, other: &Value) -> Result<(), Fault> {
+        if !weight::are_comparable(one, other) {
+            return Err(Fault::Weight);
+        }
+        if one == other {
+            Ok(())
+        } else {
+            Err(self.conflict())
+        }
     }
 
     fn compare(
@@ -314,6 +330,7 @@ impl<'p> Run<'p> {
         let (left, right) = (self.get(left)?, self.get(right)?);
         let answer = match (left, right) {
             (Value::Undefined, _) | (_, Value::Undefined) => Value::Undefined,
+            _ if !weight::are_comparable(left, right) => return Err(Fault::Weight),
             _ => Value::Bool(holds(left, right)),
         };
         self.set(dest, answer)
@@ -326,6 +343,9 @@ impl<'p> Run<'p> {
 
     fn equal(&self, left: u8, right: u8) -> Holds {
         let (left, right) = (self.get(left)?, self.get(right)?);
+        if !weight::are_comparable(left, right) {
+            return Err(Fault::Weight);
+        }
         Ok(*left != Value::Undefined && left == right)
     }
 
@@ -337,44 +357,6 @@ impl<'p> Run<'p> {
             GuardMode::NotUndefined => *value != Value::Undefined,
         })
     }
-
-    fn index(&mut self, dest: u8, container: u8, key: u8) -> Holds {
-        let found = self.get(container)?[self.get(key)?].clone();
-        self.set(dest, found)
-    }
-
-    /// `a.b[c].d`: only what is at its end is copied.
-    fn follow(&mut self, params: u16) -> Holds {
-        let code = self.code;
-        let params = code.data().get_chained_index_params(params);
-        let params = params.ok_or(Fault::Internal)?;
-        let root = self.get(params.root)?;
-        let mut found = root;
-        for component in &params.path_components {
-            let (container, key) = (found, self.component(component)?);
-            found = &container[key];
-            if let (Value::Undefined, Value::Number(_)) = (found, key)
-                && is_same(root, self.data)
-            {
-                // In `data` a number stands for the name it is written as: JSON has no other keys.
-                found = &container[&Value::from(key.to_string())];
-            }
-        }
-        let found = found.clone();
-        self.set(params.dest, found)
-    }
-
-    fn component<'a>(&'a self, component: &LiteralOrRegister) -> Result<&'a Value, Fault> {
-        match component {
-            LiteralOrRegister::Literal(literal) => self.code.literal(*literal),
-            LiteralOrRegister::Register(register) => self.get(*register),
-        }
-    }
-}
-
-/// Whether two values are one object.
-fn is_same(one: &Value, other: &Value) -> bool {
-    matches!((one, other), (Value::Object(one), Value::Object(other)) if Rc::ptr_eq(one, other))
 }
 
 /// Neither false nor undefined.

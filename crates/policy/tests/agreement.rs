@@ -835,13 +835,20 @@ fn an_index_of_two_lists() {
 #[test]
 fn a_list_in_the_head() {
     check(
-        "x := count(y)\ny contains input.request.arguments.list[_]",
+        "x := count(y)\ny contains input.request.arguments.list[_] if true",
         &json!(3),
     );
 }
 #[test]
 fn a_function_that_is_false() {
     check("x if not f(1)\nf(_) := false", &json!(true));
+}
+#[test]
+fn an_else_of_a_function_after_a_local_of_nothing() {
+    check(
+        "x := f(1)\nf(n) := y if { y := input.request.arguments.none; n > 0 } else := 4",
+        &json!(4),
+    );
 }
 
 /// Both engines fail, and the data path for this reason.

@@ -757,3 +757,39 @@ fn walk_with_a_pattern_is_refused() {
         Some(("builtin", 2)),
     );
 }
+#[test]
+fn a_wildcard_that_is_assigned_is_refused() {
+    check("x if { _ := input.request.size }", Some(("wildcard", 2)));
+}
+#[test]
+fn a_value_of_a_function_before_else_that_may_be_undefined_is_refused() {
+    check(
+        "x := f(1)\nf(n) := input.task.attributes.limit if n > 0 else := 4",
+        Some(("else-value", 3)),
+    );
+}
+#[test]
+fn a_call_before_else_is_refused_in_a_function() {
+    check(
+        "x := f(1)\nf(n) := 1 if n > 5 else := g(n) if n > 3 else := 4\ng(n) := n if n > 9",
+        Some(("else-value", 3)),
+    );
+}
+#[test]
+fn a_bound_value_of_a_function_before_else_is_not_refused() {
+    check(
+        "x := f(1)\nf(n) := [limit] if { limit := input.task.attributes.limit; n > 0 } else := 4",
+        None,
+    );
+}
+#[test]
+fn a_value_of_a_function_in_the_last_else_is_not_refused() {
+    check(
+        "x := f(1)\nf(n) := 1 if n > 5 else := input.task.attributes.limit",
+        None,
+    );
+}
+#[test]
+fn a_value_of_a_rule_before_else_is_not_refused() {
+    check("x := input.task.attributes.limit if true else := 4", None);
+}

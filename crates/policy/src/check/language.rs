@@ -31,6 +31,10 @@ pub(crate) enum Oddity {
     DataKey,
     /// `x if {…} {…}`: the second is not looked at.
     ChainedBody,
+    /// `_ := x`: it holds for one engine where there is no `x`.
+    AssignedWildcard,
+    /// `f(x) := x.y if {…} else := 0`: one engine takes the `else` where there is no `x.y`.
+    ElseValue,
 }
 
 impl Oddity {
@@ -45,6 +49,8 @@ impl Oddity {
             Self::ShadowedName => "shadowed-name",
             Self::DataKey => "data-key",
             Self::ChainedBody => "chained-body",
+            Self::AssignedWildcard => "wildcard",
+            Self::ElseValue => "else-value",
         }
     }
 
@@ -72,6 +78,10 @@ impl Oddity {
             Self::ShadowedName => "a variable is called like a rule or an import; rename it",
             Self::DataKey => {
                 "after a key that is looked for in `data`, name what was found: `some item in data.list` and then `item[key]`"
+            }
+            Self::AssignedWildcard => "`_ := x` says nothing; write `x` alone, or give it a name",
+            Self::ElseValue => {
+                "where this value of a function is undefined, `else` may count or not; write `f(x) := y if { y := …; … } else := …`"
             }
             Self::ChainedBody => "a second body is not read as one; write a rule of its own",
         }

@@ -1,7 +1,7 @@
 //! What patterns and references look like that an engine takes for something else.
 
 use regorus::Value;
-use regorus::unstable::{Expr, Ref, Span};
+use regorus::unstable::{Expr, Ref, RuleAssign, RuleBody, Span};
 
 use super::language::Oddity;
 use super::scopes::{parts, variable};
@@ -101,4 +101,32 @@ pub(super) fn is_keyed_after_search(reference: &Expr, is_bound: &dyn Fn(&str) ->
     // Below `remit` there are rules, whose keys are what they are.
     let is_rule = matches!(last, Some(Value::String(name)) if name.as_ref() == "remit");
     searched && variable(rest) == Some("data") && !is_rule
+}
+
+/// The values of a function that an `else` follows.
+pub(super) fn values_before_else<'r>(
+    head: Option<&'r RuleAssign>,
+    bodies: &'r [RuleBody],
+) -> Vec<&'r Expr> {
+    let before = bodies.len().saturating_sub(1);
+    let own = bodies.iter().map(|body| body.assign.as_ref());
+    // The first body has the value of the head.
+    let values = own
+        .enumerate()
+        .map(|(at, value)| value.or(if at == 0 { head } else { None }));
+    let values = values.take(before).flatten();
+    values.map(|assign| assign.value.as_ref()).collect()
+}
+
+/// Whether a value may be undefined where its body holds: it refers to something, or calls it.
+pub(super) fn may_be_undefined(value: &Expr, is_other: &dyn Fn(&str) -> bool) -> bool {
+    match value {
+        Expr::RefDot { .. } | Expr::RefBrack { .. } | Expr::Call { .. } => true,
+        _ => match variable(value) {
+            Some(name) => name == "input" || name == "data" || is_other(name),
+            None => parts(value)
+                .into_iter()
+                .any(|part| may_be_undefined(part, is_other)),
+        },
+    }
 }

@@ -124,6 +124,11 @@ impl Reader<'_> {
                         refr, args, assign, ..
                     } => {
                         self.scopes.push(Scope::of_parameters(args));
+                        for value in odd::values_before_else(assign.as_ref(), bodies) {
+                            if odd::may_be_undefined(value, &|name: &str| self.is_other(name)) {
+                                self.find(Oddity::ElseValue, value.span());
+                            }
+                        }
                         for arg in args.iter().filter(|arg| odd::has_object(arg)) {
                             self.find(Oddity::ObjectPattern, arg.span());
                         }
@@ -311,6 +316,9 @@ impl Reader<'_> {
                 let is_pattern = matches!(op, AssignOp::Eq) || scopes::variable(lhs).is_none();
                 if self.is_below_not && is_pattern {
                     found.push(Oddity::NegatedPattern);
+                }
+                if matches!(op, AssignOp::ColEq) && scopes::variable(lhs) == Some("_") {
+                    found.push(Oddity::AssignedWildcard);
                 }
                 let takes_object = match op {
                     AssignOp::ColEq => odd::has_object(lhs),

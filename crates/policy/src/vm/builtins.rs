@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regorus::unstable::{BUILTINS, Expr, Ref, Span, must_cache};
 use regorus::{LimitError, Value};
 
-use super::{Fault, Holds, Run};
+use super::{Fault, Holds, Run, weight};
 
 /// A builtin of regorus. It is told where it is called from, and whether it is to be strict.
 type OfEngine = fn(&Span, &[Ref<Expr>], &[Value], bool) -> anyhow::Result<Value>;
@@ -204,20 +204,52 @@ fn calculated(operator: Operator, left: &Value, right: &Value) -> Option<Value> 
     answer.ok().map(Value::from)
 }
 
-/// How much longer than its arguments may be what a builtin makes: no limit reaches inside it.
+/// How much longer than its arguments may be what a builtin makes, or how long it may take: no limit reaches inside it.
 #[derive(Clone, Copy)]
 enum Growth {
     /// Not much.
     Little,
     /// As long as two of its arguments multiplied.
     Product(usize, usize),
+    /// As long as the second argument, with the first between its items.
+    Joined,
+    /// As long as the second argument, with every character of it replaced by what is in the first.
+    Replaced,
+    /// As long as its arguments in a row.
+    Listed,
+    /// It goes through all that is in its arguments.
+    Weighed,
 }
 
 impl Growth {
     fn of(name: &str) -> Self {
         match name {
             "replace" | "regex.replace" => Self::Product(0, 2),
-            "concat" => Self::Product(0, 1),
+            "concat" => Self::Joined,
+            "strings.replace_n" => Self::Replaced,
+            "array.concat" => Self::Listed,
+            "sprintf"
+            | "json.marshal"
+            | "json.marshal_with_options"
+            | "yaml.marshal"
+            | "sort"
+            | "max"
+            | "min"
+            | "union"
+            | "intersection"
+            | "json.match_schema"
+            | "json.patch"
+            | "json.filter"
+            | "json.remove"
+            | "object.union"
+            | "object.union_n"
+            | "object.subset"
+            | "object.filter"
+            | "object.remove"
+            | "graph.reachable"
+            | "graph.reachable_paths"
+            | "__builtin_sets.union"
+            | "__builtin_sets.intersection" => Self::Weighed,
             _ => Self::Little,
         }
     }
@@ -230,12 +262,26 @@ impl Growth {
             Some(Value::Set(items)) => items.len(),
             _ => 1,
         };
+        // A quarter of each is what a real text is replaced by at the very most.
+        let product = |one: usize, other: usize| one.saturating_mul(other) <= weight::MOST;
         match self {
             Self::Little => true,
-            // A quarter of each is what a real text is replaced by at the very most.
-            Self::Product(one, other) => {
-                length(one).saturating_mul(length(other)) <= LONGEST_TEXT.saturating_mul(4)
+            Self::Product(one, other) => product(length(one), length(other)),
+            Self::Joined => {
+                product(length(0), length(1)) && weight::is_bounded(arguments.iter().skip(1))
             }
+            Self::Replaced => {
+                let longest = match arguments.first() {
+                    Some(Value::Object(pairs)) => pairs.values().map(|text| match text {
+                        Value::String(text) => text.len(),
+                        _ => 1,
+                    }),
+                    _ => return true,
+                };
+                product(longest.max().unwrap_or(1), length(1))
+            }
+            Self::Listed => length(0).saturating_add(length(1)) <= LONGEST_TEXT,
+            Self::Weighed => weight::is_bounded(arguments),
         }
     }
 }

@@ -39,6 +39,10 @@ impl<'p> Run<'p> {
         let params = self.code.data().get_function_call_params(params);
         let params = params.ok_or(Fault::Internal)?;
         let arguments = params.arg_registers();
+        let function = self.info(params.func_rule_index)?.function_info.as_ref();
+        if function.is_none_or(|function| function.num_params as usize != arguments.len()) {
+            return Err(Fault::Internal);
+        }
         let answer = if self.any_undefined(arguments)? {
             Value::Undefined
         } else {
@@ -121,8 +125,7 @@ impl<'p> Run<'p> {
             match (&answer, said) {
                 (_, None) => {}
                 (None, said) => answer = said,
-                (Some(answer), Some(said)) if *answer == said => {}
-                (Some(_), Some(_)) => return Err(self.conflict()),
+                (Some(answer), Some(said)) => self.agree(answer, &said)?,
             }
             if answer.is_some() && info.early_exit_on_first_success {
                 break;

@@ -2,7 +2,7 @@
 
 use regorus::Value;
 
-use super::{Fault, Holds, Run};
+use super::{Fault, Holds, Run, weight};
 
 impl Run<'_> {
     /// `{…: …}`. A key has one value.
@@ -10,14 +10,24 @@ impl Run<'_> {
         if self.any_undefined(&[key, value])? {
             return Ok(false);
         }
-        let (key, value) = (self.get(key)?.clone(), self.get(value)?.clone());
+        let (key, value) = (self.key(key)?.clone(), self.get(value)?.clone());
         let mut taken = self.take(object)?;
         let fields = taken.as_object_mut().map_err(|_| Fault::Internal)?;
-        if fields.get(&key).is_some_and(|there| *there != value) {
-            return Err(self.conflict());
+        if let Some(there) = fields.get(&key) {
+            self.agree(there, &value)?;
         }
         fields.insert(key, value);
         self.set(object, taken)
+    }
+
+    /// What is put among others, or looked for among them.
+    pub(super) fn key(&self, register: u8) -> Result<&Value, Fault> {
+        let key = self.get(register)?;
+        if weight::is_key(key) {
+            Ok(key)
+        } else {
+            Err(Fault::Weight)
+        }
     }
 
     pub(super) fn push(&mut self, array: u8, value: u8) -> Holds {
@@ -35,7 +45,7 @@ impl Run<'_> {
         if self.any_undefined(&[value])? {
             return Ok(false);
         }
-        let value = self.get(value)?.clone();
+        let value = self.key(value)?.clone();
         let mut taken = self.take(set)?;
         let items = taken.as_set_mut().map_err(|_| Fault::Internal)?;
         items.insert(value);
@@ -54,6 +64,7 @@ impl Run<'_> {
         let params = self.code.data().get_set_create_params(params);
         let params = params.ok_or(Fault::Internal)?;
         let set = match self.items(params.element_registers())? {
+            Some(items) if !items.iter().all(weight::is_key) => return Err(Fault::Weight),
             Some(items) => {
                 Value::from(items.into_iter().collect::<std::collections::BTreeSet<_>>())
             }
@@ -83,7 +94,7 @@ impl Run<'_> {
         let known = params.literal_key_field_pairs().iter();
         let known = known.map(|(key, value)| Ok((code.literal(*key)?, *value)));
         let others = params.field_pairs().iter();
-        let others = others.map(|(key, value)| Ok((self.get(*key)?, *value)));
+        let others = others.map(|(key, value)| Ok((self.key(*key)?, *value)));
         for field in known.chain(others) {
             let (key, value) = field?;
             let value = self.get(value)?;
@@ -93,8 +104,7 @@ impl Run<'_> {
             // The template has every known key, without a value.
             match fields.get_mut(key) {
                 Some(there) if *there == Value::Undefined => *there = value.clone(),
-                Some(there) if *there == *value => {}
-                Some(_) => return Err(self.conflict()),
+                Some(there) => self.agree(there, value)?,
                 None => {
                     fields.insert(key.clone(), value.clone());
                 }
@@ -105,7 +115,7 @@ impl Run<'_> {
 
     /// `x in y`.
     pub(super) fn contains(&mut self, dest: u8, collection: u8, value: u8) -> Holds {
-        let value = self.get(value)?;
+        let value = self.key(value)?;
         let found = match self.get(collection)? {
             Value::Set(items) => items.contains(value),
             Value::Array(items) => items.contains(value),

@@ -26,6 +26,8 @@ pub(super) enum Fault {
     Loop,
     /// A rule that says two things, by its index.
     Conflict(Option<u16>),
+    /// More in a value than is gone through.
+    Weight,
     /// Something that no compiled policy does.
     Internal,
 }
@@ -49,6 +51,7 @@ impl Fault {
                 let rule = rule.and_then(|rule| rules.get(usize::from(rule)));
                 Failure::Conflict(rule.map_or_else(String::new, |rule| rule.name.clone()))
             }
+            Self::Weight => Failure::Weight,
             Self::Internal => Failure::Internal,
         }
     }
