@@ -3,7 +3,11 @@
 //! The interpreter takes each as an extension, which goes before a builtin of the same name. The compiler is told
 //! of those that it does not know, and [`crate::vm::Code`] finds all of them by name.
 
+mod cidr;
 mod crypto;
+mod numbers;
+mod texts;
+mod tokens;
 
 use regorus::unstable::BUILTINS;
 use regorus::{Engine, Value};
@@ -20,7 +24,15 @@ pub(crate) struct Builtin {
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Builtin> {
-    [crypto::BUILTINS].into_iter().flatten()
+    [
+        cidr::BUILTINS,
+        crypto::BUILTINS,
+        numbers::BUILTINS,
+        texts::BUILTINS,
+        tokens::BUILTINS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The one of a name.
@@ -55,4 +67,10 @@ fn text(arguments: &[Value], at: usize) -> anyhow::Result<&str> {
         Some(Value::String(text)) => Ok(text),
         _ => anyhow::bail!("argument {} must be a string", at + 1),
     }
+}
+
+/// An argument that must be a whole number.
+fn whole(arguments: &[Value], at: usize) -> anyhow::Result<i64> {
+    let number = arguments.get(at).and_then(|value| value.as_i64().ok());
+    number.ok_or_else(|| anyhow::anyhow!("argument {} must be a whole number", at + 1))
 }
