@@ -916,3 +916,138 @@ fn a_builtin_that_fails_below_not() {
 fn a_division_by_nothing() {
     check_failure("x := 1 / (input.request.arguments.n - 3)", "`/` failed");
 }
+
+// Builtins of the house.
+
+#[test]
+fn a_code_under_a_key() {
+    let expect = "88aab3ede8d3adf94d26ab90d3bafd4a2083070c3bcce9c014ee04a443847c0b";
+    check(
+        "x := crypto.hmac.sha256(input.request.arguments.text, \"key\") == y\ny := crypto.hmac.sha256(\"hello\", \"key\")",
+        &json!(true),
+    );
+    check(
+        "x := crypto.hmac.sha256(\"hello\", \"secret\")",
+        &json!(expect),
+    );
+}
+#[test]
+fn codes_that_are_equal() {
+    check("x if crypto.hmac.equal(\"ab\", \"ab\")", &json!(true));
+}
+#[test]
+fn codes_that_are_not_equal() {
+    check("x := crypto.hmac.equal(\"ab\", \"abc\")", &json!(false));
+}
+#[test]
+fn networks_that_intersect() {
+    check(
+        "x := [net.cidr_intersects(\"192.168.1.0/25\", \"192.168.1.64/26\"), net.cidr_intersects(\"10.0.0.0/8\", \"11.0.0.0/8\")]",
+        &json!([true, false]),
+    );
+}
+#[test]
+fn networks_are_merged() {
+    check(
+        "x := net.cidr_merge([\"192.0.2.0/25\", \"192.0.2.128/25\", \"fe80::/120\"])",
+        &json!(["192.0.2.0/24", "fe80::/120"]),
+    );
+}
+#[test]
+fn networks_and_what_is_in_them() {
+    check(
+        "x := net.cidr_contains_matches([\"1.1.2.0/24\", \"1.1.1.0/24\"], [\"1.1.1.1\", \"1.1.2.1\"])",
+        &json!([[0, 1], [1, 0]]),
+    );
+}
+#[test]
+fn a_small_network_is_expanded() {
+    check(
+        "x := net.cidr_expand(\"192.168.1.0/30\")",
+        &json!(["192.168.1.0", "192.168.1.1", "192.168.1.2", "192.168.1.3"]),
+    );
+}
+#[test]
+fn parts_from_the_end() {
+    check(
+        "x := strings.split_n(\"a.b.c\", \".\", -2)",
+        &json!(["b", "c"]),
+    );
+}
+#[test]
+fn no_more_parts_than_there_are() {
+    check(
+        "x := strings.split_n(\"a.b\", \".\", 9)",
+        &json!(["a", "b"]),
+    );
+}
+#[test]
+fn an_empty_text_is_counted() {
+    check(
+        "x := strings.count(input.request.arguments.text, \"\")",
+        &json!(6),
+    );
+}
+#[test]
+fn lists_are_flattened_once() {
+    check("x := array.flatten([1, [2, [3]], []])", &json!([1, 2, [3]]));
+}
+#[test]
+fn a_range_goes_down() {
+    check("x := numbers.range(3, 1)", &json!([3, 2, 1]));
+}
+#[test]
+fn a_range_in_steps() {
+    check("x := numbers.range_step(0, 7, 3)", &json!([0, 3, 6]));
+}
+#[test]
+fn a_token_is_decoded() {
+    let token = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.AQI";
+    check(
+        &format!("x := io.jwt.decode(\"{token}\")"),
+        &json!([{ "alg": "none" }, { "sub": "a" }, "0102"]),
+    );
+}
+#[test]
+fn a_range_has_an_end() {
+    check_failure("x := numbers.range(1, 10000000000000)", "numbers.range");
+}
+#[test]
+fn an_old_network_has_an_end() {
+    check_failure("x := net.cidr_expand(\"10.0.0.0/8\")", "net.cidr_expand");
+}
+#[test]
+fn a_new_network_has_an_end() {
+    check_failure("x := net.cidr_expand(\"::/0\")", "net.cidr_expand");
+}
+#[test]
+fn an_address_without_a_length_is_no_network() {
+    check_failure("x := net.cidr_merge([\"::1\"])", "net.cidr_merge");
+}
+#[test]
+fn a_token_of_two_parts_is_none() {
+    check_failure("x := io.jwt.decode(\"a.b\")", "io.jwt.decode");
+}
+#[test]
+fn a_number_with_a_unit() {
+    check(
+        "x := [units.parse(\"1.5K\"), units.parse_bytes(\"2KiB\")]",
+        &json!([1500, 2048]),
+    );
+}
+#[test]
+fn a_unit_with_a_large_exponent() {
+    check_failure("x := units.parse(\"1e1000000\")", "units.parse");
+}
+#[test]
+fn bytes_with_a_large_exponent() {
+    check_failure("x := units.parse_bytes(\"1e1000000\")", "units.parse_bytes");
+}
+#[test]
+fn a_number_is_shifted() {
+    check("x := bits.lsh(1, 10)", &json!(1024));
+}
+#[test]
+fn a_number_is_not_shifted_far() {
+    check_failure("x := bits.lsh(1, 100000000)", "bits.lsh");
+}

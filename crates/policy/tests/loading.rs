@@ -365,29 +365,14 @@ fn deep_sums_do_not_end_the_process() {
     );
 }
 #[test]
-fn ranges_are_refused() {
-    check(
-        "x := numbers.range(1, 10000000000000)",
-        Some(("builtin", 2)),
-    );
-}
-#[test]
-fn ranges_are_refused_in_tests() {
+fn a_range_has_an_end_in_tests() {
     check_files(
         &[(
             "x_test.rego",
             "package remit.x_test\ntest_x if count(numbers.range(1, 10000000000000)) > 1",
         )],
-        Some(("builtin", 2)),
+        Some(("test-failed", 2)),
     );
-}
-#[test]
-fn shifts_are_refused() {
-    check("x := bits.lsh(1, 100000000)", Some(("builtin", 2)));
-}
-#[test]
-fn counting_texts_is_refused() {
-    check("x := strings.count(\"x\", \"\")", Some(("builtin", 2)));
 }
 #[test]
 fn the_network_is_refused() {
@@ -401,7 +386,7 @@ fn builtins_can_not_be_brought_in_by_a_test() {
     check_files(
         &[(
             "x_test.rego",
-            "package remit.x_test\ntest_x if count([1, 2]) == 3 with count as numbers.range",
+            "package remit.x_test\ntest_x if count([1, 2]) == 3 with count as http.send",
         )],
         Some(("builtin", 2)),
     );
@@ -459,7 +444,7 @@ fn print_is_refused() {
 #[test]
 fn an_unknown_function_is_refused() {
     check(
-        "allow if io.jwt.decode(\"x\") == 1",
+        "allow if crypto.md5(\"x\") == \"1\"",
         Some(("unknown-function", 2)),
     );
 }

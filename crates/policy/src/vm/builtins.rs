@@ -1,15 +1,13 @@
 //! What a policy may call: OPA's builtins as regorus has them, strict and bounded.
 
 use std::mem;
-use std::sync::LazyLock;
 
-use regorus::unstable::{BUILTINS, Expr, Ref, Span, must_cache};
+use regorus::unstable::{BUILTINS, must_cache};
 use regorus::{LimitError, Value};
 
-use super::{Fault, Holds, Run, weight};
+use crate::builtins::{OfEngine, of_engine};
 
-/// A builtin of regorus. It is told where it is called from, and whether it is to be strict.
-type OfEngine = fn(&Span, &[Ref<Expr>], &[Value], bool) -> anyhow::Result<Value>;
+use super::{Fault, Holds, Run, weight};
 
 /// What a builtin does: as regorus has it, or as we do.
 #[derive(Clone, Copy)]
@@ -20,9 +18,6 @@ enum Function {
 
 /// The longest text that a builtin may make, in bytes: that of the longest body that is read.
 const LONGEST_TEXT: usize = 1 << 20;
-
-/// How many arguments a builtin may have.
-const MOST_ARGUMENTS: usize = 8;
 
 /// A builtin of a program.
 pub(super) struct Builtin {
@@ -61,24 +56,6 @@ pub(super) fn find(name: &str) -> Result<Builtin, Unknown> {
     })
 }
 
-/// Where builtins think they are called from: they want to know it for the texts of errors, which nobody reads here.
-static NOWHERE: LazyLock<Option<(Span, Vec<Ref<Expr>>)>> = LazyLock::new(|| {
-    let source = regorus::unstable::Source::from_contents(String::new(), String::new()).ok()?;
-    let span = Span {
-        source,
-        line: 1,
-        col: 1,
-        start: 0,
-        end: 0,
-    };
-    let nothing = Ref::new(Expr::Null {
-        span: span.clone(),
-        value: Value::Null,
-        eidx: 0,
-    });
-    Some((span, vec![nothing; MOST_ARGUMENTS]))
-});
-
 impl Builtin {
     /// Calls it, strictly; `failed` is how its failure is told.
     fn call(&self, arguments: &[Value], failed: Fault) -> Result<Value, Fault> {
@@ -87,11 +64,7 @@ impl Builtin {
         }
         let answer = match self.function {
             Function::Own(function) => function(arguments),
-            Function::Engine(function) => {
-                let (span, nothing) = NOWHERE.as_ref().ok_or(Fault::Internal)?;
-                let expressions = nothing.get(..arguments.len()).ok_or(Fault::Internal)?;
-                function(span, expressions, arguments, true)
-            }
+            Function::Engine(function) => of_engine(function, arguments),
         };
         match answer {
             Ok(Value::String(text)) if text.len() > LONGEST_TEXT => Err(failed),
