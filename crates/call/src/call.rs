@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
 use tasks::{Access, Task};
 
@@ -13,9 +13,9 @@ use crate::head::{Head, Malformed, Pieces};
 use crate::keys;
 use crate::mcp::McpCall;
 use crate::observed::{Asking, Observed};
-use crate::request::{self, Request};
+use crate::request::{Headers, Request};
 use crate::strip::{self, Connection, Stripped};
-use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool, Upstream};
+use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool};
 
 /// One thing an agent asks of one tool. It carries no key.
 ///
@@ -49,10 +49,14 @@ pub struct Call {
     tool: Arc<Tool>,
     operation: String,
     access: Access,
-    request: Request,
-    mcp: Option<McpCall>,
+    // Boxed, since a call moves from step to step.
+    request: Box<Request>,
+    mcp: Option<Box<McpCall>>,
     stripped: Vec<Stripped>,
-    parts: Parts,
+    /// All but the headers, which the request holds.
+    parts: Box<Parts>,
+    /// The upstream's own.
+    host: HeaderValue,
     body: Body,
 }
 
@@ -110,26 +114,33 @@ impl Call {
             mcp,
             ..
         } = observed;
+        let host = upstream.host();
+        let host = host.ok_or(Malformed::Host("the tool has none"))?.clone();
+        let query = decoded(&pieces);
+        let mut parts = pieces.parts;
+        parts.uri = uri;
+        let headers = std::mem::take(&mut parts.headers);
         let request = Request {
-            method: pieces.parts.method.as_str().to_owned(),
+            method: parts.method.as_str().to_owned(),
             host: pieces.authority.to_string(),
             path,
             segments,
-            query: decoded(&pieces),
-            headers: request::headers(&pieces.parts.headers),
+            query,
             arguments,
-            size: size(&pieces.parts.headers, &body),
+            size: size(&headers, &body),
             streamed: plan == BodyPlan::Stream && !matches!(body, Body::Empty),
+            headers: Headers::new(headers),
             client: pieces.client,
         };
         Ok(Self {
-            parts: wire(pieces.parts, uri, &upstream, &body)?,
+            parts,
+            host,
             task,
             tool,
             operation,
             access,
-            request,
-            mcp,
+            request: Box::new(request),
+            mcp: mcp.map(Box::new),
             stripped,
             body,
         })
@@ -162,7 +173,7 @@ impl Call {
 
     /// What MCP says of it.
     pub fn mcp(&self) -> Option<&McpCall> {
-        self.mcp.as_ref()
+        self.mcp.as_deref()
     }
 
     /// The keys that came off.
@@ -175,7 +186,17 @@ impl Call {
     /// Hop-by-hop headers are off, but for a WebSocket's handshake, `te: trailers`, and
     /// `transfer-encoding: chunked` on a body that streams. A body that was read has its length.
     pub fn into_wire(self) -> (Parts, Body, Arc<Tool>) {
-        (self.parts, self.body, self.tool)
+        let Self {
+            request,
+            mut parts,
+            host,
+            body,
+            tool,
+            ..
+        } = self;
+        parts.headers = request.headers.into_map();
+        frame(&mut parts.headers, host, &body);
+        (*parts, body, tool)
     }
 }
 
@@ -253,33 +274,22 @@ fn size(headers: &HeaderMap, body: &Body) -> Option<u64> {
     }
 }
 
-/// The head that goes on the wire.
-fn wire(
-    mut parts: Parts,
-    uri: Uri,
-    upstream: &Upstream,
-    body: &Body,
-) -> Result<Parts, Unobservable> {
-    let host = upstream.host();
-    let host = host.ok_or(Malformed::Host("the tool has none"))?.clone();
-    parts.headers.insert(header::HOST, host);
-    parts.uri = uri;
+/// Says on the wire where a call goes, and how long the body is that was read.
+fn frame(headers: &mut HeaderMap, host: HeaderValue, body: &Body) {
+    headers.insert(header::HOST, host);
     match body {
         Body::Whole(bytes) => {
-            parts.headers.remove(header::EXPECT);
-            let length = HeaderValue::from(bytes.len());
-            parts.headers.insert(header::CONTENT_LENGTH, length);
+            headers.remove(header::EXPECT);
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
         }
         Body::Empty => {
-            parts.headers.remove(header::EXPECT);
-            if parts.headers.contains_key(header::CONTENT_LENGTH) {
-                let none = HeaderValue::from_static("0");
-                parts.headers.insert(header::CONTENT_LENGTH, none);
+            headers.remove(header::EXPECT);
+            if headers.contains_key(header::CONTENT_LENGTH) {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
             }
         }
         Body::Streamed => {}
     }
-    Ok(parts)
 }
 
 /// Why a request can't become a call.

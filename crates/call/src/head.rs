@@ -21,7 +21,7 @@ pub(crate) use query::{Pair, pairs};
 /// One authority, one path, one query (RFC 3986 section 6, with every choice made): see
 /// [`Head::canonical`].
 pub struct Head {
-    parts: Parts,
+    parts: Box<Parts>,
     authority: Authority,
     path: Path,
     query: Vec<Pair>,
@@ -30,7 +30,7 @@ pub struct Head {
 
 /// What a head is made of, for the step that reads and strips it.
 pub(crate) struct Pieces {
-    pub(crate) parts: Parts,
+    pub(crate) parts: Box<Parts>,
     pub(crate) authority: Authority,
     pub(crate) path: Path,
     pub(crate) query: Vec<Pair>,
@@ -64,7 +64,7 @@ impl Head {
             None => Vec::new(),
         };
         Ok(Self {
-            parts,
+            parts: Box::new(parts),
             authority,
             path,
             query,

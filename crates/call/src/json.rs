@@ -1,5 +1,6 @@
 //! JSON that has one reading (RFC 8259, with the strictness of RFC 7493).
 
+use std::cell::Cell;
 use std::fmt;
 
 use memchr::memchr2;
@@ -27,12 +28,21 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Ambiguous> {
     if text.starts_with('\u{feff}') {
         return Err(refuse("it starts with a byte order mark"));
     }
-    check_numbers(text.as_bytes()).map_err(refuse)?;
+    let has_double = Cell::new(false);
+    let strict = Strict {
+        depth: 0,
+        has_double: &has_double,
+    };
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Strict { depth: 0 }
+    let value = strict
         .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value));
-    value.map_err(|error| Ambiguous(error.to_string()))
+        .and_then(|value| deserializer.end().map(|()| value))
+        .map_err(|error| Ambiguous(error.to_string()))?;
+    // What was read as a 64-bit integer survived; anything else came as a double.
+    if has_double.get() {
+        check_numbers(text.as_bytes()).map_err(refuse)?;
+    }
+    Ok(value)
 }
 
 fn refuse(problem: &'static str) -> Ambiguous {
@@ -44,11 +54,14 @@ pub(crate) fn folded(key: &str) -> String {
     key.to_lowercase().replace('ſ', "s")
 }
 
-struct Strict {
+#[derive(Clone, Copy)]
+struct Strict<'a> {
     depth: usize,
+    /// Whether some number was no 64-bit integer.
+    has_double: &'a Cell<bool>,
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -56,18 +69,19 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl Strict {
-    fn deeper<E: Error>(&self) -> Result<Self, E> {
+impl Strict<'_> {
+    fn deeper<E: Error>(self) -> Result<Self, E> {
         if self.depth == DEPTH {
             return Err(E::custom("it nests too deep"));
         }
         Ok(Self {
             depth: self.depth + 1,
+            ..self
         })
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,6 +105,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        self.has_double.set(true);
         let number = serde_json::Number::from_f64(value);
         number
             .map(Value::Number)
@@ -121,9 +136,7 @@ impl<'de> Visitor<'de> for Strict {
             if key.starts_with("$serde_json::private") {
                 return Err(A::Error::custom("a key is reserved"));
             }
-            is_lower &= key
-                .bytes()
-                .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+            is_lower &= is_lower_ascii(&key);
             let value = access.next_value_seed(self.deeper()?)?;
             if map.insert(key, value).is_some() {
                 return Err(A::Error::custom("a key stands twice in one object"));
@@ -136,6 +149,13 @@ impl<'de> Visitor<'de> for Strict {
         }
         Ok(Value::Object(map))
     }
+}
+
+/// Whether a key is spelled as every reader spells it. It looks at all bytes, several at once.
+fn is_lower_ascii(key: &str) -> bool {
+    key.bytes().fold(true, |is_lower, byte| {
+        is_lower & byte.is_ascii() & !byte.is_ascii_uppercase()
+    })
 }
 
 fn has_folded_twin(map: &Map<String, Value>) -> bool {

@@ -4,10 +4,12 @@ mod formats;
 
 use std::sync::LazyLock;
 
+use memchr::memchr;
+use memchr::memmem::Finder;
 use ring::hmac;
 use ring::rand::SystemRandom;
 
-pub(crate) use formats::find;
+pub(crate) use formats::{find, may_hold};
 
 /// Whether a header of this name (lower case, `-` for `_`) carries a credential, or a proof made with one.
 pub(crate) fn is_header(name: &str) -> bool {
@@ -32,30 +34,37 @@ pub(crate) fn is_header(name: &str) -> bool {
         | "x-goog-iap-jwt-assertion"
         | "x-jwt"
         | "jwt" => true,
-        other => {
-            [
-                "-token",
-                "-api-key",
-                "-apikey",
-                "-secret",
-                "-password",
-                "-subscription-key",
-                "-jwt",
-                "-assertion",
-                "-auth",
-            ]
-            .iter()
-            .any(|end| other.ends_with(end))
-                || other.contains("authorization")
-                || other.contains("credential")
-        }
+        other => ends_as_key(other) || tells_key(other),
     }
+}
+
+/// Whether the last words of a name say that it carries a key.
+fn ends_as_key(name: &str) -> bool {
+    match name.rsplit_once('-') {
+        Some((_, "token" | "apikey" | "secret" | "password" | "jwt" | "assertion" | "auth")) => {
+            true
+        }
+        Some((start, "key")) => start.ends_with("-api") || start.ends_with("-subscription"),
+        _ => false,
+    }
+}
+
+/// Whether a name speaks of keys anywhere.
+fn tells_key(name: &str) -> bool {
+    static WORDS: LazyLock<[Finder<'static>; 2]> =
+        LazyLock::new(|| ["authorization", "credential"].map(Finder::new));
+    WORDS
+        .iter()
+        .any(|word| word.find(name.as_bytes()).is_some())
 }
 
 /// What follows an authentication scheme, if that is all there is (RFC 9110 section 11.4).
 pub(crate) fn after_scheme(value: &[u8]) -> Option<&[u8]> {
-    let space = value.iter().position(|byte| *byte == b' ')?;
-    let (scheme, rest) = value.split_at_checked(space)?;
+    let (scheme, rest) = value.split_at_checked(memchr(b' ', value)?)?;
+    // From `dpop` to `digest`.
+    if !(4..=6).contains(&scheme.len()) {
+        return None;
+    }
     let token = rest.trim_ascii();
     let is_scheme = [
         &b"bearer"[..],

@@ -23,7 +23,7 @@ pub use body::Body;
 pub use call::{Call, Unobservable};
 pub use head::{Head, Malformed};
 pub use mcp::McpCall;
-pub use request::Request;
+pub use request::{Headers, Request};
 pub use strip::Stripped;
 pub use tools::{
     Ambiguous, BodyKeys, BodyMode, BodyPlan, NoRoute, Protocol, Route, StripMode, Tool, Tools,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::OnceLock;
 
 use http::{HeaderMap, header};
 use serde_json::Value;
@@ -20,7 +22,7 @@ pub struct Request {
     pub query: Vec<(String, String)>,
     /// Lower-case names; repeated ones joined by `, `; without credentials. Values that are not
     /// UTF-8 are left out.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     /// The arguments: a JSON body, form fields, or MCP `params.arguments`. None if there are none.
     pub arguments: Option<Value>,
     /// The body's bytes, if known.
@@ -42,8 +44,37 @@ impl fmt::Debug for Request {
     }
 }
 
-/// The headers that are left when keys and hop-by-hop ones are off.
-pub(crate) fn headers(map: &HeaderMap) -> Vec<(String, String)> {
+/// The headers that are left when keys and hop-by-hop ones are off: a list of names and values, made when it is first
+/// read. Few policies read it.
+#[derive(Debug)]
+pub struct Headers {
+    map: HeaderMap,
+    list: OnceLock<Vec<(String, String)>>,
+}
+
+impl Headers {
+    pub(crate) fn new(map: HeaderMap) -> Self {
+        Self {
+            map,
+            list: OnceLock::new(),
+        }
+    }
+
+    /// The headers as they were given.
+    pub(crate) fn into_map(self) -> HeaderMap {
+        self.map
+    }
+}
+
+impl Deref for Headers {
+    type Target = [(String, String)];
+
+    fn deref(&self) -> &Self::Target {
+        self.list.get_or_init(|| list(&self.map))
+    }
+}
+
+fn list(map: &HeaderMap) -> Vec<(String, String)> {
     let mut headers: Vec<(String, String)> = Vec::with_capacity(map.keys_len());
     for (name, value) in map {
         if name == header::HOST {

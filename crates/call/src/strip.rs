@@ -34,6 +34,10 @@ pub(crate) fn take_proofs(headers: &mut HeaderMap, agent: &Agent) {
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     for (name, _) in &proofs {
+        if headers.get_all(name).iter().nth(1).is_none() {
+            headers.remove(name);
+            continue;
+        }
         let others: Vec<HeaderValue> = headers
             .get_all(name)
             .iter()
@@ -60,6 +64,7 @@ pub(crate) fn take_headers(
 ) -> Vec<Stripped> {
     let mut stripped = Vec::new();
     let mut off: Vec<HeaderName> = Vec::new();
+    let may_hold_key = may_hold_key(headers);
     for (name, value) in &*headers {
         let folded = folded(name);
         let fate = if declarations.iter().any(|named| named.as_str() == folded) {
@@ -68,7 +73,7 @@ pub(crate) fn take_headers(
             fate(&folded)
         };
         let key = match fate {
-            Fate::Stays => match key_in(name, value) {
+            Fate::Stays => match key_in(name, value, may_hold_key) {
                 Some(key) => Some(key),
                 None => continue,
             },
@@ -109,6 +114,17 @@ pub(crate) fn take_headers(
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     stripped
+}
+
+/// Whether some value may hold a key of a known format: one look at all values tells most heads.
+fn may_hold_key(headers: &HeaderMap) -> bool {
+    let mut values = Vec::with_capacity(1024);
+    for value in headers.values() {
+        values.extend_from_slice(value.as_bytes());
+        // No prefix of a key holds it, so none comes of two values.
+        values.push(b'\n');
+    }
+    keys::may_hold(&values)
 }
 
 /// What follows a head, which decides on the hop-by-hop headers that the gateway sets anew.
@@ -185,9 +201,11 @@ fn place(name: &HeaderName) -> String {
 
 /// A key in a header whose name does not say so: of a known format, with a scheme before it, or in
 /// the one header that a browser's WebSocket can set (Kubernetes reads tokens there).
-fn key_in<'v>(name: &HeaderName, value: &'v HeaderValue) -> Option<&'v [u8]> {
+fn key_in<'v>(name: &HeaderName, value: &'v HeaderValue, may_hold_key: bool) -> Option<&'v [u8]> {
     let bytes = value.as_bytes();
-    keys::find(bytes)
+    may_hold_key
+        .then(|| keys::find(bytes))
+        .flatten()
         .or_else(|| keys::after_scheme(bytes))
         .or_else(|| (*name == SEC_WEBSOCKET_PROTOCOL && names_key(bytes)).then_some(bytes))
 }

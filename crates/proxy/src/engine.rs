@@ -2,9 +2,12 @@
 //!
 //! It closes the record when the call is over, however it ends, and cuts the call when its task ends.
 
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -169,8 +172,13 @@ async fn task_ended(told: Told) {
 
 /// Waits until a connection has been without a whole head for too long.
 async fn no_head(exchange: &Exchange, patience: Duration) {
-    sleep(patience).await;
-    if exchange.is_open() {
-        std::future::pending::<()>().await;
-    }
+    let mut over = pin!(sleep(patience));
+    // Once a head is in, the timer is not asked any more, however often the call is woken.
+    poll_fn(|context| {
+        if exchange.is_open() {
+            return Poll::Pending;
+        }
+        over.as_mut().poll(context)
+    })
+    .await;
 }

@@ -52,7 +52,7 @@ impl Forward {
         let uri = &self.head.uri;
         let scheme = uri.scheme_str().unwrap_or_default();
         let authority = uri.authority().map_or("", |authority| authority.as_str());
-        format!("{scheme}://{authority}{}", uri.path())
+        [scheme, "://", authority, uri.path()].concat()
     }
 
     /// The head as it leaves: the way's own, framed for the body that was read.
@@ -63,11 +63,8 @@ impl Forward {
         trace: Option<Trace>,
     ) -> Result<RequestHeader, BError> {
         let mut head = self.head.clone();
-        let authority = head
-            .uri
-            .authority()
-            .map(|authority| authority.as_str().to_owned());
-        let authority = authority.ok_or_else(not_walked)?;
+        let authority = head.uri.authority().ok_or_else(not_walked)?;
+        let host = header_value(authority.as_str())?;
         head.uri = Uri::from(
             head.uri
                 .path_and_query()
@@ -76,19 +73,20 @@ impl Forward {
         );
         head.version = version;
         let headers = &mut head.headers;
-        headers.insert(HOST, header_value(&authority)?);
-        headers.remove(TRANSFER_ENCODING);
-        headers.remove(CONTENT_LENGTH);
-        headers.remove(EXPECT);
+        headers.insert(HOST, host);
         match &self.body {
-            Body::Whole(body) => {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-            }
+            // The call says its length already, and nothing else of its framing.
+            Body::Whole(_) => {}
             Body::Empty if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
             }
-            Body::Empty => {}
+            Body::Empty => {
+                headers.remove(CONTENT_LENGTH);
+            }
             Body::Streamed => {
+                headers.remove(TRANSFER_ENCODING);
+                headers.remove(CONTENT_LENGTH);
+                headers.remove(EXPECT);
                 if let Some(length) = session.req_header().headers.get(CONTENT_LENGTH) {
                     headers.insert(CONTENT_LENGTH, length.clone());
                 }

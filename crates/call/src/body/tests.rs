@@ -97,6 +97,24 @@ fn arguments_that_hold_a_key_are_refused() {
     }
 }
 #[test]
+fn no_escape_hides_a_key() {
+    let key = concat!("ghp_", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
+    let escaped = key.replacen('p', "\\u0070", 1);
+    for body in [
+        format!("\"{key}\""),
+        format!("\"{escaped}\""),
+        format!(r#"["\n{key}"]"#),
+        format!(r#"["\\{escaped}"]"#),
+        format!(r#"{{"{escaped}": 1}}"#),
+    ] {
+        let refusal = read(None, &body);
+        assert!(
+            matches!(refusal, Err(Unobservable::KeyRefused(_))),
+            "{body}"
+        );
+    }
+}
+#[test]
 fn ordinary_arguments_pass() {
     check_keys(
         &json!({"a": ["x", 1, null, true], "b": {"c": "the ghp_ prefix"}}),

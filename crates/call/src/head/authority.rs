@@ -115,27 +115,30 @@ fn host(text: &str) -> Result<String, Malformed> {
     if text.ends_with('.') {
         return Err(Malformed::Host("it ends with a dot"));
     }
-    if !text.split('.').all(is_label) {
-        return Err(Malformed::Host("it is no plain name"));
+    let mut last: &[u8] = b"";
+    for label in text.as_bytes().split(|byte| *byte == b'.') {
+        if !is_label(label) {
+            return Err(Malformed::Host("it is no plain name"));
+        }
+        last = label;
     }
-    let last = text.rsplit('.').next().unwrap_or_default();
-    let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
+    let is_number = last.iter().all(u8::is_ascii_digit)
         || last
             .get(..2)
-            .is_some_and(|prefix| prefix.eq_ignore_ascii_case("0x"));
+            .is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"0x"));
     if is_number && text.parse::<Ipv4Addr>().is_err() {
         return Err(Malformed::Host("it is an unusual form of an address"));
     }
     Ok(text.to_ascii_lowercase())
 }
 
-fn is_label(label: &str) -> bool {
+fn is_label(label: &[u8]) -> bool {
     (1..=63).contains(&label.len())
-        && !label.starts_with('-')
-        && !label.ends_with('-')
+        && !label.starts_with(b"-")
+        && !label.ends_with(b"-")
         && label
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
 }
 
 #[cfg(test)]

@@ -120,9 +120,15 @@ static PREFIXES: LazyLock<Prefixes> = LazyLock::new(|| {
     }
 });
 
+/// Whether a text may hold a key of a known format, in any part of it. Where it says no, [`find`] finds none in the
+/// text, nor in any part: so many texts are asked about at once.
+pub(crate) fn may_hold(text: &[u8]) -> bool {
+    text.len() >= SHORTEST && PREFIXES.any.is_match(text)
+}
+
 /// Finds the first key of a known format.
 pub(crate) fn find(text: &[u8]) -> Option<&[u8]> {
-    if text.len() < SHORTEST || !PREFIXES.any.is_match(text) {
+    if !may_hold(text) {
         return None;
     }
     PREFIXES.all.find_overlapping_iter(text).find_map(|hit| {

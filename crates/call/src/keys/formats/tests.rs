@@ -149,3 +149,11 @@ fn no_key_is_shorter_than_what_is_looked_at() {
         assert!(format.prefix.len() + rest >= SHORTEST, "{}", format.prefix);
     }
 }
+
+#[test]
+fn a_prefix_needs_no_escape_but_by_number() {
+    for format in FORMATS {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_. ".contains(&byte);
+        assert!(format.prefix.bytes().all(is_plain), "{}", format.prefix);
+    }
+}
