@@ -324,3 +324,23 @@ fn a_changed_an_added_and_a_missing_file_are_refused() {
 fn the_same_files_make_the_same_archive() {
     assert_eq!(bundle().write(None).unwrap(), bundle().write(None).unwrap());
 }
+
+/// The digest was made with Go's `encoding/json`, walked as OPA does: numbers kept, keys sorted, HTML not escaped.
+#[test]
+fn the_one_spelling_is_that_of_go() {
+    let json = super::canonical::canonical(include_str!("testdata/canonical.json")).unwrap();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &json);
+    let expect = "e7b6c79ca2d866cf67fd1cc96e0a816d2766eae5c09003d6d0fac9ba2ee7e08d";
+    assert_eq!(
+        hex::encode(digest),
+        expect,
+        "{}",
+        String::from_utf8_lossy(&json)
+    );
+}
+
+#[test]
+fn a_key_twice_in_signed_data_is_refused() {
+    assert!(super::canonical::canonical(r#"{"a":1,"a":2}"#).is_err());
+    assert!(super::canonical::canonical(r#"{"a":1,"\u0061":2}"#).is_err());
+}
