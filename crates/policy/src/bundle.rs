@@ -123,7 +123,7 @@ impl Bundle {
     }
 
     /// A bundle of a folder's files.
-    pub fn new(manifest: Manifest, sources: Vec<Source>) -> Result<Self, BadBundle> {
+    pub fn new(manifest: &Manifest, sources: Vec<Source>) -> Result<Self, BadBundle> {
         let mut files = Files::new();
         for source in sources {
             let name = source.name();

@@ -574,7 +574,7 @@ fn what_does_not_compile_is_found() {
 fn a_bundle_file_is_read_where_a_folder_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bundle.tar.gz");
-    let bundle = policy::Bundle::new(policy::Manifest::default(), Policy::example()).unwrap();
+    let bundle = policy::Bundle::new(&policy::Manifest::default(), Policy::example()).unwrap();
     std::fs::write(&path, bundle.write(None).unwrap()).unwrap();
     let (from_bundle, _) = Policy::load(Policy::read(&path).unwrap()).unwrap();
     assert!(!from_bundle.revision().is_empty());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// How deep values may nest; serde_json's own limit.
+/// How deep values may nest; the parser's own limit.
 const DEEPEST: usize = 128;
 
 /// The one spelling, or why the text is not JSON.
@@ -101,7 +101,7 @@ fn string(rest: &mut &str) -> Result<String, String> {
     Ok(text)
 }
 
-/// As Go's `encoding/json` writes it: serde_json's spelling, but the two line separators are escaped.
+/// As Go's `encoding/json` writes it: as the parser's crate does, but the two line separators are escaped.
 pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     let spelled = serde_json::Value::from(text).to_string();
     let spelled = spelled

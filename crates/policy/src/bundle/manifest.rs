@@ -101,8 +101,7 @@ fn outside_rules(roots: &[Vec<&str>], text: &str) -> Option<String> {
     let is_word = |part: &&str| {
         !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
-    let inside =
-        path.iter().all(|part| is_word(part)) && roots.iter().any(|root| path.starts_with(root));
+    let inside = path.iter().all(is_word) && roots.iter().any(|root| path.starts_with(root));
     (!inside).then(|| format!("package {package}"))
 }
 

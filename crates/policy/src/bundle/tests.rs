@@ -190,7 +190,7 @@ fn bundle() -> Bundle {
         source("data.json", "{\"b\": 1.50, \"a\": [\"<\u{2028}\", 1e3]}"),
         source("teams/data.yaml", "x: [1, true]"),
     ];
-    Bundle::new(Manifest::default(), sources).unwrap()
+    Bundle::new(&Manifest::default(), sources).unwrap()
 }
 
 fn signed(private: &str) -> Vec<u8> {
