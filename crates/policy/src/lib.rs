@@ -13,6 +13,7 @@
 mod admission;
 mod bounded;
 mod builtins;
+mod bundle;
 mod check;
 mod compile;
 mod compose;
@@ -38,6 +39,9 @@ mod vm;
 
 pub use admission::{Admitted, Opener};
 pub use bounded::STACK;
+pub use bundle::{
+    BadBundle, Bundle, InvalidKey, LONGEST_ARCHIVE, Manifest, PublicKey, SigningKey, Verification,
+};
 pub use decision::{Judgement, Terms};
 pub use decision_point::{DecisionPoint, Mode, RecordingConfig, Trial};
 pub use explanation::Explanation;

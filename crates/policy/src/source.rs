@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::bundle::{Bundle, LONGEST_ARCHIVE};
+
 /// The longest file, in bytes; the engine's own limit on Rego.
 pub(crate) const LONGEST_FILE: usize = 1 << 20;
 
@@ -50,7 +52,7 @@ impl Source {
     }
 }
 
-fn kind(path: &Path) -> Kind {
+pub(crate) fn kind(path: &Path) -> Kind {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let folder = path.parent().and_then(Path::file_name);
     if name.ends_with("_test.rego") {
@@ -68,12 +70,30 @@ fn kind(path: &Path) -> Kind {
     }
 }
 
-/// Reads what belongs to a policy below a folder, in the order of paths. Hidden files are left alone.
+/// Reads what belongs to a policy below a folder, in the order of paths, or from a bundle without a signature.
+/// Hidden files of a folder are left alone.
 pub(crate) fn read(folder: &Path) -> io::Result<Vec<Source>> {
+    if fs::metadata(folder)?.is_file() {
+        return read_bundle(folder);
+    }
     let mut sources = Vec::new();
     walk(folder, Path::new(""), 0, &mut sources)?;
     sources.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(sources)
+}
+
+/// A signed bundle is refused: nobody said whose signature it should have.
+fn read_bundle(path: &Path) -> io::Result<Vec<Source>> {
+    let mut archive = Vec::new();
+    fs::File::open(path)?
+        .take(LONGEST_ARCHIVE as u64 + 1)
+        .read_to_end(&mut archive)?;
+    Bundle::read(&archive, None)
+        .map(Bundle::into_sources)
+        .map_err(|error| {
+            let message = format!("{error} ({})", error.code());
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        })
 }
 
 fn walk(folder: &Path, below: &Path, depth: usize, sources: &mut Vec<Source>) -> io::Result<()> {

@@ -778,3 +778,15 @@ fn a_value_of_a_function_in_the_last_else_is_not_refused() {
 fn a_value_of_a_rule_before_else_is_not_refused() {
     check("x := input.task.attributes.limit if true else := 4", None);
 }
+#[test]
+fn a_bundle_file_is_read_where_a_folder_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bundle.tar.gz");
+    let bundle = policy::Bundle::new(&policy::Manifest::default(), Policy::example()).unwrap();
+    std::fs::write(&path, bundle.write(None).unwrap()).unwrap();
+    let (from_bundle, _) = Policy::load(Policy::read(&path).unwrap()).unwrap();
+    assert!(!from_bundle.revision().is_empty());
+    std::fs::write(&path, b"not an archive").unwrap();
+    let error = Policy::read(&path).unwrap_err().to_string();
+    assert!(error.contains("bundle-archive"), "{error}");
+}
