@@ -30,7 +30,7 @@ pub use book::{StoreConfig, TasksConfig};
 pub use listen::{Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
 pub use operators::{ControlConfig, OperatorConfig};
-pub use rules::{PolicyConfig, RecordConfig};
+pub use rules::{PolicyConfig, RecordConfig, VerifyConfig};
 pub use tools::{ClientCertificate, ToolConfig, UpstreamConfig};
 
 use collection::Table;

@@ -215,6 +215,9 @@ pub(crate) async fn digest(config: &Path, policies: &Path) -> Vec<u8> {
     let reading = tokio::task::spawn_blocking(move || {
         let mut all = ring::digest::Context::new(&ring::digest::SHA256);
         all.update(&std::fs::read(config).unwrap_or_default());
+        if policies.is_file() {
+            all.update(&std::fs::read(&policies).unwrap_or_default());
+        }
         for source in policy::Policy::read(&policies).unwrap_or_default() {
             all.update(source.path.as_os_str().as_encoded_bytes());
             all.update(source.text.as_bytes());

@@ -7,7 +7,9 @@ use call::{BodyKeys, Tools};
 use control::{Operator, Operators};
 use credentials::{Binding, Cmd, Credentials, Provider, Static};
 use identity::Identity;
-use policy::{DecisionPoint, Finding, Mode, Policy, Recorded, RecordingConfig, Trial};
+use policy::{
+    DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Trial, Verification,
+};
 use proxy::{ClientCertificate, Setup, Upstream, Upstreams};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,7 +17,7 @@ use tasks::ToolName;
 use url::Url;
 
 use crate::config::{
-    BindingConfig, Config, PolicyConfig, ProviderConfig, ToolConfig, UpstreamConfig,
+    BindingConfig, Config, PolicyConfig, ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
 };
 use crate::ground::Ground;
 
@@ -119,10 +121,14 @@ async fn decision_point(
     state: &Path,
 ) -> Result<(DecisionPoint, Vec<String>), Vec<String>> {
     let recorded = state.join(RECORDED);
-    let (policy, mut warnings) = load_policy(config.path.clone(), recorded.clone()).await?;
+    let verification = config.verify.as_ref().map(verification).transpose();
+    let verification = verification.map_err(|mistake| vec![mistake])?;
+    let read =
+        |folder: &Path| load_policy(folder.to_owned(), verification.clone(), recorded.clone());
+    let (policy, mut warnings) = read(&config.path).await?;
     let mut trial = Trial::default();
     if let Some(folder) = &config.candidate {
-        match load_policy(folder.clone(), recorded.clone()).await {
+        match read(folder).await {
             Ok((candidate, findings)) => {
                 trial.candidate = Some(candidate);
                 warnings.extend(
@@ -154,14 +160,28 @@ async fn decision_point(
     Ok((point, warnings))
 }
 
+/// Whose signature a bundle must have.
+fn verification(config: &VerifyConfig) -> Result<Verification, String> {
+    let told = |error: &dyn std::fmt::Display| {
+        format!("policy.verify.key `{}`: {error}", config.key.display())
+    };
+    let pem = std::fs::read_to_string(&config.key).map_err(|error| told(&error))?;
+    Ok(Verification {
+        key: PublicKey::from_pem(&pem).map_err(|error| told(&error))?,
+        key_id: config.key_id.clone(),
+        scope: config.scope.clone(),
+    })
+}
+
 /// Parses, checks, compiles and tests a policy, off the threads that answer; calls that were kept are judged by both
 /// engines.
 async fn load_policy(
     folder: PathBuf,
+    verification: Option<Verification>,
     recorded: PathBuf,
 ) -> Result<(Arc<Policy>, Vec<String>), Vec<String>> {
     let loading = tokio::task::spawn_blocking(move || {
-        let sources = Policy::read(&folder).map_err(|error| {
+        let sources = Policy::read_verified(&folder, verification.as_ref()).map_err(|error| {
             vec![format!(
                 "policy `{}` can't be read: {error}",
                 folder.display()

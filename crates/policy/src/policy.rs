@@ -11,6 +11,7 @@ use tasks::{Opening, ToolName};
 use telemetry::DecisionId;
 
 use crate::admission::{Admitted, Opener};
+use crate::bundle::Verification;
 use crate::check::Parsed;
 use crate::decision::{self, Judgement};
 use crate::explanation::Explanation;
@@ -81,6 +82,14 @@ impl Policy {
     /// Reads every `.rego`, `data.json`, `data.yaml` and `samples/*.json` below a folder; hidden files are left alone.
     pub fn read(folder: &Path) -> Result<Vec<Source>, std::io::Error> {
         source::read(folder)
+    }
+
+    /// [`Policy::read`] for whom a signature matters: with a verification nothing but a bundle that it holds for is read.
+    pub fn read_verified(
+        path: &Path,
+        verification: Option<&Verification>,
+    ) -> Result<Vec<Source>, std::io::Error> {
+        source::read_verified(path, verification)
     }
 
     /// The policy of the examples (`notes`, `desk`).

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::bundle::{Bundle, LONGEST_ARCHIVE};
+use crate::bundle::{Bundle, LONGEST_ARCHIVE, Verification};
 
 /// The longest file, in bytes; the engine's own limit on Rego.
 pub(crate) const LONGEST_FILE: usize = 1 << 20;
@@ -73,8 +73,20 @@ pub(crate) fn kind(path: &Path) -> Kind {
 /// Reads what belongs to a policy below a folder, in the order of paths, or from a bundle without a signature.
 /// Hidden files of a folder are left alone.
 pub(crate) fn read(folder: &Path) -> io::Result<Vec<Source>> {
+    read_verified(folder, None)
+}
+
+/// With a verification nothing but a bundle that it holds for is read.
+pub(crate) fn read_verified(
+    folder: &Path,
+    verification: Option<&Verification>,
+) -> io::Result<Vec<Source>> {
     if fs::metadata(folder)?.is_file() {
-        return read_bundle(folder);
+        return read_bundle(folder, verification);
+    }
+    if verification.is_some() {
+        let message = "a folder has no signature: name a bundle, or take `verify` away";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let mut sources = Vec::new();
     walk(folder, Path::new(""), 0, &mut sources)?;
@@ -82,13 +94,13 @@ pub(crate) fn read(folder: &Path) -> io::Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// A signed bundle is refused: nobody said whose signature it should have.
-fn read_bundle(path: &Path) -> io::Result<Vec<Source>> {
+/// A signed bundle is refused where nobody said whose signature it should have.
+fn read_bundle(path: &Path, verification: Option<&Verification>) -> io::Result<Vec<Source>> {
     let mut archive = Vec::new();
     fs::File::open(path)?
         .take(LONGEST_ARCHIVE as u64 + 1)
         .read_to_end(&mut archive)?;
-    Bundle::read(&archive, None)
+    Bundle::read(&archive, verification)
         .map(Bundle::into_sources)
         .map_err(|error| {
             let message = format!("{error} ({})", error.code());

@@ -8,7 +8,7 @@ use policy::{Finding, Severity};
 use serde_json::{Value, json};
 
 use crate::command::outcome::{Failure, Screen, pretty};
-use crate::command::policy_trial;
+use crate::command::{policy_bundle, policy_trial};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
@@ -24,6 +24,9 @@ pub(crate) enum Policy {
         #[arg(default_value = "policies")]
         folder: PathBuf,
     },
+    /// Make, sign, verify and show policies as one file, in OPA's bundle format.
+    #[command(subcommand)]
+    Bundle(policy_bundle::PolicyBundle),
     #[command(flatten)]
     Trial(policy_trial::Trial),
     /// Evaluate an entrypoint over an input, and print the decision.
@@ -44,6 +47,7 @@ impl Policy {
         match self {
             Self::Check { folder } => check(&folder, screen),
             Self::Test { folder } => test(&folder, screen),
+            Self::Bundle(bundle) => bundle.run(screen),
             Self::Trial(trial) => trial.run(screen),
             Self::Eval {
                 folder,

@@ -19,8 +19,21 @@ pub struct PolicyConfig {
     pub mode: Mode,
     /// A folder whose policy is tried beside it.
     pub candidate: Option<PathBuf>,
+    /// By which key the bundle is verified; then nothing but a bundle is taken.
+    pub verify: Option<VerifyConfig>,
     /// How calls are kept, if they are.
     pub record: Option<RecordConfig>,
+}
+
+/// Whose signature a bundle must have.
+#[derive(Clone, Debug)]
+pub struct VerifyConfig {
+    /// The public key's file, PEM.
+    pub key: PathBuf,
+    /// The `kid` that the signature must name.
+    pub key_id: Option<String>,
+    /// The scope that it must be of.
+    pub scope: Option<String>,
 }
 
 /// How calls are kept.
@@ -56,14 +69,28 @@ impl Shape for Folder {
 section! {
     /// Where the rules are.
     struct RawPolicy {
-        /// A folder of Rego and data; `data.remit.decision` in it decides.
+        /// A folder of Rego and data, or one file in OPA's bundle format; `data.remit.decision` in it decides.
         path: Folder = required;
         /// Whether its answers count: `shadow` allows whatever a task's grants cover, and reports what policy would refuse.
         mode: Mode = default("enforce");
         /// A folder of a policy that is asked too, without effect: `remit policy shadow` tells where it differs.
         candidate: Folder = optional;
+        /// Whose signature the bundle must have: then neither a folder nor a bundle that is not signed is taken.
+        verify: RawVerify = optional;
         /// Keeps calls in the state folder, so that policies can be tried on them. None are kept unless given.
         record: RawRecord = optional;
+    }
+}
+
+section! {
+    /// Whose signature a bundle must have.
+    struct RawVerify {
+        /// The public key, a PEM file: ECDSA P-256, Ed25519 or RSA.
+        key: PathBuf = required;
+        /// The `kid` that the signature must name; any unless given.
+        key_id: String = optional;
+        /// The scope that the signature must be of; none unless given.
+        scope: String = optional;
     }
 }
 
@@ -83,11 +110,26 @@ impl RawPolicy {
             Some(record) => Some(record.value.parse()?),
             None => None,
         };
+        let verify = match self.verify {
+            Some(verify) => Some(verify.value.parse()?),
+            None => None,
+        };
         Some(PolicyConfig {
+            verify,
             path: self.path?.value.0,
             mode: self.mode?.value,
             candidate: self.candidate.map(|candidate| candidate.value.0),
             record,
+        })
+    }
+}
+
+impl RawVerify {
+    fn parse(self) -> Option<VerifyConfig> {
+        Some(VerifyConfig {
+            key: self.key?.value,
+            key_id: self.key_id.map(|id| id.value),
+            scope: self.scope.map(|scope| scope.value),
         })
     }
 }
