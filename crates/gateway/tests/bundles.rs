@@ -1,9 +1,4 @@
 //! A policy as one file: built, signed, verified, and served only where its signature holds.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a failure here fails a test"
-)]
 
 use std::path::Path;
 use std::process::Output;

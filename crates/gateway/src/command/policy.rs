@@ -8,7 +8,7 @@ use policy::{Finding, Severity};
 use serde_json::{Value, json};
 
 use crate::command::outcome::{Failure, Screen, pretty};
-use crate::command::{policy_bundle, policy_trial};
+use crate::command::{policy_bundle, policy_new, policy_trial};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
@@ -24,6 +24,8 @@ pub(crate) enum Policy {
         #[arg(default_value = "policies")]
         folder: PathBuf,
     },
+    /// Write a policy to begin with: reading is allowed, everything else is refused by name.
+    New(policy_new::PolicyNew),
     /// Make, sign, verify and show policies as one file, in OPA's bundle format.
     #[command(subcommand)]
     Bundle(policy_bundle::PolicyBundle),
@@ -47,6 +49,7 @@ impl Policy {
         match self {
             Self::Check { folder } => check(&folder, screen),
             Self::Test { folder } => test(&folder, screen),
+            Self::New(new) => new.run(screen),
             Self::Bundle(bundle) => bundle.run(screen),
             Self::Trial(trial) => trial.run(screen),
             Self::Eval {

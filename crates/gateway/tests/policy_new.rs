@@ -1,0 +1,66 @@
+//! A new author's first policy: what is written is checked, tested and judged as it says.
+
+use std::process::Output;
+
+use testkit::Site;
+
+const REMIT: &str = env!("CARGO_BIN_EXE_remit");
+
+#[track_caller]
+fn does(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn routes_make_a_policy_that_passes_its_own_tests() {
+    let site = Site::new(REMIT);
+    let routes = ["GET /orders/*", "POST /orders", "DELETE /orders/*"];
+    let mut new = vec!["policy", "new", "shop"];
+    for route in routes {
+        new.extend(["--route", route]);
+    }
+    let said = does(&site.command(&new));
+    assert!(said.contains("read: [\"GET /orders/*\"]"), "{said}");
+    assert!(said.contains("write: [\"POST /orders\"]"), "{said}");
+    assert!(said.contains("execute: [\"DELETE /orders/*\"]"), "{said}");
+    does(&site.command(&["policy", "check", "policy"]));
+    let tested = does(&site.command(&["policy", "test", "policy"]));
+    assert!(tested.contains("3 passed, 0 failed"), "{tested}");
+
+    // It never writes over what somebody wrote.
+    assert!(!site.command(&new).status.success());
+    site.write("policy/shop.rego", "package remit.tools.shop\n");
+    assert!(!site.command(&new).status.success());
+    does(&site.command(&[&new[..], &["--force"]].concat()));
+}
+
+#[test]
+fn an_mcp_server_s_list_makes_a_policy() {
+    let site = Site::new(REMIT);
+    let list = r#"{"jsonrpc": "2.0", "id": 1, "result": {"tools": [
+        {"name": "find_ticket", "annotations": {"readOnlyHint": true}},
+        {"name": "update_ticket", "annotations": {"readOnlyHint": false, "destructiveHint": false}},
+        {"name": "delete_ticket"}
+    ]}}"#;
+    site.write("list.json", list);
+    let said = does(&site.command(&["policy", "new", "help_desk", "--mcp", "list.json"]));
+    assert!(said.contains("protocol: mcp"), "{said}");
+    assert!(said.contains("read: [\"find_ticket\"]"), "{said}");
+    assert!(said.contains("write: [\"update_ticket\"]"), "{said}");
+    assert!(said.contains("execute: [\"delete_ticket\"]"), "{said}");
+    let tested = does(&site.command(&["policy", "test", "policy"]));
+    assert!(tested.contains("3 passed, 0 failed"), "{tested}");
+    let sample = "policy/samples/help_desk_execute.json";
+    let decision = does(&site.command(&["policy", "eval", "policy", "-i", sample]));
+    assert!(decision.contains("not_allowed_yet"), "{decision}");
+}
+
+#[test]
+fn without_operations_it_says_what_to_do() {
+    let site = Site::new(REMIT);
+    let said = site.command(&["policy", "new", "shop"]);
+    assert!(!said.status.success());
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("--route"), "{said}");
+}
