@@ -3,6 +3,7 @@
 //! `machine` is what decides calls; `reference` is the interpreter as explanations ask it, parsing included.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a benchmark that fails has nothing to say"
 )]
 

@@ -9,6 +9,7 @@ mod outcome;
 mod policy;
 mod policy_bundle;
 mod policy_new;
+mod policy_test;
 mod policy_trial;
 mod serve;
 mod task;

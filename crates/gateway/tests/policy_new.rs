@@ -64,3 +64,68 @@ fn without_operations_it_says_what_to_do() {
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("--route"), "{said}");
 }
+
+#[test]
+fn tests_tell_what_they_evaluate() {
+    let site = Site::new(REMIT);
+    does(&site.command(&[
+        "policy", "new", "shop", "--route", "GET /a", "--route", "POST /a",
+    ]));
+    let test = [
+        "policy",
+        "test",
+        "policy",
+        "--coverage",
+        "--threshold",
+        "100",
+    ];
+    let said = site.command(&test);
+    assert!(!said.status.success(), "{said:?}");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("shop.rego"), "{said}");
+    does(&site.command(&[
+        "policy",
+        "test",
+        "policy",
+        "--coverage",
+        "--threshold",
+        "50",
+    ]));
+}
+
+#[test]
+fn results_are_written_for_ci() {
+    let site = Site::new(REMIT);
+    does(&site.command(&["policy", "new", "shop", "--route", "GET /a"]));
+    site.write(
+        "policy/more_test.rego",
+        "package remit.more_test\n\ntest_less if 1 > 2\n",
+    );
+    let test = ["policy", "test", "policy", "--junit", "results.xml"];
+    assert!(!site.command(&test).status.success());
+    let xml = std::fs::read_to_string(site.path("results.xml"));
+    let xml = xml.unwrap_or_default();
+    assert!(xml.contains("tests=\"2\" failures=\"1\""), "{xml}");
+    assert!(xml.contains("data.remit.more_test.test_less"), "{xml}");
+    does(&site.command(&["policy", "test", "policy", "--run", "read"]));
+}
+
+#[test]
+fn why_a_call_is_refused_is_explained() {
+    let site = Site::new(REMIT);
+    site.write(
+        "policy/shop.rego",
+        "package remit.tools.shop\n\nallow if {\n\tinput.tool.operation == \"POST /refund\"\n\tinput.request.arguments.amount <= 100\n}\n",
+    );
+    site.write(
+        "input.json",
+        r#"{"tool": {"name": "shop", "operation": "POST /refund", "access": "write"}, "request": {"arguments": {"amount": 260}}}"#,
+    );
+    let said = site.command(&["policy", "explain", "policy", "-i", "input.json"]);
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let failed = said.lines().find(|line| line.starts_with("NO"));
+    let failed = failed.unwrap_or_default();
+    assert!(failed.contains("shop.rego:5"), "{said}");
+    assert!(failed.contains("arguments.amount <= 100"), "{said}");
+}

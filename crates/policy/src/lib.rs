@@ -15,11 +15,13 @@ mod bounded;
 mod builtins;
 mod bundle;
 mod check;
+mod closest;
 mod compile;
 mod compose;
 #[cfg(feature = "conformance")]
 #[doc(hidden)]
 pub mod conformance;
+mod coverage;
 mod decision;
 mod decision_point;
 mod explanation;
@@ -42,6 +44,8 @@ pub use bounded::STACK;
 pub use bundle::{
     BadBundle, Bundle, InvalidKey, LONGEST_ARCHIVE, Manifest, PublicKey, SigningKey, Verification,
 };
+pub use closest::Condition;
+pub use coverage::{FileCoverage, percent};
 pub use decision::{Judgement, Terms};
 pub use decision_point::{DecisionPoint, Mode, RecordingConfig, Trial};
 pub use explanation::Explanation;

@@ -9,6 +9,7 @@ use ring::digest;
 use crate::bounded;
 use crate::check::{self, Parsed};
 use crate::compile;
+use crate::coverage::FileCoverage;
 use crate::finding::{Finding, Severity};
 use crate::machine::Phase;
 use crate::policy::{Files, Policy, Reads};
@@ -34,6 +35,19 @@ pub(crate) fn load(sources: Vec<Source>) -> Result<(Policy, Vec<Finding>), Vec<F
 pub(crate) fn test(sources: Vec<Source>) -> Result<Vec<TestResult>, Vec<Finding>> {
     bounded::run(DEADLINE, move || results(&compile(sources)?))
         .unwrap_or_else(|overrun| Err(vec![overran(&overrun)]))
+}
+
+/// Which lines of a policy's rules its tests evaluate.
+pub(crate) fn coverage(sources: Vec<Source>) -> Result<Vec<FileCoverage>, Vec<Finding>> {
+    bounded::run(DEADLINE, move || {
+        let rules = sources.iter().filter(|source| source.kind() == Kind::Rules);
+        let asked: Vec<String> = rules.map(Source::name).collect();
+        let files = compile(sources)?.files;
+        let together = reference::coverage(files.sources.clone(), files.data.clone());
+        let together = together.map_err(|overrun| vec![overran(&overrun)])?;
+        Ok(together.files(|file| asked.iter().any(|asked| asked == file)))
+    })
+    .unwrap_or_else(|overrun| Err(vec![overran(&overrun)]))
 }
 
 fn overran(overrun: &bounded::Overrun) -> Finding {

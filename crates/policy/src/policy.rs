@@ -13,6 +13,7 @@ use telemetry::DecisionId;
 use crate::admission::{Admitted, Opener};
 use crate::bundle::Verification;
 use crate::check::Parsed;
+use crate::coverage::FileCoverage;
 use crate::decision::{self, Judgement};
 use crate::explanation::Explanation;
 use crate::fields::Fields;
@@ -114,6 +115,11 @@ impl Policy {
     /// Runs a policy's own tests. What keeps it from being compiled comes instead.
     pub fn test(sources: Vec<Source>) -> Result<Vec<TestResult>, Vec<Finding>> {
         load::test(sources)
+    }
+
+    /// Which lines of a policy's rules its tests evaluate; those of the library and of the tests are not counted.
+    pub fn coverage(sources: Vec<Source>) -> Result<Vec<FileCoverage>, Vec<Finding>> {
+        load::coverage(sources)
     }
 
     /// The revision: a digest of all sources.
@@ -237,6 +243,7 @@ impl Policy {
                 message: Some(error.to_string()),
                 decision: Json::Null,
                 rules: Vec::new(),
+                conditions: Vec::new(),
                 input: Json::Null,
             },
         }
@@ -275,6 +282,7 @@ impl Policy {
             message: judgement.message().map(str::to_owned).or(failure),
             decision,
             rules: self.held(input),
+            conditions: self.closest(input, tool(input)),
             input: json_of(input),
         }
     }
@@ -335,16 +343,18 @@ impl Policy {
         rules: Vec<String>,
     ) -> Result<Vec<Result<regorus::Value, String>>, String> {
         let tool = tool(&input).map(str::to_owned);
-        self.files.ask(tool.as_deref(), input, rules)
+        self.files.ask(tool.as_deref(), input, rules, Vec::new())
     }
 }
 
 impl Files {
+    /// Asks the reference for rules, with more files of rules beside these.
     pub(crate) fn ask(
         &self,
         tool: Option<&str>,
         input: regorus::Value,
         rules: Vec<String>,
+        extra: Vec<Source>,
     ) -> Result<Vec<Result<regorus::Value, String>>, String> {
         let wanted = self.parsed.iter().filter(|module| {
             let package: Vec<&str> = module.package.iter().map(String::as_str).collect();
@@ -359,7 +369,8 @@ impl Files {
             .collect();
         let sources = self.sources.iter();
         let sources = sources.filter(|source| names.contains(&source.name().as_str()));
-        reference::ask(sources.cloned().collect(), self.data.clone(), input, rules)
+        let sources = sources.cloned().chain(extra).collect();
+        reference::ask(sources, self.data.clone(), input, rules)
             .map_err(|overrun| format!("evaluation {overrun}"))
     }
 }

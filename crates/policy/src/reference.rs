@@ -6,6 +6,7 @@ use regorus::{Engine, Value};
 
 use crate::bounded::{self, Overrun};
 use crate::builtins;
+use crate::coverage::Together;
 use crate::source::{Kind, Source};
 
 /// How long all tests of a policy may take.
@@ -56,6 +57,24 @@ pub(crate) fn test(sources: Vec<Source>, data: Value) -> Result<Vec<TestResult>,
             .into_iter()
             .map(|test| run(&engine, test))
             .collect()
+    })
+}
+
+/// Which lines the tests evaluate, all files together.
+pub(crate) fn coverage(sources: Vec<Source>, data: Value) -> Result<Together, Overrun> {
+    bounded::run(TESTS_DEADLINE, move || {
+        let mut together = Together::default();
+        let Ok(mut engine) = engine(&sources, data) else {
+            return together;
+        };
+        engine.set_enable_coverage(true);
+        for test in tests(&mut engine) {
+            let mut engine = engine.clone();
+            // Whether it holds is not the question here.
+            drop(engine.eval_rule(test.name));
+            together.add(engine.get_coverage_report().unwrap_or_default());
+        }
+        together
     })
 }
 

@@ -77,7 +77,7 @@ fn text(screen: &Screen, answer: &ExplainAnswer) -> String {
 }
 
 /// `data.remit.tools.notes.allow (notes.rego:4)`: the rule that held, and where it is.
-fn held(rule: &Value) -> String {
+pub(super) fn held(rule: &Value) -> String {
     let word = |key: &str| match rule.get(key) {
         Some(Value::String(text)) => text.clone(),
         Some(value) => value.to_string(),

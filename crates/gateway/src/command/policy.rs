@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use policy::{Finding, Severity};
+use policy::{Explanation, Finding, Severity};
 use serde_json::{Value, json};
 
 use crate::command::outcome::{Failure, Screen, pretty};
-use crate::command::{policy_bundle, policy_new, policy_trial};
+use crate::command::{policy_bundle, policy_new, policy_test, policy_trial};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
@@ -19,11 +19,7 @@ pub(crate) enum Policy {
         folder: PathBuf,
     },
     /// Run a policy's tests: rules named `test_…` in files named `…_test.rego`.
-    Test {
-        /// The folder of Rego and data.
-        #[arg(default_value = "policies")]
-        folder: PathBuf,
-    },
+    Test(policy_test::PolicyTest),
     /// Write a policy to begin with: reading is allowed, everything else is refused by name.
     New(policy_new::PolicyNew),
     /// Make, sign, verify and show policies as one file, in OPA's bundle format.
@@ -31,6 +27,14 @@ pub(crate) enum Policy {
     Bundle(policy_bundle::PolicyBundle),
     #[command(flatten)]
     Trial(policy_trial::Trial),
+    /// Say what would be decided on an input, and why: which rules held, and which condition of the closest `allow` did not.
+    Explain {
+        /// The folder of Rego and data.
+        folder: PathBuf,
+        /// The input: a JSON file, or `-` for standard input.
+        #[arg(long, short)]
+        input: PathBuf,
+    },
     /// Evaluate an entrypoint over an input, and print the decision.
     Eval {
         /// The folder of Rego and data.
@@ -48,10 +52,11 @@ impl Policy {
     pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
         match self {
             Self::Check { folder } => check(&folder, screen),
-            Self::Test { folder } => test(&folder, screen),
+            Self::Test(test) => test.run(screen),
             Self::New(new) => new.run(screen),
             Self::Bundle(bundle) => bundle.run(screen),
             Self::Trial(trial) => trial.run(screen),
+            Self::Explain { folder, input } => explain(&folder, &input, screen),
             Self::Eval {
                 folder,
                 input,
@@ -96,47 +101,75 @@ fn line(screen: &Screen, finding: &Finding) -> String {
     format!("{place}{severity} {}: {}\n", finding.code, finding.message)
 }
 
-fn test(folder: &Path, screen: &Screen) -> Result<ExitCode, Failure> {
-    let results =
-        policy::Policy::test(read(folder)?).map_err(|findings| broken(&findings, screen))?;
-    let failed = results.iter().filter(|result| !result.passed).count();
-    let passed = results.len() - failed;
-    screen.show(
-        &json!({ "passed": passed, "failed": failed, "tests": results }),
-        |screen| {
-            let mut text = String::new();
-            for result in &results {
-                let mark = if result.passed {
-                    screen.good("pass")
-                } else {
-                    screen.bad("FAIL")
-                };
-                text.push_str(&format!(
-                    "{mark}  {}  {}\n",
-                    result.name,
-                    screen.dim(&result.file)
-                ));
-                if let Some(error) = &result.error {
-                    text.push_str(&format!("      {error}\n"));
-                }
-            }
-            text.push_str(&format!("{passed} passed, {failed} failed"));
-            text
-        },
-    )?;
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
 fn eval(
     folder: &Path,
     input: &Path,
     entrypoint: &str,
     screen: &Screen,
 ) -> Result<ExitCode, Failure> {
+    let input = json_of(input)?;
+    let (policy, _) =
+        policy::Policy::load(read(folder)?).map_err(|findings| broken(&findings, screen))?;
+    let value = policy
+        .eval(entrypoint, &input)
+        .map_err(|error| Failure::new("eval", error))?;
+    screen.line(&pretty(&value))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what would be decided on an input, and why.
+fn explain(folder: &Path, input: &Path, screen: &Screen) -> Result<ExitCode, Failure> {
+    let input = json_of(input)?;
+    let (policy, _) =
+        policy::Policy::load(read(folder)?).map_err(|findings| broken(&findings, screen))?;
+    let explanation = policy
+        .explain_json(&input)
+        .map_err(|error| Failure::new("explain", error))?;
+    screen.show(&explanation, |screen| explained(&explanation, screen))?;
+    Ok(if explanation.verdict == "allow" {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn explained(explanation: &Explanation, screen: &Screen) -> String {
+    let verdict = match explanation.verdict.as_str() {
+        "allow" => screen.good("allow"),
+        verdict => screen.bad(verdict),
+    };
+    let mut text = format!("verdict    {verdict}\n");
+    for (name, value) in [
+        ("reason", &explanation.reason),
+        ("message", &explanation.message),
+    ] {
+        if let Some(value) = value {
+            text.push_str(&format!("{name:<10} {value}\n"));
+        }
+    }
+    for rule in &explanation.rules {
+        text.push_str(&format!("rule       {}\n", super::explain::held(rule)));
+    }
+    if !explanation.conditions.is_empty() {
+        text.push_str("\nthe closest allow:\n");
+        let heading = ["HOLDS", "WHERE", "CONDITION"].map(str::to_owned);
+        let mut rows = vec![heading.to_vec()];
+        rows.extend(explanation.conditions.iter().map(|condition| {
+            let holds = match condition.holds {
+                Some(true) => "yes",
+                Some(false) => "NO",
+                None => "not asked",
+            };
+            let place = format!("{}:{}", condition.file, condition.line);
+            vec![holds.to_owned(), place, condition.text.clone()]
+        }));
+        text.push_str(&screen.table(&rows));
+    }
+    text
+}
+
+/// The JSON of a file, or of standard input.
+fn json_of(input: &Path) -> Result<Value, Failure> {
     let text = if input == Path::new("-") {
         std::io::read_to_string(std::io::stdin())
     } else {
@@ -147,14 +180,7 @@ fn eval(
             .hint("`remit explain --json …` prints the input of a call, as its `input`")
     };
     let text = text.map_err(|error| of_input(&error))?;
-    let input: Value = serde_json::from_str(&text).map_err(|error| of_input(&error))?;
-    let (policy, _) =
-        policy::Policy::load(read(folder)?).map_err(|findings| broken(&findings, screen))?;
-    let value = policy
-        .eval(entrypoint, &input)
-        .map_err(|error| Failure::new("eval", error))?;
-    screen.line(&pretty(&value))?;
-    Ok(ExitCode::SUCCESS)
+    serde_json::from_str(&text).map_err(|error| of_input(&error))
 }
 
 pub(crate) fn broken(findings: &[Finding], screen: &Screen) -> Failure {
