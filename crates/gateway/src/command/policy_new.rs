@@ -126,7 +126,7 @@ impl PolicyNew {
         }
         for file in files {
             let path = self.into.join(&file.path);
-            let folder = path.parent().unwrap_or(Path::new("."));
+            let folder = path.parent().unwrap_or_else(|| Path::new("."));
             let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, &file.text));
             written.map_err(|error| {
                 Failure::new("unwritable", format!("`{}`: {error}", path.display()))

@@ -26,7 +26,7 @@ pub(crate) struct PolicyTest {
     /// Fail if fewer of the lines are evaluated, in percent.
     #[arg(long, value_name = "PERCENT", requires = "coverage")]
     threshold: Option<f64>,
-    /// Write the results as JUnit XML, too.
+    /// Write the results as XML of `JUnit`, too.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }
