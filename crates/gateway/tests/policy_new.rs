@@ -79,10 +79,13 @@ fn tests_tell_what_they_evaluate() {
         "--threshold",
         "100",
     ];
+    does(&site.command(&test));
+    let more = "package remit.all\n\ndeny contains \"late\" if {\n\tinput.request.size > 5\n\tinput.request.size < 3\n}\n";
+    site.write("policy/all.rego", more);
     let said = site.command(&test);
     assert!(!said.status.success(), "{said:?}");
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(said.contains("shop.rego"), "{said}");
+    let told = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(told.contains("all.rego   3 5"), "{told}");
     does(&site.command(&[
         "policy",
         "test",
