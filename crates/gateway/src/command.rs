@@ -8,6 +8,7 @@ mod lease;
 mod outcome;
 mod policy;
 mod policy_bundle;
+mod policy_matrix;
 mod policy_new;
 mod policy_test;
 mod policy_trial;

@@ -132,3 +132,47 @@ fn why_a_call_is_refused_is_explained() {
     assert!(failed.contains("shop.rego:5"), "{said}");
     assert!(failed.contains("arguments.amount <= 100"), "{said}");
 }
+
+#[test]
+fn a_matrix_shows_what_a_change_allows_anew() {
+    let site = Site::new(REMIT);
+    for into in ["before", "after"] {
+        does(&site.command(&[
+            "policy", "new", "shop", "--route", "GET /a", "--route", "POST /a", "--into", into,
+        ]));
+    }
+    let shown = does(&site.command(&["policy", "matrix", "before", "--write", "matrix.txt"]));
+    assert!(shown.contains("deny (not_allowed_yet)"), "{shown}");
+    does(&site.command(&["policy", "matrix", "after", "--check", "matrix.txt"]));
+    does(&site.command(&["policy", "matrix", "after", "--diff", "before"]));
+
+    let rules = std::fs::read_to_string(site.path("after/shop.rego")).unwrap_or_default();
+    site.write(
+        "after/shop.rego",
+        &rules.replace(":= set()", ":= {\"POST /a\"}"),
+    );
+    std::fs::remove_file(site.path("after/shop_test.rego")).unwrap();
+    assert!(
+        !site
+            .command(&["policy", "matrix", "after", "--check", "matrix.txt"])
+            .status
+            .success()
+    );
+    let changed = site.command(&["policy", "matrix", "after", "--diff", "before"]);
+    assert_eq!(changed.status.code(), Some(1), "{changed:?}");
+    let changed = String::from_utf8_lossy(&changed.stdout).into_owned();
+    assert!(
+        changed.contains("1 allowed anew, 0 refused anew"),
+        "{changed}"
+    );
+    // The other way round nothing is allowed that was not.
+    does(&site.command(&["policy", "matrix", "before", "--diff", "after"]));
+}
+
+#[test]
+fn capabilities_are_json() {
+    let site = Site::new(REMIT);
+    let told = does(&site.command(&["policy", "capabilities"]));
+    assert!(told.contains("\"net.cidr_merge\""), "{told}");
+    assert!(!told.contains("http.send"), "{told}");
+}

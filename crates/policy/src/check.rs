@@ -18,6 +18,7 @@ use crate::finding::Finding;
 use crate::nesting;
 use crate::source::{Kind, LONGEST_FILE, MOST_FILES, Source};
 
+pub(crate) use builtins::is_banned;
 pub(crate) use heads::head;
 pub(crate) use names::path;
 

@@ -8,7 +8,7 @@ use policy::{Explanation, Finding, Severity};
 use serde_json::{Value, json};
 
 use crate::command::outcome::{Failure, Screen, pretty};
-use crate::command::{policy_bundle, policy_new, policy_test, policy_trial};
+use crate::command::{policy_bundle, policy_matrix, policy_new, policy_test, policy_trial};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
@@ -25,6 +25,10 @@ pub(crate) enum Policy {
     /// Make, sign, verify and show policies as one file, in OPA's bundle format.
     #[command(subcommand)]
     Bundle(policy_bundle::PolicyBundle),
+    /// Show what a policy says of its samples, keep it as a file, and compare it with another policy.
+    Matrix(policy_matrix::PolicyMatrix),
+    /// Print what of Rego there is here, as OPA's tools read it: `opa check --capabilities`, Regal.
+    Capabilities,
     #[command(flatten)]
     Trial(policy_trial::Trial),
     /// Say what would be decided on an input, and why: which rules held, and which condition of the closest `allow` did not.
@@ -55,6 +59,11 @@ impl Policy {
             Self::Test(test) => test.run(screen),
             Self::New(new) => new.run(screen),
             Self::Bundle(bundle) => bundle.run(screen),
+            Self::Matrix(matrix) => matrix.run(screen),
+            Self::Capabilities => {
+                screen.line(&pretty(&policy::capabilities()))?;
+                Ok(ExitCode::SUCCESS)
+            }
             Self::Trial(trial) => trial.run(screen),
             Self::Explain { folder, input } => explain(&folder, &input, screen),
             Self::Eval {

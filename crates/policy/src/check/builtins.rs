@@ -20,6 +20,11 @@ const BANNED: [(&str, &str); 3] = [
 /// The largest width in a format: `%100d`.
 const WIDEST: usize = 3;
 
+/// Whether a builtin can't be had although the engine has it.
+pub(crate) fn is_banned(name: &str) -> bool {
+    BANNED.iter().any(|(banned, _)| *banned == name)
+}
+
 /// Checks the calls of one file.
 pub(super) fn check(module: &Parsed, reading: &Reading) -> Vec<Finding> {
     let mut findings = Vec::new();
