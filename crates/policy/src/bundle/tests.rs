@@ -346,3 +346,21 @@ fn a_key_twice_in_signed_data_is_refused() {
     assert!(super::canonical::canonical(r#"{"a":1,"a":2}"#).is_err());
     assert!(super::canonical::canonical(r#"{"a":1,"\u0061":2}"#).is_err());
 }
+
+/// Made and signed by OPA 1.22.3: `opa build -b DIR --revision r9 --signing-alg ES256 --signing-key es256.key`.
+#[test]
+fn a_bundle_that_opa_made_and_signed_is_read() {
+    let archive = include_bytes!("testdata/opa.tar.gz");
+    let verification = Verification {
+        key: PublicKey::from_pem(include_str!("testdata/es256.pub")).unwrap(),
+        key_id: None,
+        scope: None,
+    };
+    let bundle = Bundle::read(archive, Some(&verification)).unwrap();
+    assert_eq!(bundle.manifest().revision, "r9");
+    let names: Vec<String> = bundle.sources().iter().map(Source::name).collect();
+    assert!(
+        names.iter().any(|name| name.ends_with("shop.rego")),
+        "{names:?}"
+    );
+}
