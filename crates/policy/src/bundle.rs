@@ -5,15 +5,19 @@
 
 mod archive;
 mod canonical;
+mod join;
 mod key;
 mod manifest;
+mod rank;
 mod signature;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub(crate) use join::join;
 pub use key::{InvalidKey, PublicKey, SigningKey};
 pub use manifest::Manifest;
+pub use rank::Rank;
 pub use signature::Verification;
 
 use crate::source::{self, Kind, Source};
@@ -62,6 +66,20 @@ pub enum BadBundle {
     /// Rules or data outside what the manifest claims.
     #[error("`{0}` has `{1}`, which is outside the roots of the manifest")]
     OutsideRoots(String, String),
+    /// Two bundles claim the same names.
+    #[error(
+        "the root `{root}` of the bundle `{bundle}` meets `{other}` of `{owner}`; each bundle owns names of its own, as `roots` in its manifest"
+    )]
+    Overlap {
+        /// What it claims.
+        root: String,
+        /// Who claims it.
+        bundle: String,
+        /// What was claimed before.
+        other: String,
+        /// By whom.
+        owner: String,
+    },
     /// A version of Rego before 1.
     #[error("the manifest names Rego version {0}; only version 1 is understood")]
     RegoVersion(i64),
@@ -91,6 +109,7 @@ impl BadBundle {
             Self::Unsupported(..) => "bundle-unsupported",
             Self::Malformed(..) => "bundle-malformed",
             Self::OutsideRoots(..) => "bundle-outside-roots",
+            Self::Overlap { .. } => "bundle-overlapping-roots",
             Self::RegoVersion(_) => "bundle-rego-version",
             Self::Unsigned => "bundle-unsigned",
             Self::Unverified => "bundle-unverified",
@@ -137,6 +156,19 @@ impl Bundle {
         }
         files.insert(MANIFEST.to_owned(), manifest.to_json());
         Self::of_files(files, false)
+    }
+
+    /// A bundle of a folder's files as they are, with its `.manifest` if it has one. Nobody signed it.
+    pub fn of_folder(folder: &Path) -> Result<Self, BadBundle> {
+        let unreadable = |error: std::io::Error| {
+            BadBundle::Malformed(folder.display().to_string(), error.to_string())
+        };
+        let manifest = match std::fs::read(folder.join(MANIFEST)) {
+            Ok(bytes) => Manifest::parse(&bytes)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Manifest::default(),
+            Err(error) => return Err(unreadable(error)),
+        };
+        Self::new(&manifest, source::read(folder).map_err(unreadable)?)
     }
 
     fn of_files(mut files: Files, signed: bool) -> Result<Self, BadBundle> {

@@ -7,10 +7,11 @@ use call::Call;
 use telemetry::DecisionId;
 
 use crate::decision::{Judgement, Terms};
+use crate::log::{DecisionLogConfig, Log};
 use crate::permit::{Denial, Ruling};
 use crate::policy::Policy;
 use crate::recording::Recording;
-use crate::shadow::{Shadow, ShadowReport, Verdicts};
+use crate::shadow::{Shadow, ShadowReport, Verdicts, Work};
 
 /// The reason of a call that is allowed although policy says no.
 const NOT_ENFORCED: &str = "not_enforced";
@@ -42,6 +43,8 @@ pub struct Trial {
     pub candidate: Option<Arc<Policy>>,
     /// Where calls are kept, to be judged again.
     pub recording: Option<RecordingConfig>,
+    /// Where decisions are logged, to be sent to OPA's control plane.
+    pub decisions: Option<DecisionLogConfig>,
 }
 
 /// Where calls are kept.
@@ -76,9 +79,13 @@ impl DecisionPoint {
     /// One that also tries a candidate, or keeps calls, on a thread of its own.
     pub fn new(policy: Arc<Policy>, mode: Mode, trial: &Trial) -> std::io::Result<Self> {
         let recording = trial.recording.as_ref().map(Recording::open).transpose()?;
-        let is_watched = mode == Mode::Shadow || trial.candidate.is_some() || recording.is_some();
-        let shadow = if is_watched {
-            Some(Shadow::start(trial.candidate.clone(), recording)?)
+        let work = Work {
+            candidate: trial.candidate.clone(),
+            recording,
+            log: trial.decisions.clone().map(Log::new),
+        };
+        let shadow = if mode == Mode::Shadow || work.is_some() {
+            Some(Shadow::start(work, policy.log.clone())?)
         } else {
             None
         };

@@ -30,6 +30,7 @@ mod fields;
 mod finding;
 mod input;
 mod load;
+mod log;
 mod machine;
 mod matrix;
 mod nesting;
@@ -44,7 +45,8 @@ mod vm;
 pub use admission::{Admitted, Opener};
 pub use bounded::STACK;
 pub use bundle::{
-    BadBundle, Bundle, InvalidKey, LONGEST_ARCHIVE, Manifest, PublicKey, SigningKey, Verification,
+    BadBundle, Bundle, InvalidKey, LONGEST_ARCHIVE, Manifest, PublicKey, Rank, SigningKey,
+    Verification,
 };
 pub use capabilities::capabilities;
 pub use closest::Condition;
@@ -53,6 +55,7 @@ pub use decision::{Judgement, Terms};
 pub use decision_point::{DecisionPoint, Mode, RecordingConfig, Trial};
 pub use explanation::Explanation;
 pub use finding::{Finding, Severity};
+pub use log::{Batch, DecisionLog, DecisionLogConfig};
 pub use matrix::Row;
 pub use permit::{Denial, DenialKind, Narrowing, Pending, Permit, Ruling};
 pub use policy::Policy;

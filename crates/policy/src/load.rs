@@ -11,6 +11,7 @@ use crate::check::{self, Parsed};
 use crate::compile;
 use crate::coverage::FileCoverage;
 use crate::finding::{Finding, Severity};
+use crate::log::LogRules;
 use crate::machine::Phase;
 use crate::policy::{Files, Policy, Reads};
 use crate::reference::{self, TestResult};
@@ -19,10 +20,17 @@ use crate::source::{self, Kind, Source};
 /// How long all of it may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Loads a policy, or says everything that is wrong with it.
-pub(crate) fn load(sources: Vec<Source>) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
+/// Loads a policy, or says everything that is wrong with it. Where another one is there already and only data changed,
+/// nothing is compiled.
+pub(crate) fn load(
+    sources: Vec<Source>,
+    previous: Option<Arc<Policy>>,
+) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
     bounded::run(DEADLINE, move || {
-        let policy = compile(sources)?;
+        let policy = match previous.filter(|previous| has_rules_of(previous, &sources)) {
+            Some(previous) => with_data(&previous, sources)?,
+            None => compile(sources)?,
+        };
         let mut findings = tested(&policy)?;
         compare(&policy)?;
         findings.sort_by(|one, other| one.file.cmp(&other.file));
@@ -67,18 +75,54 @@ fn compile(sources: Vec<Source>) -> Result<Policy, Vec<Finding>> {
         }
     }
     let data = data(&sources)?;
+    let ours = library.len();
     library.extend(sources);
     let files = Files {
         sources: library,
+        ours,
         parsed,
         data,
     };
     let machine = compile::machine(&files).map_err(|finding| vec![finding])?;
+    let log = compile::log_rules(&files).map_err(|finding| vec![finding])?;
     Ok(Policy {
         revision: revision.into(),
-        reads: Reads::of(&files.parsed),
+        reads: Arc::new(Reads::of(&files.parsed)),
         machine,
+        log,
         files: Arc::new(files),
+    })
+}
+
+/// Whether the rules and tests are those of a policy.
+fn has_rules_of(policy: &Policy, sources: &[Source]) -> bool {
+    let is_code = |source: &&Source| matches!(source.kind(), Kind::Rules | Kind::Tests);
+    let own = policy.files.sources.iter().skip(policy.files.ours);
+    let same = |(one, other): (&Source, &Source)| one.path == other.path && one.text == other.text;
+    let (own, new) = (own.filter(is_code), sources.iter().filter(is_code));
+    own.clone().count() == new.clone().count() && own.zip(new).all(same)
+}
+
+/// The same rules over other data and samples. Data is no part of a program: it can't define what rules define.
+fn with_data(policy: &Policy, sources: Vec<Source>) -> Result<Policy, Vec<Finding>> {
+    let data = data(&sources)?;
+    let revision = revision(&sources);
+    let ours = policy.files.ours;
+    let library = policy.files.sources.iter().take(ours).cloned();
+    Ok(Policy {
+        revision: revision.into(),
+        reads: Arc::clone(&policy.reads),
+        machine: policy.machine.with_data(data.clone()),
+        log: policy.log.as_ref().map(|rules| LogRules {
+            machine: rules.machine.with_data(data.clone()),
+            ..rules.clone()
+        }),
+        files: Arc::new(Files {
+            sources: library.chain(sources).collect(),
+            ours,
+            parsed: policy.files.parsed.clone(),
+            data,
+        }),
     })
 }
 
@@ -118,10 +162,12 @@ fn data(sources: &[Source]) -> Result<Value, Vec<Finding>> {
                 Value::from(std::collections::BTreeMap::from([(key, inner)]))
             });
             anyhow::ensure!(value.as_object().is_ok(), "data is an object");
-            anyhow::ensure!(
-                value["remit"] == Value::Undefined,
-                "`remit` is where rules are; give the data another name"
-            );
+            for taken in ["remit", "system"] {
+                anyhow::ensure!(
+                    value[taken] == Value::Undefined,
+                    "`{taken}` is where rules are; give the data another name"
+                );
+            }
             engine.add_data(value)
         });
         if let Err(error) = added {
@@ -239,5 +285,69 @@ impl Parsed {
                 )
             })
             .map(|rule| (check::head(rule).join("."), rule.span().line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use crate::{Judgement, Policy, Source};
+
+    fn sources(limit: u32, rule: &str) -> Vec<Source> {
+        let source = |path: &str, text: String| Source {
+            path: path.into(),
+            text,
+        };
+        vec![
+            source(
+                "data.json",
+                format!("{{\"limits\": {{\"notes\": {limit}}}}}"),
+            ),
+            source(
+                "notes.rego",
+                format!(
+                    "package remit.tools.notes\n{rule} input.request.arguments.size <= data.limits.notes"
+                ),
+            ),
+        ]
+    }
+
+    fn allows(policy: &Policy, size: u32) -> bool {
+        let input =
+            json!({ "tool": { "name": "notes" }, "request": { "arguments": { "size": size } } });
+        matches!(policy.judge(&input), Judgement::Allow(_))
+    }
+
+    #[test]
+    fn new_data_needs_no_compiler() {
+        let (first, _) = Policy::load(sources(5, "allow if")).unwrap();
+        let first = Arc::new(first);
+        let (second, _) = Policy::load_after(&first, sources(50, "allow if")).unwrap();
+        assert!(second.machine.shares_programs_of(&first.machine));
+        assert!(allows(&second, 20) && !allows(&first, 20));
+        assert_ne!(first.revision(), second.revision());
+        let input =
+            json!({ "tool": { "name": "notes" }, "request": { "arguments": { "size": 20 } } });
+        let reference = second.eval("data.remit.decision", &input).unwrap();
+        assert_eq!(reference["verdict"], "allow");
+    }
+    #[test]
+    fn new_rules_do() {
+        let (first, _) = Policy::load(sources(5, "allow if")).unwrap();
+        let first = Arc::new(first);
+        let (second, _) = Policy::load_after(&first, sources(5, "allow if not")).unwrap();
+        assert!(!second.machine.shares_programs_of(&first.machine));
+        assert!(allows(&second, 20) && !allows(&first, 20));
+    }
+    #[test]
+    fn data_can_not_stand_where_rules_are() {
+        let (first, _) = Policy::load(sources(5, "allow if")).unwrap();
+        let mut second = sources(5, "allow if");
+        second[0].text = r#"{"system": {"log": {}}}"#.to_owned();
+        let findings = Policy::load_after(&Arc::new(first), second).unwrap_err();
+        assert_eq!(findings[0].code, "data");
     }
 }

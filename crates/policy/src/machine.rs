@@ -78,6 +78,14 @@ thread_local! {
 }
 
 impl Machine {
+    /// The same programs over other data.
+    pub(crate) fn with_data(&self, data: Value) -> Self {
+        Self {
+            data,
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn new(
         programs: Vec<Arc<Code>>,
         data: Value,
@@ -88,6 +96,13 @@ impl Machine {
             data,
             tools: Arc::new(tools),
         }
+    }
+
+    /// Whether nothing was compiled for it.
+    #[cfg(test)]
+    pub(crate) fn shares_programs_of(&self, other: &Self) -> bool {
+        let mut pairs = self.programs.iter().zip(&other.programs);
+        pairs.all(|(one, other)| Arc::ptr_eq(one, other))
     }
 
     /// The entrypoint of a phase, or of the called tool's own decision.
@@ -104,7 +119,12 @@ impl Machine {
 
     /// Runs one phase on one input. `Undefined` is an answer too.
     pub(crate) fn run(&self, phase: Phase, input: &Value) -> Result<Value, Failure> {
-        let Entrypoint { program, index } = self.entrypoint(phase, input);
+        self.run_at(self.entrypoint(phase, input), input)
+    }
+
+    /// Runs what begins there.
+    pub(crate) fn run_at(&self, entrypoint: Entrypoint, input: &Value) -> Result<Value, Failure> {
+        let Entrypoint { program, index } = entrypoint;
         let code = self.programs.get(program).ok_or(Failure::Internal)?;
         // A panic leaves no buffers behind.
         let mut buffers = BUFFERS.take();

@@ -11,7 +11,7 @@ use tasks::{Opening, ToolName};
 use telemetry::DecisionId;
 
 use crate::admission::{Admitted, Opener};
-use crate::bundle::Verification;
+use crate::bundle::{self, BadBundle, Bundle, Verification};
 use crate::check::Parsed;
 use crate::coverage::FileCoverage;
 use crate::decision::{self, Judgement};
@@ -19,6 +19,7 @@ use crate::explanation::Explanation;
 use crate::fields::Fields;
 use crate::finding::Finding;
 use crate::load;
+use crate::log::LogRules;
 use crate::machine::{Machine, Phase};
 use crate::permit::{Denial, DenialKind, Pending, Permit, Ruling};
 use crate::reference::{self, TestResult};
@@ -32,8 +33,10 @@ const ADMISSION_DEADLINE: Duration = Duration::from_secs(1);
 pub struct Policy {
     pub(crate) revision: Arc<str>,
     pub(crate) machine: Machine,
+    /// The rules of what is told of decisions, if there are any.
+    pub(crate) log: Option<LogRules>,
     /// Which fields of a call are worth building.
-    pub(crate) reads: Reads,
+    pub(crate) reads: Arc<Reads>,
     /// For the reference: explanations and questions.
     pub(crate) files: Arc<Files>,
 }
@@ -53,8 +56,8 @@ impl Reads {
         for module in parsed.iter().filter(|module| !module.is_test) {
             let package: Vec<&str> = module.package.iter().map(String::as_str).collect();
             match package.as_slice() {
-                // It sees no call.
-                ["remit", "admit", ..] => {}
+                // They see no call.
+                ["remit", "admit", ..] | ["system", ..] => {}
                 ["remit", "tools", tool, ..] => {
                     let own = tools.entry((*tool).to_owned()).or_insert(Fields::NONE);
                     *own = own.and(module.reads);
@@ -74,6 +77,8 @@ impl Reads {
 /// The files of a policy, as the reference evaluates them.
 pub(crate) struct Files {
     pub(crate) sources: Vec<Source>,
+    /// How many of the sources are ours, the first ones.
+    pub(crate) ours: usize,
     /// Of each source that holds rules, in the same order.
     pub(crate) parsed: Vec<Parsed>,
     pub(crate) data: regorus::Value,
@@ -98,11 +103,29 @@ impl Policy {
         source::example()
     }
 
+    /// The files of several bundles, by the bundles' names: each owns names of its own.
+    pub fn join(bundles: Vec<(String, Bundle)>) -> Result<Vec<Source>, BadBundle> {
+        bundle::join(bundles)
+    }
+
+    /// The policy where there is none: it refuses every call and every task, as `no_policy`.
+    pub fn absent() -> Vec<Source> {
+        source::absent()
+    }
+
     /// Parse, check, compile, test. Warnings come with the policy, errors instead of it.
     ///
     /// It works on a thread of its own, and waits for it: seconds where a policy has many tests.
     pub fn load(sources: Vec<Source>) -> Result<(Self, Vec<Finding>), Vec<Finding>> {
-        load::load(sources)
+        load::load(sources, None)
+    }
+
+    /// [`Policy::load`] where another policy is there already: if only data changed, its programs are taken as they are.
+    pub fn load_after(
+        previous: &Arc<Self>,
+        sources: Vec<Source>,
+    ) -> Result<(Self, Vec<Finding>), Vec<Finding>> {
+        load::load(sources, Some(Arc::clone(previous)))
     }
 
     /// Everything wrong with a policy, tests included; empty where [`Policy::load`] has nothing to say.

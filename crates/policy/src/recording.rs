@@ -144,7 +144,7 @@ fn append(path: &Path) -> io::Result<File> {
 }
 
 /// Masks what is at a path; `*` stands for any one name.
-fn mask(value: &mut Json, path: &[String]) {
+pub(crate) fn mask(value: &mut Json, path: &[String]) {
     let Some((name, rest)) = path.split_first() else {
         if !value.is_null() {
             *value = Json::from(MASKED);

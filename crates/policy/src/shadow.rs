@@ -15,6 +15,7 @@ use crate::bounded::STACK;
 use crate::decision::Judgement;
 use crate::fields::Fields;
 use crate::input;
+use crate::log::{DecisionLog, Event, Log, LogRules};
 use crate::machine::Phase;
 use crate::policy::Policy;
 use crate::recording::{Recorded, Recording};
@@ -191,7 +192,27 @@ struct Seen {
     enforced: Said,
     /// What the policy that is asked said, where that is not what was done.
     judged: Said,
+    /// The same in whole, where decisions are logged.
+    logged: Option<Judgement>,
     input: Value,
+}
+
+/// What the thread does with calls.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    /// Asks another policy.
+    pub(crate) candidate: Option<Arc<Policy>>,
+    /// Keeps them.
+    pub(crate) recording: Option<Recording>,
+    /// Tells of them.
+    pub(crate) log: Option<Log>,
+}
+
+impl Work {
+    /// Whether there is any.
+    pub(crate) fn is_some(&self) -> bool {
+        self.candidate.is_some() || self.recording.is_some() || self.log.is_some()
+    }
 }
 
 /// The thread that judges calls once more, and keeps them.
@@ -202,27 +223,27 @@ pub(crate) struct Shadow {
     recorded: Option<String>,
     found: Arc<Mutex<Differences>>,
     not_judged: AtomicU64,
+    /// Where it is counted that a decision is not logged.
+    log: Option<Arc<DecisionLog>>,
 }
 
 impl Shadow {
     /// It ends with the [`Shadow`], once it has judged what waits.
-    pub(crate) fn start(
-        candidate: Option<Arc<Policy>>,
-        recording: Option<Recording>,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn start(work: Work, rules: Option<LogRules>) -> std::io::Result<Self> {
         let (calls, waiting) = sync_channel(WAITING);
         let found = Arc::default();
         let shadow = Self {
             calls,
-            recorded: recording.as_ref().map(Recording::shown),
-            candidate: candidate.clone(),
+            recorded: work.recording.as_ref().map(Recording::shown),
+            candidate: work.candidate.clone(),
             found: Arc::clone(&found),
             not_judged: AtomicU64::new(0),
+            log: work.log.as_ref().map(Log::queue),
         };
         std::thread::Builder::new()
             .name("remit-shadow".to_owned())
             .stack_size(STACK)
-            .spawn(move || judge(&waiting, candidate.as_deref(), recording, &found))?;
+            .spawn(move || judge(&waiting, work, rules.as_ref(), &found))?;
         Ok(shadow)
     }
 
@@ -244,10 +265,14 @@ impl Shadow {
             revision: Arc::clone(policy.revision()),
             enforced: Said::of(verdicts.enforced),
             judged: Said::of(verdicts.judged),
+            logged: self.log.as_ref().map(|_| verdicts.judged.clone()),
             input,
         };
         if self.calls.try_send(seen).is_err() {
             self.not_judged.fetch_add(1, Ordering::Relaxed);
+            if let Some(log) = &self.log {
+                log.drop_events(1);
+            }
         }
     }
 
@@ -262,14 +287,24 @@ impl Shadow {
     }
 }
 
-fn judge(
-    calls: &Receiver<Seen>,
-    candidate: Option<&Policy>,
-    mut recording: Option<Recording>,
-    found: &Mutex<Differences>,
-) {
+fn judge(calls: &Receiver<Seen>, work: Work, rules: Option<&LogRules>, found: &Mutex<Differences>) {
+    let Work {
+        candidate,
+        mut recording,
+        log,
+    } = work;
     while let Ok(seen) = calls.recv() {
-        let shadow = match candidate {
+        if let (Some(log), Some(judged)) = (&log, &seen.logged) {
+            let event = Event {
+                id: seen.id.as_str(),
+                at: seen.at.to_string(),
+                revision: &seen.revision,
+                input: &seen.input,
+                judged,
+            };
+            log.tell(&event, rules);
+        }
+        let shadow = match &candidate {
             Some(candidate) => Said::of(&candidate.judge_input(Phase::Call, &seen.input)),
             None => seen.judged,
         };

@@ -185,3 +185,8 @@ pub(crate) fn library() -> Vec<Source> {
 pub(crate) fn default_admission() -> Vec<Source> {
     embedded!["lib": "admit.rego"]
 }
+
+/// The rules where there is no policy.
+pub(crate) fn absent() -> Vec<Source> {
+    embedded!["lib": "absent/all.rego", "absent/admit.rego"]
+}

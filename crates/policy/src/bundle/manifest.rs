@@ -84,7 +84,8 @@ impl Manifest {
     }
 }
 
-fn parts(path: &str) -> Vec<&str> {
+/// The words of a path.
+pub(super) fn parts(path: &str) -> Vec<&str> {
     path.split('/').filter(|part| !part.is_empty()).collect()
 }
 

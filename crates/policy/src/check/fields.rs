@@ -22,7 +22,8 @@ pub(super) fn check(module: &Parsed, reading: &Reading, all: &[Parsed]) -> Vec<F
     let fields: &[(&str, &[&str])] = match package.as_slice() {
         _ if module.is_test => return Vec::new(),
         ["remit", "admit", ..] => &ADMISSION,
-        ["remit", "lib", ..] => &[],
+        // The first is given whatever its callers have, the second an event.
+        ["remit", "lib", ..] | ["system", ..] => &[],
         _ => &CALL,
     };
     let references = reading.rules.iter().flat_map(|rule| &rule.references);
@@ -79,7 +80,7 @@ fn foreign(module: &Parsed, reference: &Reference, all: &[Parsed]) -> Option<Fin
         _ if is_package => false,
         [] => false,
         ["remit", "lib", _, _, ..] => true,
-        ["remit", ..] => own,
+        ["remit" | "system", ..] => own,
         _ => true,
     };
     (!allowed).then(|| {

@@ -1,0 +1,149 @@
+//! Where events wait to be sent: bounded, the oldest go first when there is no room.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+/// Events that wait to be sent.
+#[derive(Debug)]
+pub struct DecisionLog {
+    waiting: Mutex<Waiting>,
+    /// How many bytes may wait.
+    most: usize,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<Vec<u8>>,
+    bytes: usize,
+}
+
+/// Some events, each a JSON object.
+pub type Batch = Vec<Vec<u8>>;
+
+impl DecisionLog {
+    /// An empty one, with room for so many bytes.
+    pub fn new(most: usize) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            most,
+            dropped: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn push(&self, event: Vec<u8>) {
+        let mut waiting = self.waiting.lock();
+        waiting.bytes += event.len();
+        waiting.events.push_back(event);
+        self.shorten(&mut waiting);
+    }
+
+    /// Takes events of at most so many bytes together, the oldest first; one at least, if there is one.
+    pub fn take(&self, most: usize) -> Batch {
+        let mut waiting = self.waiting.lock();
+        let mut batch = Batch::new();
+        let mut bytes = 0;
+        while let Some(event) = waiting.events.front() {
+            if !batch.is_empty() && bytes + event.len() > most {
+                break;
+            }
+            bytes += event.len();
+            batch.extend(waiting.events.pop_front());
+        }
+        waiting.bytes -= bytes;
+        batch
+    }
+
+    /// Puts events back that could not be sent.
+    pub fn put_back(&self, batch: Batch) {
+        let mut waiting = self.waiting.lock();
+        for event in batch.into_iter().rev() {
+            waiting.bytes += event.len();
+            waiting.events.push_front(event);
+        }
+        self.shorten(&mut waiting);
+    }
+
+    /// Counts events that can't be sent at all.
+    pub fn drop_events(&self, events: usize) {
+        self.dropped.fetch_add(events as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fail(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were lost: there was no room, or they could not be sent.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// How many were left out because the rules that mask them failed.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    fn shorten(&self, waiting: &mut Waiting) {
+        while waiting.bytes > self.most {
+            let Some(event) = waiting.events.pop_front() else {
+                break;
+            };
+            waiting.bytes -= event.len();
+            self.drop_events(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DecisionLog;
+
+    fn log(events: &[&str]) -> DecisionLog {
+        let log = DecisionLog::new(10);
+        for event in events {
+            log.push(event.as_bytes().to_vec());
+        }
+        log
+    }
+
+    fn taken(log: &DecisionLog, most: usize) -> Vec<String> {
+        let text = |event: Vec<u8>| String::from_utf8(event).unwrap();
+        log.take(most).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn the_oldest_are_taken_first() {
+        let log = log(&["aaa", "bbb", "ccc"]);
+        assert_eq!(taken(&log, 6), ["aaa", "bbb"]);
+        assert_eq!(taken(&log, 6), ["ccc"]);
+        assert!(taken(&log, 6).is_empty());
+    }
+    #[test]
+    fn one_is_taken_however_large() {
+        assert_eq!(taken(&log(&["aaa", "b"]), 1), ["aaa"]);
+    }
+    #[test]
+    fn where_there_is_no_room_the_oldest_are_dropped() {
+        let log = log(&["aaaa", "bbbb", "cccc"]);
+        assert_eq!(log.dropped(), 1);
+        assert_eq!(taken(&log, 100), ["bbbb", "cccc"]);
+    }
+    #[test]
+    fn what_could_not_be_sent_comes_first_again() {
+        let log = log(&["aaa", "bbb"]);
+        let batch = log.take(3);
+        log.put_back(batch);
+        assert_eq!(taken(&log, 100), ["aaa", "bbb"]);
+        assert_eq!(log.dropped(), 0);
+    }
+    #[test]
+    fn one_that_never_fits_is_dropped() {
+        let log = log(&["aaaaaaaaaaaaaaaa"]);
+        assert!(taken(&log, 100).is_empty());
+        assert_eq!(log.dropped(), 1);
+    }
+}
