@@ -14,6 +14,7 @@
 //! ```
 
 mod body;
+mod bundle_board;
 mod client;
 mod door;
 mod explain;
@@ -35,6 +36,7 @@ use tasks::Tasks;
 use telemetry::Recorder;
 use tokio_util::sync::CancellationToken;
 
+pub use bundle_board::{BundleBoard, BundleProblem, BundleStatus};
 pub use client::{Client, ClientError};
 pub use explain::{Explain, ExplainAnswer, ExplainError, ExplainRequest};
 pub use live::{Live, Reload, ReloadError, Reloaded};

@@ -8,6 +8,7 @@ use identity::TaskTokens;
 use policy::DecisionPoint;
 use serde::{Deserialize, Serialize};
 
+use crate::bundle_board::BundleBoard;
 use crate::operators::Operators;
 use crate::status::Status;
 
@@ -25,6 +26,8 @@ pub struct Live {
     pub operators: Arc<Operators>,
     /// What the gateway tells of itself.
     pub status: Status,
+    /// How the bundles of the policy are; they change without a reload.
+    pub bundles: Arc<BundleBoard>,
 }
 
 /// Applies the configuration anew: parses, compiles, tests, swaps. What is broken changes nothing.

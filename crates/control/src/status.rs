@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tasks::{Access, ToolName};
 
+use crate::bundle_board::BundleStatus;
+
 /// What the gateway tells of itself, set by the gateway with each configuration it applies or refuses.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
@@ -61,6 +63,9 @@ pub struct StatusView {
     pub status: Status,
     /// The revision of the policy that judges now.
     pub policy_revision: String,
+    /// The bundles of the policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bundles: Vec<BundleStatus>,
     /// Static keys in use.
     pub bridges: Vec<BridgeStatus>,
     /// How many there are of what.

@@ -104,6 +104,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         credentials: Arc::new(Credentials::new(vec![], leases)),
         tokens: Arc::new(tokens),
         operators: Arc::new(operators()),
+        bundles: Arc::default(),
         status: Status {
             version: "1.2.3".into(),
             revision: 1,

@@ -6,6 +6,7 @@
 mod binding;
 mod book;
 mod collection;
+mod control_plane;
 mod issuers;
 mod limits;
 mod listen;
@@ -27,10 +28,13 @@ use serde_json::Value;
 
 pub use binding::{BindingConfig, ProviderConfig};
 pub use book::{StoreConfig, TasksConfig};
+pub use control_plane::{
+    BundleConfig, BundleOrigin, DecisionLogsConfig, Polling, Rollback, ServiceConfig, StatusConfig,
+};
 pub use listen::{Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
 pub use operators::{ControlConfig, OperatorConfig};
-pub use rules::{PolicyConfig, RecordConfig, VerifyConfig};
+pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
 pub use tools::{ClientCertificate, ToolConfig, UpstreamConfig};
 
 use collection::Table;
@@ -153,6 +157,9 @@ impl RawConfig {
         let control = self
             .control
             .and_then(|raw| raw.value.parse(control_listener.as_ref(), notes));
+        let policy = self
+            .policy
+            .and_then(|raw| raw.value.parse(&raw.place, notes));
         let audit = self.audit.and_then(|raw| raw.value.parse());
         let telemetry = self.telemetry.and_then(|raw| raw.value.parse(audit, notes));
         Some(Config {
@@ -161,7 +168,7 @@ impl RawConfig {
             tasks: tasks?,
             tools: tools?,
             control: control?,
-            policy: self.policy?.value.parse()?,
+            policy: policy?,
             telemetry: telemetry?,
             limits: self.limits?.value.parse()?,
             warnings: Vec::new(),

@@ -12,7 +12,9 @@ use tasks::{Embedded, Store, Tasks};
 use telemetry::{Recorder, Telemetry};
 use zeroize::Zeroizing;
 
+use crate::bundles::Bundles;
 use crate::config::{Config, StoreConfig};
+use crate::reports::Reports;
 
 /// What outlives a reload.
 #[derive(Clone, Debug)]
@@ -21,6 +23,10 @@ pub(crate) struct Ground {
     pub(crate) leases: Arc<Leases>,
     pub(crate) tokens: Arc<TaskTokens>,
     pub(crate) recorder: Recorder,
+    /// The bundles of the policy.
+    pub(crate) bundles: Arc<Bundles>,
+    /// What a control plane is told.
+    pub(crate) reports: Arc<Reports>,
     /// The state folder.
     pub(crate) state: Arc<Path>,
 }
@@ -99,6 +105,8 @@ impl Ground {
                 leases,
                 tokens,
                 recorder,
+                bundles: Arc::new(Bundles::new(state)),
+                reports: Arc::new(Reports::new()),
                 state: state.into(),
             },
             telemetry,

@@ -7,12 +7,14 @@ pub mod command;
 pub mod config;
 pub mod examples;
 
+mod bundles;
 mod explain;
 mod fixed;
 mod ground;
 mod process;
 mod promotion;
 mod reload;
+mod reports;
 mod running;
 mod setup;
 mod state_folder;

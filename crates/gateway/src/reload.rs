@@ -13,7 +13,8 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use crate::config;
+use crate::bundles::{Choice, Gathered};
+use crate::config::{self, PolicyConfig, PolicyOrigin};
 use crate::fixed::Fixed;
 use crate::ground::Ground;
 use crate::promotion;
@@ -32,17 +33,28 @@ pub(crate) struct Reloader {
     pub(crate) own_token: Option<Zeroizing<String>>,
     /// What the gateway started with, and keeps.
     pub(crate) fixed: Fixed,
-    /// The folder of the policy that is watched.
-    pub(crate) policies: PathBuf,
-    /// One reload at a time; the digest of what the last one read.
-    pub(crate) turn: Mutex<Vec<u8>>,
+    /// One reload at a time.
+    pub(crate) turn: Mutex<Turn>,
+    /// Whoever asks for bundles stops with the gateway.
+    pub(crate) stop: CancellationToken,
+}
+
+/// What the last reload read.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    /// The digest of all of it.
+    pub(crate) digest: Vec<u8>,
+    /// The policy that was applied.
+    pub(crate) policy: PolicyConfig,
+    /// What of the rest is right but worth a look.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Reloader {
     /// Applies the file anew, and tells status and telemetry what came of it.
-    pub(crate) async fn reload(&self) -> Result<Reloaded, ReloadError> {
+    pub(crate) async fn reload(self: &Arc<Self>) -> Result<Reloaded, ReloadError> {
         let mut turn = self.turn.lock().await;
-        *turn = digest(&self.path, &self.policies).await;
+        turn.digest = digest(&self.path, &turn.policy.paths()).await;
         let applied = self.build().await;
         let at = Timestamp::now().to_string();
         let mut live = (*self.live.load_full()).clone();
@@ -54,6 +66,9 @@ impl Reloader {
         let outcome = applied.map(|applied| {
             self.way.replace(applied.setup.clone());
             self.ground.tasks.configure(applied.book.clone());
+            tend(self, &applied.policy, applied.gathered.as_ref());
+            turn.policy = applied.policy.clone();
+            turn.warnings.clone_from(&applied.warnings);
             take(&mut live, &self.path, applied, at);
             Reloaded {
                 revision: live.status.revision,
@@ -79,9 +94,52 @@ impl Reloader {
         outcome
     }
 
+    /// Applies a new bundle: with the newest of the others, or else with those of them that count.
+    pub(crate) async fn renew(self: &Arc<Self>, bundle: &str) {
+        let turn = self.turn.lock().await;
+        let PolicyOrigin::Bundles(bundles) = &turn.policy.origin else {
+            return;
+        };
+        let setup = self.way.setup();
+        let previous = setup.policy.policy();
+        let renewed = |choice| {
+            setup::decision_point(
+                &turn.policy,
+                &self.ground,
+                choice,
+                Some(Arc::clone(previous)),
+            )
+        };
+        let mut deciding = renewed(Choice::Newest).await;
+        if deciding.is_err() && bundles.len() > 1 {
+            deciding = renewed(Choice::NewestOf(bundle)).await;
+        }
+        let error = match deciding {
+            Ok(deciding) => {
+                let setup = proxy::Setup {
+                    policy: Arc::new(deciding.point),
+                    ..(*setup).clone()
+                };
+                let mut live = (*self.live.load_full()).clone();
+                live.policy = Arc::clone(&setup.policy);
+                live.status.warnings = [turn.warnings.clone(), deciding.findings].concat();
+                self.way.replace(setup);
+                self.live.store(Arc::new(live));
+                tend(self, &turn.policy, deciding.gathered.as_ref());
+                None
+            }
+            // The board and the log tell which bundle, and why.
+            Err(mistakes) => Some(mistakes.join("; ")),
+        };
+        let live = self.live.load_full();
+        self.ground
+            .recorder
+            .reloaded(live.policy.policy().revision(), error.as_deref());
+    }
+
     /// Puts the candidate's files in the place of the policy's, and applies them. The old ones stay beside, in
     /// `<folder>.previous`; where the new ones are not taken, the old ones come back.
-    pub(crate) async fn promote(&self) -> Result<Reloaded, ReloadError> {
+    pub(crate) async fn promote(self: &Arc<Self>) -> Result<Reloaded, ReloadError> {
         let no = |mistake: String| ReloadError {
             mistakes: vec![mistake],
         };
@@ -91,7 +149,10 @@ impl Reloader {
         let Some(candidate) = config.policy.candidate else {
             return Err(no("there is no `policy.candidate` to promote".to_owned()));
         };
-        let folder = config.policy.path;
+        let PolicyOrigin::Path(folder) = config.policy.origin else {
+            let message = "the policy comes in `policy.bundles`: publish the candidate there";
+            return Err(no(message.to_owned()));
+        };
         let exchange = promotion::Exchange::of(&folder);
         let taken = {
             let exchange = exchange.clone();
@@ -149,11 +210,9 @@ impl Reloader {
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
             .unwrap_or_else(|| Path::new("."));
-        let watched = [
-            (folder, RecursiveMode::NonRecursive),
-            (self.policies.as_path(), RecursiveMode::Recursive),
-        ];
-        for (path, mode) in watched {
+        let folder = folder.to_owned();
+        let mut paths = self.turn.lock().await.policy.paths();
+        for (path, mode) in watched(&folder, &paths) {
             if let Err(error) = watcher.watch(path, mode) {
                 tracing::warn!(%error, path = %path.display(), "not watched; send SIGHUP to reload");
             }
@@ -165,16 +224,50 @@ impl Reloader {
             }
             tokio::time::sleep(SETTLE).await;
             // What stands there now may be another folder than the one that was watched.
-            for (path, mode) in watched {
+            for (path, mode) in watched(&folder, &paths) {
                 watcher.watch(path, mode).ok();
             }
-            let now = digest(&self.path, &self.policies).await;
-            if now != *self.turn.lock().await {
+            let now = digest(&self.path, &paths).await;
+            if now != self.turn.lock().await.digest {
                 // The outcome stands in status, log and metrics.
                 self.reload().await.ok();
+                let named = self.turn.lock().await.policy.paths();
+                for path in paths.iter().filter(|path| !named.contains(path)) {
+                    watcher.unwatch(path).ok();
+                }
+                paths = named;
+                for (path, mode) in watched(&folder, &paths) {
+                    watcher.watch(path, mode).ok();
+                }
             }
         }
     }
+}
+
+/// What is watched, and how deep.
+fn watched<'a>(
+    config: &'a Path,
+    policies: &'a [PathBuf],
+) -> impl Iterator<Item = (&'a Path, RecursiveMode)> {
+    let policies = policies.iter().map(PathBuf::as_path);
+    let deep = policies.map(|path| (path, RecursiveMode::Recursive));
+    std::iter::once((config, RecursiveMode::NonRecursive)).chain(deep)
+}
+
+/// Has what was applied kept up to date and reported from now on.
+pub(crate) fn tend(reloader: &Arc<Reloader>, policy: &PolicyConfig, gathered: Option<&Gathered>) {
+    let Ground {
+        bundles, reports, ..
+    } = &reloader.ground;
+    if let Some(gathered) = gathered {
+        bundles.activated(gathered);
+    }
+    let configured = match &policy.origin {
+        PolicyOrigin::Bundles(configured) => configured.as_slice(),
+        PolicyOrigin::Path(_) => &[],
+    };
+    bundles.tend(configured, reloader, &reloader.stop);
+    reports.tend(policy, &bundles.board);
 }
 
 /// Applies the config anew whenever it is asked.
@@ -201,7 +294,7 @@ pub(crate) fn take(live: &mut Live, path: &Path, applied: Applied, at: String) {
     live.credentials = Arc::clone(&applied.setup.credentials);
     live.operators = applied.operators;
     live.status.revision += 1;
-    live.status.warnings = applied.warnings;
+    live.status.warnings = [applied.warnings, applied.findings].concat();
     live.status.config = Some(ConfigStatus {
         path: path.display().to_string(),
         hash: applied.hash,
@@ -210,17 +303,19 @@ pub(crate) fn take(live: &mut Live, path: &Path, applied: Applied, at: String) {
 }
 
 /// Tells whether config or policies changed: their bytes, not their times.
-pub(crate) async fn digest(config: &Path, policies: &Path) -> Vec<u8> {
+pub(crate) async fn digest(config: &Path, policies: &[PathBuf]) -> Vec<u8> {
     let (config, policies) = (config.to_owned(), policies.to_owned());
     let reading = tokio::task::spawn_blocking(move || {
         let mut all = ring::digest::Context::new(&ring::digest::SHA256);
         all.update(&std::fs::read(config).unwrap_or_default());
-        if policies.is_file() {
-            all.update(&std::fs::read(&policies).unwrap_or_default());
-        }
-        for source in policy::Policy::read(&policies).unwrap_or_default() {
-            all.update(source.path.as_os_str().as_encoded_bytes());
-            all.update(source.text.as_bytes());
+        for path in &policies {
+            if path.is_file() {
+                all.update(&std::fs::read(path).unwrap_or_default());
+            }
+            for source in policy::Policy::read(path).unwrap_or_default() {
+                all.update(source.path.as_os_str().as_encoded_bytes());
+                all.update(source.text.as_bytes());
+            }
         }
         all.finish().as_ref().to_vec()
     });

@@ -21,7 +21,7 @@ use crate::config::{self, Config, ServerTls};
 use crate::explain;
 use crate::fixed::Fixed;
 use crate::ground::{Ground, StartError};
-use crate::reload::{self, Reloader};
+use crate::reload::{self, Reloader, Turn};
 use crate::setup;
 
 /// How long waiting records are flushed at the end.
@@ -64,6 +64,7 @@ pub(crate) fn run<E: From<StartError>>(
     control.block_on(until_told(&stop));
     control.block_on(serving.finish());
     control.block_on(keeping.finish());
+    control.block_on(ground.reports.finish(FLUSH));
     calls.shutdown_timeout(FLUSH);
     control.shutdown_timeout(FLUSH);
     telemetry.shutdown(FLUSH);
@@ -164,14 +165,13 @@ fn start(
     } = plan;
     let limits = config.limits;
     let listen = config.listen.clone();
-    let policies = config.policy.path.clone();
     let tls = listen
         .tls
         .as_ref()
         .map(server_tls)
         .transpose()
         .map_err(|mistake| StartError::Setup(vec![mistake]))?;
-    let digest = control.block_on(reload::digest(&path, &policies));
+    let digest = control.block_on(reload::digest(&path, &config.policy.paths()));
     let built = setup::build(
         config,
         ground,
@@ -219,6 +219,16 @@ fn start(
     ground
         .recorder
         .reloaded(first.policy.policy().revision(), None);
+    let turn = Turn {
+        digest,
+        policy: applied.policy.clone(),
+        warnings: applied.warnings.clone(),
+    };
+    let (policy, gathered) = (applied.policy.clone(), applied.gathered);
+    let applied = setup::Applied {
+        gathered: None,
+        ..applied
+    };
     reload::take(&mut first, &path, applied, Timestamp::now().to_string());
     live.store(Arc::new(first));
     let reloader = Arc::new(Reloader {
@@ -228,9 +238,13 @@ fn start(
         live: Arc::clone(&live),
         own_token,
         fixed,
-        turn: Mutex::new(digest),
-        policies,
+        turn: Mutex::new(turn),
+        stop: stop.clone(),
     });
+    {
+        let _entered = control.enter();
+        reload::tend(&reloader, &policy, gathered.as_ref());
+    }
     control.spawn(Arc::clone(&reloader).watch(stop.clone()));
     control.spawn(reload_at_hangup(Arc::clone(&reloader), stop.clone()));
     let api = Control {
@@ -279,6 +293,7 @@ fn live(ground: &Ground, listening: &Listening, applied: &setup::Applied) -> Liv
         credentials: Arc::clone(&applied.setup.credentials),
         tokens: Arc::clone(&ground.tokens),
         operators: Arc::clone(&applied.operators),
+        bundles: Arc::clone(&ground.bundles.board),
         status: Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: Timestamp::now().to_string(),

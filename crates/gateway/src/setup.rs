@@ -8,7 +8,8 @@ use control::{Operator, Operators};
 use credentials::{Binding, Cmd, Credentials, Provider, Static};
 use identity::Identity;
 use policy::{
-    DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Trial, Verification,
+    DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
+    Verification,
 };
 use proxy::{ClientCertificate, Setup, Upstream, Upstreams};
 use rustls_pki_types::pem::PemObject;
@@ -16,8 +17,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tasks::ToolName;
 use url::Url;
 
+use crate::bundles::{Choice, Gathered};
 use crate::config::{
-    BindingConfig, Config, PolicyConfig, ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
+    BindingConfig, Config, PolicyConfig, PolicyOrigin, ProviderConfig, ToolConfig, UpstreamConfig,
+    VerifyConfig,
 };
 use crate::ground::Ground;
 
@@ -36,8 +39,14 @@ pub(crate) struct Applied {
     pub(crate) book: tasks::Config,
     /// The SHA-256 of the config's text.
     pub(crate) hash: String,
-    /// What is right but worth a look.
+    /// What of the config is right but worth a look.
     pub(crate) warnings: Vec<String>,
+    /// The policy of the setup.
+    pub(crate) policy: PolicyConfig,
+    /// The same of the policy.
+    pub(crate) findings: Vec<String>,
+    /// The bundles it is made of, if it is.
+    pub(crate) gathered: Option<Gathered>,
 }
 
 /// Builds what calls meet; every mistake at once. Reads files and runs the policy's tests, so not for the data path.
@@ -48,8 +57,9 @@ pub(crate) async fn build(
     own_token: Option<&str>,
 ) -> Result<Applied, Vec<String>> {
     let mut mistakes = Vec::new();
-    let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
-    let policy = decision_point(&config.policy, &ground.state).await;
+    let warnings = config.warnings.iter().map(ToString::to_string).collect();
+    let before = previous.map(|setup| Arc::clone(setup.policy.policy()));
+    let policy = decision_point(&config.policy, ground, Choice::Active, before).await;
     let policy = policy.map_err(|findings| mistakes.extend(findings)).ok();
     let operators = operators(&config, own_token).await;
     let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
@@ -93,16 +103,15 @@ pub(crate) async fn build(
             .iter()
             .fold(tools.with_declarations(declarations), allow)
     });
-    let (Some(tools), Some((policy, findings)), Some(operators), true) =
+    let (Some(tools), Some(deciding), Some(operators), true) =
         (tools, policy, operators, mistakes.is_empty())
     else {
         return Err(mistakes);
     };
-    warnings.extend(findings);
     let setup = Setup {
         identity: Arc::new(identity),
         tools: Arc::new(tools),
-        policy: Arc::new(policy),
+        policy: Arc::new(deciding.point),
         credentials: Arc::new(Credentials::new(bindings, Arc::clone(&ground.leases))),
         upstreams: Arc::new(Upstreams::new(upstreams)),
     };
@@ -112,56 +121,93 @@ pub(crate) async fn build(
         book,
         hash: config.hash,
         warnings,
+        policy: config.policy,
+        findings: deciding.findings,
+        gathered: deciding.gathered,
     })
 }
 
+/// What decides, and what there is to say of it.
+#[derive(Debug)]
+pub(crate) struct Deciding {
+    pub(crate) point: DecisionPoint,
+    /// What is right but worth a look.
+    pub(crate) findings: Vec<String>,
+    /// The bundles it is made of, if it is.
+    pub(crate) gathered: Option<Gathered>,
+}
+
 /// Loads the policy that counts and the one that is tried beside it. The second may be broken: it has no effect.
-async fn decision_point(
+pub(crate) async fn decision_point(
     config: &PolicyConfig,
-    state: &Path,
-) -> Result<(DecisionPoint, Vec<String>), Vec<String>> {
-    let recorded = state.join(RECORDED);
+    ground: &Ground,
+    choice: Choice<'_>,
+    previous: Option<Arc<Policy>>,
+) -> Result<Deciding, Vec<String>> {
+    let recorded = ground.state.join(RECORDED);
     let verification = config.verify.as_ref().map(verification).transpose();
     let verification = verification.map_err(|mistake| vec![mistake])?;
-    let read =
-        |folder: &Path| load_policy(folder.to_owned(), verification.clone(), recorded.clone());
-    let (policy, mut warnings) = read(&config.path).await?;
+    let (policy, mut findings, gathered) = match &config.origin {
+        PolicyOrigin::Path(path) => {
+            let sources = read(path.clone(), verification.clone()).await?;
+            let (policy, findings) = load_policy(sources, recorded.clone(), previous).await?;
+            (policy, findings, None)
+        }
+        PolicyOrigin::Bundles(bundles) => {
+            let mut gathered = ground.bundles.gather(bundles, choice).await?;
+            let sources = std::mem::take(&mut gathered.sources);
+            let loaded = load_policy(sources, recorded.clone(), previous).await;
+            let (policy, mut findings) =
+                loaded.inspect_err(|mistakes| ground.bundles.not_taken(&gathered, mistakes))?;
+            if !gathered.missing.is_empty() {
+                findings = vec!["there is no policy yet: every call is refused".to_owned()];
+                findings.extend(gathered.missing.iter().cloned());
+            }
+            (policy, findings, Some(gathered))
+        }
+    };
     let mut trial = Trial::default();
     if let Some(folder) = &config.candidate {
-        match read(folder).await {
-            Ok((candidate, findings)) => {
+        let candidate = match read(folder.clone(), verification).await {
+            Ok(sources) => load_policy(sources, recorded.clone(), None).await,
+            Err(mistakes) => Err(mistakes),
+        };
+        let told = match candidate {
+            Ok((candidate, told)) => {
                 trial.candidate = Some(candidate);
-                warnings.extend(
-                    findings
-                        .iter()
-                        .map(|line| format!("policy.candidate: {line}")),
-                );
+                told
             }
-            Err(findings) => {
-                warnings.push("policy.candidate is not tried: it is broken".to_owned());
-                warnings.extend(
-                    findings
-                        .iter()
-                        .map(|line| format!("policy.candidate: {line}")),
-                );
+            Err(told) => {
+                findings.push("policy.candidate is not tried: it is broken".to_owned());
+                told
             }
-        }
+        };
+        let told = told.iter().map(|line| format!("policy.candidate: {line}"));
+        findings.extend(told);
     }
     if config.mode == Mode::Shadow {
-        warnings.push("policy.mode is `shadow`: policy refuses nothing".to_owned());
+        findings.push("policy.mode is `shadow`: policy refuses nothing".to_owned());
     }
     trial.recording = config.record.as_ref().map(|record| RecordingConfig {
         path: recorded,
         most: record.calls,
         mask: record.mask.clone(),
     });
+    let revisions = gathered.as_ref().map(Gathered::revisions);
+    trial.decisions = ground
+        .reports
+        .decision_log(config, revisions.unwrap_or_default());
     let point = DecisionPoint::new(policy, config.mode, &trial);
     let point = point.map_err(|error| vec![format!("policy can't be tried: {error}")])?;
-    Ok((point, warnings))
+    Ok(Deciding {
+        point,
+        findings,
+        gathered,
+    })
 }
 
 /// Whose signature a bundle must have.
-fn verification(config: &VerifyConfig) -> Result<Verification, String> {
+pub(crate) fn verification(config: &VerifyConfig) -> Result<Verification, String> {
     let told = |error: &dyn std::fmt::Display| {
         format!("policy.verify.key `{}`: {error}", config.key.display())
     };
@@ -173,21 +219,33 @@ fn verification(config: &VerifyConfig) -> Result<Verification, String> {
     })
 }
 
-/// Parses, checks, compiles and tests a policy, off the threads that answer; calls that were kept are judged by both
-/// engines.
-async fn load_policy(
-    folder: PathBuf,
+/// Reads a policy's files, off the threads that answer.
+async fn read(
+    path: PathBuf,
     verification: Option<Verification>,
+) -> Result<Vec<Source>, Vec<String>> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let told = |error| format!("policy `{}` can't be read: {error}", path.display());
+        Policy::read_verified(&path, verification.as_ref()).map_err(|error| vec![told(error)])
+    });
+    reading
+        .await
+        .unwrap_or_else(|error| Err(vec![format!("policy can't be read: {error}")]))
+}
+
+/// Parses, checks, compiles and tests a policy, off the threads that answer; calls that were kept are judged by both
+/// engines. What another one has compiled is taken where it fits.
+async fn load_policy(
+    sources: Vec<Source>,
     recorded: PathBuf,
+    previous: Option<Arc<Policy>>,
 ) -> Result<(Arc<Policy>, Vec<String>), Vec<String>> {
     let loading = tokio::task::spawn_blocking(move || {
-        let sources = Policy::read_verified(&folder, verification.as_ref()).map_err(|error| {
-            vec![format!(
-                "policy `{}` can't be read: {error}",
-                folder.display()
-            )]
-        })?;
-        let (policy, findings) = Policy::load(sources).map_err(|findings| lines(&findings))?;
+        let loaded = match &previous {
+            Some(previous) => Policy::load_after(previous, sources),
+            None => Policy::load(sources),
+        };
+        let (policy, findings) = loaded.map_err(|findings| lines(&findings))?;
         let policy = Arc::new(policy);
         let mut calls = Recorded::read(&recorded).unwrap_or_default();
         let last = calls.split_off(calls.len().saturating_sub(COMPARED));

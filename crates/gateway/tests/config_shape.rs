@@ -130,8 +130,50 @@ fn what_comes_later_is_said_to_come_later() {
     );
     check_whole(
         "listen: { calls: 127.0.0.1:1, control: 127.0.0.1:2 }\npolicy: { path: 'https://x/bundle.tar.gz' }",
-        &["2:17 policy.path not_built"],
+        &["2:17 policy.path wrong_value"],
     );
+}
+
+#[test]
+fn a_policy_is_in_one_place() {
+    let listen = "listen: { calls: 127.0.0.1:1, control: 127.0.0.1:2 }\n";
+    for (policy, expect) in [
+        ("{}", "2:1 policy wrong_value"),
+        (
+            "{ path: p, bundles: { a: { path: b } } }",
+            "2:1 policy wrong_value",
+        ),
+        (
+            "{ bundles: { a: { path: b, url: 'https://x/y' } } }",
+            "2:22 policy.bundles.a wrong_value",
+        ),
+        (
+            "{ bundles: { A-b: { path: b } } }",
+            "2:22 policy.bundles.A-b wrong_name",
+        ),
+        (
+            "{ bundles: { a: { url: 'http://10.0.0.1/y' } } }",
+            "2:32 policy.bundles.a.url plaintext_control_plane",
+        ),
+        (
+            "{ bundles: { a: { path: b, token: 'env:X' } } }",
+            "2:43 policy.bundles.a.token wrong_value",
+        ),
+        (
+            "{ bundles: { a: { url: 'https://x/y', polling: { min_delay: 2m } } } }",
+            "2:69 policy.bundles.a.polling.min_delay wrong_value",
+        ),
+        (
+            "{ path: p, decision_logs: { url: 'http://10.0.0.1/' } }",
+            "2:42 policy.decision_logs.url plaintext_control_plane",
+        ),
+        (
+            "{ path: p, status: { url: 'https://x/?key=1#f' } }",
+            "2:35 policy.status.url wrong_value",
+        ),
+    ] {
+        check_whole(&format!("{listen}policy: {policy}"), &[expect]);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use call::BodyMode;
 use credentials::{Injection, SecretRef};
-use gateway::config::{Config, ProviderConfig, StoreConfig, load, parse};
+use gateway::config::{Config, PolicyOrigin, ProviderConfig, StoreConfig, load, parse};
 use proptest::prelude::*;
 use tasks::Access;
 
@@ -569,7 +569,8 @@ fn the_example_is_a_config() {
 #[test]
 fn relative_paths_start_at_the_configs_folder() {
     let config = load(&examples().join("remit.yaml")).unwrap();
-    assert_eq!(config.policy.path, examples().join("../policies/example"));
+    let policy = examples().join("../policies/example");
+    assert_eq!(config.policy.origin, PolicyOrigin::Path(policy));
 }
 
 #[test]

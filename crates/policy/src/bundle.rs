@@ -32,7 +32,7 @@ const SIGNATURES: &str = ".signatures.json";
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// A policy as one file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Bundle {
     manifest: Manifest,
     sources: Vec<Source>,

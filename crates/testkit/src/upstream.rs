@@ -75,6 +75,8 @@ impl Received {
 pub enum Answer {
     /// A status and a JSON body.
     Json(StatusCode, Value),
+    /// A status and a body of any bytes.
+    Bytes(StatusCode, Bytes),
     /// What came, as JSON: `method`, `target`, `version`, `headers` (pairs), `body` (text).
     Echo,
     /// The request's body, streamed back as it comes.
@@ -380,6 +382,11 @@ async fn reply(mut answer: Answer, received: &Received) -> Reply {
             }
             Answer::By(decide) => answer = decide(received),
             Answer::Json(status, value) => break json_reply(status, &value),
+            Answer::Bytes(status, bytes) => {
+                let mut response = Response::new(full(bytes));
+                *response.status_mut() = status;
+                break response;
+            }
             Answer::Echo => break json_reply(StatusCode::OK, &echo(received)),
             Answer::Ticks(count, apart) => break ticks(count, apart),
             Answer::Large(size) => break large(size),

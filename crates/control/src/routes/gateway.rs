@@ -27,6 +27,7 @@ pub(super) async fn status(
     Json(StatusView {
         status: live.status.clone(),
         policy_revision: live.policy.policy().revision().to_string(),
+        bundles: live.bundles.all(),
         bridges: bridges(&live),
         counts: counts(&control, &live),
     })

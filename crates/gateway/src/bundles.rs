@@ -1,0 +1,201 @@
+//! The bundles that make the policy together: what their servers gave, what of it counts, and what is kept for a start
+//! without them.
+//!
+//! **Invariant.** What counts was read whole, verified where it must be signed, and taken by the policy's own checks and
+//! tests; what is broken changes nothing. Before anything has come every call is refused.
+
+mod polling;
+mod server;
+mod shelf;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use control::BundleBoard;
+use parking_lot::Mutex;
+use policy::{Bundle, Policy, Source};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{BundleConfig, BundleOrigin};
+use crate::reload::Reloader;
+
+pub(crate) use polling::{back_off, between};
+pub(crate) use server::{causes, client, with_token};
+pub(crate) use shelf::{Fetched, Problem, Shelf};
+
+/// Which of the bundles at hand are tried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Choice<'a> {
+    /// Those that count; the newest of those that have none.
+    Active,
+    /// The newest of all.
+    Newest,
+    /// The newest of one, and those that count of the others.
+    NewestOf(&'a str),
+}
+
+/// All bundles of a gateway. They outlive a reload.
+#[derive(Debug)]
+pub(crate) struct Bundles {
+    /// Where the last good ones are kept.
+    folder: PathBuf,
+    shelves: Mutex<BTreeMap<String, Arc<Shelf>>>,
+    /// Whoever asks the servers.
+    pollers: Mutex<BTreeMap<String, (Arc<Shelf>, CancellationToken)>>,
+    /// How they are.
+    pub(crate) board: Arc<BundleBoard>,
+    /// Whether a policy has been there.
+    has_policy: AtomicBool,
+}
+
+/// Files for a policy, and what to do once it is taken or refused.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) sources: Vec<Source>,
+    taken: Vec<(Arc<Shelf>, Arc<Fetched>)>,
+    /// Bundles that are not there: then the sources refuse everything.
+    pub(crate) missing: Vec<String>,
+}
+
+impl Gathered {
+    /// The revisions, by the bundles' names.
+    pub(crate) fn revisions(&self) -> BTreeMap<String, String> {
+        let revision = |(shelf, fetched): &(Arc<Shelf>, Arc<Fetched>)| {
+            let revision = fetched.bundle.manifest().revision.clone();
+            (shelf.config.name.clone(), revision)
+        };
+        self.taken.iter().map(revision).collect()
+    }
+}
+
+impl Bundles {
+    pub(crate) fn new(state: &Path) -> Self {
+        Self {
+            folder: state.join("bundles"),
+            shelves: Mutex::default(),
+            pollers: Mutex::default(),
+            board: Arc::default(),
+            has_policy: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts the files of the configured bundles together. Those that are not at hand are fetched, for a while.
+    pub(crate) async fn gather(
+        &self,
+        configs: &[BundleConfig],
+        choice: Choice<'_>,
+    ) -> Result<Gathered, Vec<String>> {
+        let mut mistakes = Vec::new();
+        let mut missing = Vec::new();
+        let mut taken = Vec::new();
+        for config in configs {
+            let name = &config.name;
+            let shelf = match self.shelf(config) {
+                Ok(shelf) => shelf,
+                Err(mistake) => {
+                    mistakes.push(format!("policy.bundles.{name}: {mistake}"));
+                    continue;
+                }
+            };
+            match shelf.pick(choice, &self.board).await {
+                Ok(fetched) => taken.push((shelf, fetched)),
+                Err(problem) => match &config.origin {
+                    BundleOrigin::Server(..) if !self.has_policy.load(Ordering::Acquire) => {
+                        missing.push(format!("policy.bundles.{name}: {problem}"));
+                    }
+                    _ => mistakes.push(format!("policy.bundles.{name}: {problem}")),
+                },
+            }
+        }
+        if !mistakes.is_empty() {
+            mistakes.extend(missing);
+            return Err(mistakes);
+        }
+        let sources = if missing.is_empty() {
+            let bundle = |(shelf, fetched): &(Arc<Shelf>, Arc<Fetched>)| {
+                (shelf.config.name.clone(), Bundle::clone(&fetched.bundle))
+            };
+            let joined = Policy::join(taken.iter().map(bundle).collect());
+            joined.map_err(|error| {
+                let mistake = format!("policy.bundles: {error} ({})", error.code());
+                self.refused(&taken, error.code(), &mistake);
+                vec![mistake]
+            })?
+        } else {
+            Policy::absent()
+        };
+        Ok(Gathered {
+            sources,
+            taken,
+            missing,
+        })
+    }
+
+    /// The shelf of a bundle: the one that is there, unless its config has changed.
+    fn shelf(&self, config: &BundleConfig) -> Result<Arc<Shelf>, String> {
+        let mut shelves = self.shelves.lock();
+        if let Some(shelf) = shelves.get(&config.name)
+            && shelf.config == *config
+        {
+            return Ok(Arc::clone(shelf));
+        }
+        let shelf = Arc::new(Shelf::new(config.clone(), &self.folder)?);
+        shelves.insert(config.name.clone(), Arc::clone(&shelf));
+        Ok(shelf)
+    }
+
+    /// The policy of these bundles counts now.
+    pub(crate) fn activated(&self, gathered: &Gathered) {
+        if !gathered.missing.is_empty() {
+            return;
+        }
+        self.has_policy.store(true, Ordering::Release);
+        for (shelf, fetched) in &gathered.taken {
+            shelf.activate(fetched, &self.board);
+        }
+    }
+
+    /// The policy of these bundles was not taken.
+    pub(crate) fn not_taken(&self, gathered: &Gathered, mistakes: &[String]) {
+        self.refused(&gathered.taken, "bundle-policy", &mistakes.join("; "));
+    }
+
+    fn refused(&self, taken: &[(Arc<Shelf>, Arc<Fetched>)], code: &'static str, message: &str) {
+        for (shelf, fetched) in taken {
+            shelf.refuse(fetched, Problem::new(code, message), &self.board);
+        }
+    }
+
+    /// Asks the servers of these bundles from now on, and no others.
+    pub(crate) fn tend(
+        &self,
+        configs: &[BundleConfig],
+        reloader: &Arc<Reloader>,
+        stop: &CancellationToken,
+    ) {
+        let names: Vec<&str> = configs.iter().map(|config| config.name.as_str()).collect();
+        self.board.keep(&names);
+        let mut shelves = self.shelves.lock();
+        shelves.retain(|name, _| names.contains(&name.as_str()));
+        let mut pollers = self.pollers.lock();
+        pollers.retain(|name, (shelf, stop)| {
+            let current = shelves.get(name);
+            let is_current = current.is_some_and(|current| Arc::ptr_eq(current, shelf));
+            if !is_current {
+                stop.cancel();
+            }
+            is_current
+        });
+        for (name, shelf) in shelves.iter() {
+            if shelf.server.is_none() || pollers.contains_key(name) {
+                continue;
+            }
+            let stop = stop.child_token();
+            pollers.insert(name.clone(), (Arc::clone(shelf), stop.clone()));
+            let polling = polling::poll(Arc::clone(shelf), Arc::clone(reloader), stop);
+            tokio::spawn(polling);
+        }
+    }
+}

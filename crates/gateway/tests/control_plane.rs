@@ -1,0 +1,614 @@
+//! A control plane as OPA has it: bundles from servers, decisions and state told to one. The servers are fakes, made by
+//! OPA's documents of its APIs; a real one for static bundles is in `real_parts.rs`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failure here fails a test"
+)]
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flate2::read::GzDecoder;
+use policy::{Bundle, Manifest, SigningKey, Source};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use testkit::remit::{Remit, until};
+use testkit::upstream::{Answer, Received};
+use testkit::{Site, Upstream};
+
+const REMIT: &str = env!("CARGO_BIN_EXE_remit");
+
+const OPEN: &str = "package remit.all\n\nallow if true\n";
+const READ_ONLY: &str = "package remit.all\n\nallow if input.tool.access == \"read\"\n";
+const LIMITED: &str = "package remit.all\n\nallow if to_number(input.request.headers[\"x-size\"]) <= data.limits.size\n";
+
+/// Polls as often as a test wants it.
+const QUICK: &str = "polling: { min_delay: 50ms, max_delay: 100ms }";
+
+/// Files, their roots and their revision, as an archive; signed if there is a key.
+fn archive(revision: &str, roots: &[&str], files: &[(&str, &str)], key: Option<&str>) -> Vec<u8> {
+    let manifest = Manifest {
+        revision: revision.to_owned(),
+        roots: roots.iter().map(|root| (*root).to_owned()).collect(),
+        ..Manifest::default()
+    };
+    let source = |(path, text): &(&str, &str)| Source {
+        path: path.into(),
+        text: (*text).to_owned(),
+    };
+    let sources = files.iter().map(source).collect();
+    let key = key.map(|name| {
+        let pem = std::fs::read_to_string(key_file(name)).unwrap();
+        SigningKey::from_pem(&pem, None, None).unwrap()
+    });
+    Bundle::new(&manifest, sources)
+        .unwrap()
+        .write(key.as_ref())
+        .unwrap()
+}
+
+/// One file of rules that owns everything.
+fn rules(revision: &str, text: &str) -> Vec<u8> {
+    archive(revision, &[""], &[("all.rego", text)], None)
+}
+
+/// The keys of the tests of `policy`.
+fn key_file(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy/src/bundle/testdata");
+    folder.join(name).display().to_string()
+}
+
+/// What a shop has on a path: an archive, and its tag.
+type Wares = BTreeMap<String, (Vec<u8>, String)>;
+
+/// A server of bundles: it tells tags, and answers 304 to who knows them.
+struct Shop {
+    server: Upstream,
+    wares: Arc<Mutex<Wares>>,
+}
+
+impl Shop {
+    /// `waits` is how long it waits for something new before it answers.
+    fn open(site: &Site, waits: Option<Duration>) -> Self {
+        let wares: Arc<Mutex<Wares>> = Arc::default();
+        let shelf = Arc::clone(&wares);
+        let answer = Answer::by(move |asked| sell(&shelf.lock().unwrap(), asked, waits));
+        Self {
+            server: site.run(Upstream::start(answer)),
+            wares,
+        }
+    }
+
+    fn put(&self, path: &str, archive: Vec<u8>) {
+        let mut wares = self.wares.lock().unwrap();
+        let tag = format!("\"{}\"", uuid::Uuid::new_v4());
+        wares.insert(path.to_owned(), (archive, tag));
+    }
+
+    fn clear(&self) {
+        self.wares.lock().unwrap().clear();
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.url())
+    }
+}
+
+fn sell(wares: &Wares, asked: &Received, waits: Option<Duration>) -> Answer {
+    let Some((archive, tag)) = wares.get(&asked.target) else {
+        return Answer::Json(StatusCode::NOT_FOUND, json!({}));
+    };
+    let kind = match waits {
+        Some(_) => "application/vnd.openpolicyagent.bundles",
+        None => "application/gzip",
+    };
+    let answer = if asked.header("if-none-match") == Some(tag) {
+        let none = Answer::Bytes(StatusCode::NOT_MODIFIED, bytes::Bytes::new());
+        match waits {
+            Some(wait) => none.slow(wait),
+            None => none,
+        }
+    } else {
+        Answer::Bytes(StatusCode::OK, archive.clone().into())
+    };
+    answer.with("etag", tag).with("content-type", kind)
+}
+
+/// A site with one tool and this `policy`.
+struct World {
+    site: Site,
+    upstream: Upstream,
+}
+
+impl World {
+    fn new() -> Self {
+        let site = Site::new(REMIT);
+        let upstream = site.run(Upstream::start(Answer::Echo));
+        Self { site, upstream }
+    }
+
+    fn serve(&self, policy: &str) -> Remit {
+        let tools = format!(
+            "tools:\n  notes:\n    upstream: {}\n    access: {{ read: [\"GET /**\"], write: [\"POST /**\"] }}\n",
+            self.upstream.url()
+        );
+        let listen = "listen: { calls: 127.0.0.1:0, control: 127.0.0.1:0 }\n";
+        self.site
+            .write("remit.yaml", &format!("{listen}policy: {policy}\n{tools}"));
+        self.site.serve()
+    }
+}
+
+fn token(remit: &Remit) -> String {
+    let flags = [
+        "--tool",
+        "notes",
+        "--access",
+        "read,write",
+        "--agent",
+        "triage",
+    ];
+    remit.open_task(&flags).1
+}
+
+fn post(remit: &Remit, token: &str) -> StatusCode {
+    sized(remit, token, 1).status()
+}
+
+fn sized(remit: &Remit, token: &str, size: u32) -> reqwest::blocking::Response {
+    let request = testkit::http().post(remit.call("/notes/a"));
+    let request = request.header("x-size", size.to_string());
+    request.bearer_auth(token).json(&json!({})).send().unwrap()
+}
+
+/// What status tells of a bundle.
+fn bundle(remit: &Remit, name: &str) -> Value {
+    let status = remit.status();
+    let bundles = status["bundles"].as_array().cloned().unwrap_or_default();
+    let found = bundles.into_iter().find(|bundle| bundle["name"] == name);
+    found.unwrap_or_default()
+}
+
+fn is_revision(remit: &Remit, name: &str, revision: &str) -> bool {
+    bundle(remit, name)["active_revision"] == revision
+}
+
+fn problem(remit: &Remit, name: &str) -> String {
+    let code = bundle(remit, name)["problem"]["code"].clone();
+    code.as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_new_bundle_counts_once_it_has_come() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    shop.put("/b", rules("1", OPEN));
+    let remit = world.serve(&format!(
+        "{{ bundles: {{ company: {{ url: \"{}\", {QUICK} }} }} }}",
+        shop.url("/b")
+    ));
+    assert!(is_revision(&remit, "company", "1"));
+    let token = token(&remit);
+    assert_eq!(post(&remit, &token), StatusCode::OK);
+    shop.put("/b", rules("2", READ_ONLY));
+    until("the second counts", || is_revision(&remit, "company", "2"));
+    assert_eq!(post(&remit, &token), StatusCode::FORBIDDEN);
+    // What is known is not sent again.
+    shop.server.forget();
+    until("it is asked for again", || shop.server.received().len() > 2);
+    let tag = shop.wares.lock().unwrap()["/b"].1.clone();
+    assert!(
+        shop.server
+            .received()
+            .iter()
+            .all(|asked| asked.header("if-none-match") == Some(&tag))
+    );
+}
+
+#[test]
+fn before_a_bundle_has_come_nothing_is_allowed() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    let policy = format!(
+        "{{ bundles: {{ company: {{ url: \"{}\", {QUICK} }} }} }}",
+        shop.url("/b")
+    );
+    shop.put("/b", rules("1", OPEN));
+    let remit = world.serve(&policy);
+    let token = token(&remit);
+    assert!(remit.stop());
+    // Neither the server nor what was kept is there at the second start, but the task is.
+    std::fs::remove_dir_all(world.site.path("state/bundles")).unwrap();
+    shop.clear();
+    let remit = world.serve(&policy);
+    assert_eq!(problem(&remit, "company"), "bundle-server");
+    assert!(
+        remit.status()["warnings"]
+            .to_string()
+            .contains("no policy yet")
+    );
+    let refused = sized(&remit, &token, 1);
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    assert!(refused.text().unwrap().contains("no_policy"));
+    let opening = remit.command(&["task", "open", "--tool", "notes", "--agent", "triage"]);
+    assert!(String::from_utf8_lossy(&opening.stderr).contains("no_policy"));
+    // Then it comes.
+    shop.put("/b", rules("1", OPEN));
+    until("it counts", || is_revision(&remit, "company", "1"));
+    assert_eq!(post(&remit, &token), StatusCode::OK);
+    assert!(
+        !remit.status()["warnings"]
+            .to_string()
+            .contains("no policy yet")
+    );
+}
+
+#[test]
+fn the_last_good_bundle_counts_at_a_start_without_its_server() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    let policy = format!(
+        "{{ bundles: {{ company: {{ url: \"{}\", {QUICK} }} }} }}",
+        shop.url("/b")
+    );
+    shop.put("/b", rules("7", OPEN));
+    let remit = world.serve(&policy);
+    let token = token(&remit);
+    assert!(remit.stop());
+    shop.clear();
+    let remit = world.serve(&policy);
+    assert!(is_revision(&remit, "company", "7"));
+    assert_eq!(post(&remit, &token), StatusCode::OK);
+    until("the server is missed", || {
+        problem(&remit, "company") == "bundle-server"
+    });
+}
+
+#[test]
+fn a_broken_bundle_changes_nothing() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    shop.put("/b", rules("1", OPEN));
+    let remit = world.serve(&format!(
+        "{{ bundles: {{ company: {{ url: \"{}\", {QUICK} }} }} }}",
+        shop.url("/b")
+    ));
+    let token = token(&remit);
+    let broken = [
+        (
+            rules("2", "package remit.all\n\nallow if {"),
+            "bundle-policy",
+        ),
+        (
+            rules("3", "package remit.all\n\nallow if http.send({})"),
+            "bundle-policy",
+        ),
+        (b"no archive at all".to_vec(), "bundle-archive"),
+        (
+            archive("4", &[""], &[("all.rego", OPEN)], Some("es256.key")),
+            "bundle-unverified",
+        ),
+    ];
+    for (archive, code) in broken {
+        shop.put("/b", archive);
+        until(code, || problem(&remit, "company") == code);
+        assert!(is_revision(&remit, "company", "1"));
+        assert_eq!(post(&remit, &token), StatusCode::OK);
+        // Nor does a reload take it: the next round sees to that.
+        remit.signal("-HUP");
+    }
+    shop.put("/b", rules("5", READ_ONLY));
+    until("a whole one counts", || is_revision(&remit, "company", "5"));
+    assert_eq!(problem(&remit, "company"), "");
+    assert_eq!(post(&remit, &token), StatusCode::FORBIDDEN);
+}
+
+#[test]
+fn only_what_is_signed_by_the_key_counts() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    let signed = |revision, text, key| archive(revision, &[""], &[("all.rego", text)], key);
+    shop.put("/b", signed("1", OPEN, Some("es256.key")));
+    let verify = format!("verify: {{ key: {} }}", key_file("es256.pub"));
+    let remit = world.serve(&format!(
+        "{{ bundles: {{ company: {{ url: \"{}\", {verify}, {QUICK} }} }} }}",
+        shop.url("/b")
+    ));
+    let token = token(&remit);
+    for (key, code) in [
+        (None, "bundle-unsigned"),
+        (Some("eddsa.key"), "bundle-signature"),
+    ] {
+        shop.put("/b", signed("2", READ_ONLY, key));
+        until(code, || problem(&remit, "company") == code);
+        assert_eq!(post(&remit, &token), StatusCode::OK);
+    }
+    shop.put("/b", signed("2", READ_ONLY, Some("es256.key")));
+    until("the signed one counts", || {
+        is_revision(&remit, "company", "2")
+    });
+    assert_eq!(post(&remit, &token), StatusCode::FORBIDDEN);
+}
+
+#[test]
+fn an_older_revision_is_refused_even_after_a_restart() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    let policy = format!(
+        "{{ bundles: {{ company: {{ url: \"{}\", rollback: refuse, {QUICK} }} }} }}",
+        shop.url("/b")
+    );
+    shop.put("/b", rules("v1.10.0", READ_ONLY));
+    let remit = world.serve(&policy);
+    assert!(is_revision(&remit, "company", "v1.10.0"));
+    for (revision, code) in [("v1.9.0", "bundle-rollback"), ("main", "bundle-revision")] {
+        shop.put("/b", rules(revision, OPEN));
+        until(code, || problem(&remit, "company") == code);
+        assert!(is_revision(&remit, "company", "v1.10.0"));
+    }
+    assert!(remit.stop());
+    shop.put("/b", rules("v1.9.0", OPEN));
+    let remit = world.serve(&policy);
+    until("it is refused again", || {
+        problem(&remit, "company") == "bundle-rollback"
+    });
+    assert!(is_revision(&remit, "company", "v1.10.0"));
+    shop.put("/b", rules("v1.11", OPEN));
+    until("a later one counts", || {
+        is_revision(&remit, "company", "v1.11")
+    });
+}
+
+#[test]
+fn several_bundles_make_one_policy() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    shop.put(
+        "/rules",
+        archive("r1", &["remit"], &[("all.rego", LIMITED)], None),
+    );
+    let data = |revision: &str, size: u32| {
+        let text = json!({ "size": size }).to_string();
+        archive(revision, &["limits"], &[("limits/data.json", &text)], None)
+    };
+    shop.put("/data", data("d1", 10));
+    let remit = world.serve(&format!(
+        "{{ bundles: {{ rules: {{ url: \"{}\", {QUICK} }}, data: {{ url: \"{}\", {QUICK} }} }} }}",
+        shop.url("/rules"),
+        shop.url("/data"),
+    ));
+    let token = token(&remit);
+    assert_eq!(sized(&remit, &token, 10).status(), StatusCode::OK);
+    assert_eq!(sized(&remit, &token, 11).status(), StatusCode::FORBIDDEN);
+    shop.put("/data", data("d2", 20));
+    until("the data counts", || is_revision(&remit, "data", "d2"));
+    assert_eq!(sized(&remit, &token, 11).status(), StatusCode::OK);
+    // What is another's is not taken, and the other goes on getting what is new.
+    shop.put("/data", archive("d3", &["remit/all"], &[], None));
+    until("two owners are told", || {
+        problem(&remit, "data") == "bundle-overlapping-roots"
+    });
+    shop.put(
+        "/rules",
+        archive("r2", &["remit"], &[("all.rego", OPEN)], None),
+    );
+    until("the rules count", || is_revision(&remit, "rules", "r2"));
+    assert!(is_revision(&remit, "data", "d2"));
+    assert_eq!(sized(&remit, &token, 99).status(), StatusCode::OK);
+}
+
+#[test]
+fn bundles_that_need_each_other_are_taken_together() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    let one =
+        |revision: &str, roots: &[&str]| archive(revision, roots, &[("all.rego", OPEN)], None);
+    shop.put("/one", one("1", &["remit"]));
+    shop.put("/two", archive("1", &["limits"], &[], None));
+    let remit = world.serve(&format!(
+        "{{ bundles: {{ one: {{ url: \"{}\", {QUICK} }}, two: {{ url: \"{}\", {QUICK} }} }} }}",
+        shop.url("/one"),
+        shop.url("/two"),
+    ));
+    // `two` takes a root that `one` gives up later.
+    shop.put("/two", archive("2", &["remit/lib"], &[], None));
+    until("two owners are told", || {
+        problem(&remit, "two") == "bundle-overlapping-roots"
+    });
+    shop.put("/one", one("2", &["remit/all"]));
+    until("both count", || {
+        is_revision(&remit, "one", "2") && is_revision(&remit, "two", "2")
+    });
+    assert_eq!(problem(&remit, "two"), "");
+}
+
+#[test]
+fn a_server_that_waits_is_asked_again_at_once() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, Some(Duration::from_secs(1)));
+    shop.put("/b", rules("1", OPEN));
+    // Without waiting it would be asked once an hour.
+    let remit = world.serve(&format!(
+        "{{ bundles: {{ company: {{ url: \"{}\", polling: {{ min_delay: 1h, max_delay: 1h, long_polling: 20s }} }} }} }}",
+        shop.url("/b")
+    ));
+    until("it is asked to wait", || {
+        let asked = shop.server.received();
+        asked
+            .iter()
+            .any(|asked| asked.header("prefer") == Some("modes=snapshot;wait=20"))
+    });
+    shop.put("/b", rules("2", READ_ONLY));
+    until("the second counts", || is_revision(&remit, "company", "2"));
+}
+
+#[test]
+fn a_server_is_shown_its_token() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    shop.put("/b", rules("1", OPEN));
+    let secret = world.site.secret("token", "bundle-token-1\n");
+    let remit = world.serve(&format!(
+        "{{ bundles: {{ company: {{ url: \"{}\", token: \"file:{}\", {QUICK} }} }} }}",
+        shop.url("/b"),
+        secret.display(),
+    ));
+    let asked = shop.server.received();
+    assert_eq!(
+        asked[0].header("authorization"),
+        Some("Bearer bundle-token-1")
+    );
+    let denied = Answer::Json(StatusCode::FORBIDDEN, json!({}));
+    shop.server.answer(denied);
+    until("it is told", || {
+        bundle(&remit, "company")["problem"]["http_status"] == 403
+    });
+    assert!(is_revision(&remit, "company", "1"));
+    assert!(!remit.logged().contains("bundle-token-1"));
+}
+
+#[test]
+fn a_bundle_of_this_machine_is_watched() {
+    let world = World::new();
+    world.site.write("rules/all.rego", OPEN);
+    let remit = world.serve("{ bundles: { own: { path: rules } } }");
+    let token = token(&remit);
+    assert_eq!(post(&remit, &token), StatusCode::OK);
+    world.site.write("rules/all.rego", READ_ONLY);
+    until("the change counts", || {
+        post(&remit, &token) == StatusCode::FORBIDDEN
+    });
+}
+
+/// The events of all uploads, in their order.
+fn events(server: &Upstream) -> Vec<Value> {
+    let mut events = Vec::new();
+    for upload in server.received() {
+        assert_eq!(upload.header("content-encoding"), Some("gzip"));
+        let mut text = String::new();
+        GzDecoder::new(&*upload.body)
+            .read_to_string(&mut text)
+            .unwrap();
+        let sent: Vec<Value> = serde_json::from_str(&text).unwrap();
+        events.extend(sent);
+    }
+    events
+}
+
+/// What of decisions is masked and dropped.
+const LOG: &str = "package system.log
+
+mask contains \"/input/request/path\"
+
+drop if input.input.request.method == \"GET\"
+";
+
+#[test]
+fn decisions_are_told_masked_and_none_is_lost() {
+    let world = World::new();
+    let plane = world.site.run(Upstream::start(Answer::Json(
+        StatusCode::SERVICE_UNAVAILABLE,
+        json!({}),
+    )));
+    world.site.write("rules/all.rego", READ_ONLY);
+    world.site.write("rules/log.rego", LOG);
+    let remit = world.serve(&format!(
+        "{{ path: rules, labels: {{ app: agents }}, decision_logs: {{ url: \"{}/logs\", min_delay: 20ms, max_delay: 50ms, upload: 2KiB }} }}",
+        plane.url()
+    ));
+    let token = token(&remit);
+    let get = testkit::http()
+        .get(remit.call("/notes/a"))
+        .bearer_auth(&token)
+        .send()
+        .unwrap();
+    assert_eq!(get.status(), StatusCode::OK);
+    let mut ids: Vec<String> = (0..20)
+        .map(|_| {
+            let refused = sized(&remit, &token, 1);
+            refused.headers()["remit-decision"]
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    // It is tried, then kept until the server takes it.
+    until("an upload fails", || !plane.received().is_empty());
+    plane.answer(Answer::json(json!({})));
+    plane.forget();
+    until("all have come", || events(&plane).len() >= 20);
+    let told = events(&plane);
+    let mut told_ids: Vec<String> = told
+        .iter()
+        .map(|event| event["decision_id"].as_str().unwrap().to_owned())
+        .collect();
+    ids.sort_unstable();
+    told_ids.sort_unstable();
+    assert_eq!(told_ids, ids);
+    for upload in plane.received() {
+        assert!(upload.body.len() <= 2048, "{}", upload.body.len());
+    }
+    let event = &told[0];
+    assert_eq!(event["labels"]["app"], "agents");
+    assert_eq!(event["result"]["verdict"], "deny");
+    assert_eq!(event["erased"], json!(["/input/request/path"]));
+    assert_eq!(event["input"]["request"]["path"], Value::Null);
+    assert_eq!(event["input"]["request"]["headers"]["x-size"], "(masked)");
+    assert_eq!(event["path"], "remit/decision");
+    assert!(event["timestamp"].is_string() && event["labels"]["id"].is_string());
+}
+
+#[test]
+fn the_last_decisions_are_told_before_the_gateway_ends() {
+    let world = World::new();
+    let plane = world.site.run(Upstream::start(Answer::json(json!({}))));
+    world.site.write("rules/all.rego", OPEN);
+    let remit = world.serve(&format!(
+        "{{ path: rules, decision_logs: {{ url: \"{}/logs\", min_delay: 1h, max_delay: 1h }} }}",
+        plane.url()
+    ));
+    let token = token(&remit);
+    assert_eq!(post(&remit, &token), StatusCode::OK);
+    assert!(remit.stop());
+    assert_eq!(events(&plane).len(), 1);
+}
+
+#[test]
+fn the_state_of_bundles_is_told() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    let plane = world.site.run(Upstream::start(Answer::json(json!({}))));
+    shop.put("/b", rules("1", OPEN));
+    let _remit = world.serve(&format!(
+        "{{ labels: {{ app: agents }}, bundles: {{ company: {{ url: \"{}\", {QUICK} }} }}, status: {{ url: \"{}/status\", every: 1h }} }}",
+        shop.url("/b"),
+        plane.url(),
+    ));
+    let last = || {
+        let received = plane.received();
+        let last = received.iter().rfind(|told| told.complete);
+        let told = last.and_then(|told| serde_json::from_slice(&told.body).ok());
+        told.unwrap_or(Value::Null)
+    };
+    until("the first is told", || {
+        last()["bundles"]["company"]["active_revision"] == "1"
+    });
+    shop.put("/b", rules("2", "package remit.all\n\nallow if {"));
+    until("the broken one is told", || {
+        last()["bundles"]["company"]["code"] == "bundle_error"
+    });
+    let told = last();
+    assert_eq!(told["labels"]["app"], "agents");
+    assert_eq!(told["bundles"]["company"]["active_revision"], "1");
+    assert!(
+        told["bundles"]["company"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("all.rego:3")
+    );
+    assert_eq!(told["plugins"]["bundle"]["state"], "OK");
+}
