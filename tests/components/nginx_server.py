@@ -1,10 +1,11 @@
 """nginx as an upstream that demands a key.
 
-    NGINX_KEY=secret python nginx_server.py [--port N] [--certificate FILE --key FILE]
+    NGINX_KEY=secret python nginx_server.py [--port N] [--certificate FILE --key FILE] [--files FOLDER]
 
 prints `ready http://127.0.0.1:PORT` (`https://`, with HTTP/2, where it has a certificate), then one line
 `request {…}` for each request that reaches it. It answers 401 to what lacks `Authorization: Bearer KEY`.
-`/` answers with JSON, `/files/large` with 64 MiB, `/upload` reads a body of any size. The process becomes nginx.
+`/` answers with JSON, `/files/large` with 64 MiB, `/upload` reads a body of any size. With `--files` what is below
+`/files/` is a folder's. The process becomes nginx.
 """
 
 import argparse
@@ -21,13 +22,17 @@ def main():
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--certificate", type=Path)
     parser.add_argument("--key", type=Path)
+    parser.add_argument("--files", type=Path)
     asked = parser.parse_args()
     port = asked.port or free_port()
 
     folder = Path(tempfile.mkdtemp(prefix="nginx-"))
-    (folder / "files").mkdir()
-    with open(folder / "files/large", "wb") as large:
-        large.truncate(64 << 20)
+    if asked.files:
+        (folder / "files").symlink_to(asked.files.resolve())
+    else:
+        (folder / "files").mkdir()
+        with open(folder / "files/large", "wb") as large:
+            large.truncate(64 << 20)
     listen = f"127.0.0.1:{port}"
     if asked.certificate:
         listen += f" ssl http2; ssl_certificate {asked.certificate.resolve()}; ssl_certificate_key {asked.key.resolve()}"

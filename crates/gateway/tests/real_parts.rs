@@ -185,6 +185,69 @@ fn grpc_calls_and_their_trailers_pass() {
     assert_eq!(call(&token, "Unary")["code"], "PERMISSION_DENIED");
 }
 
+/// A bundle of one file of rules.
+fn bundle(revision: &str, rules: &str) -> Vec<u8> {
+    let manifest = policy::Manifest {
+        revision: revision.to_owned(),
+        ..policy::Manifest::default()
+    };
+    let source = policy::Source {
+        path: "all.rego".into(),
+        text: format!("package remit.all\n\n{rules}\n"),
+    };
+    let bundle = policy::Bundle::new(&manifest, vec![source]).unwrap();
+    bundle.write(None).unwrap()
+}
+
+/// A bundle server as companies have it: static files with tags, over TLS, for whoever has a token.
+#[test]
+fn nginx_gives_bundles_over_tls() {
+    let site = Site::new(REMIT);
+    let authority = Authority::new("a test");
+    let pair = authority.server(&["127.0.0.1"]);
+    let ca = site.write("ca.pem", &authority.pem());
+    let certificate = site.write("cert.pem", &pair.certificate);
+    let key = site.write("key.pem", &pair.key);
+    site.secret("token", KEY);
+    fs::create_dir(site.path("shop")).unwrap();
+    let publish = |archive: Vec<u8>| {
+        fs::write(site.path("draft.tar.gz"), archive).unwrap();
+        fs::rename(site.path("draft.tar.gz"), site.path("shop/b.tar.gz")).unwrap();
+    };
+    publish(bundle("1", "allow if true"));
+    let shop = site.path("shop");
+    let flags = [
+        "--certificate",
+        certificate.to_str().unwrap(),
+        "--key",
+        key.to_str().unwrap(),
+        "--files",
+        shop.to_str().unwrap(),
+    ];
+    let server = Part::start_with("nginx_server.py", &flags, &[("NGINX_KEY", KEY)]);
+    let config = format!(
+        "listen: {{ calls: 127.0.0.1:0, control: 127.0.0.1:0 }}\npolicy: {{ bundles: {{ company: {{ url: \"{}/files/b.tar.gz\", ca: {}, token: \"file:{}\", polling: {{ min_delay: 50ms, max_delay: 100ms }} }} }} }}\n",
+        server.ready,
+        ca.display(),
+        site.path("token").display(),
+    );
+    site.write("remit.yaml", &config);
+    let remit = site.serve();
+    let bundle_of = |remit: &Remit| remit.status()["bundles"][0].clone();
+    assert_eq!(bundle_of(&remit)["active_revision"], "1");
+    // What is known is not sent again.
+    server.line(|line| line.contains("/files/b.tar.gz") && line.contains("\"status\":304"));
+    publish(bundle("2", "deny contains \"closed\""));
+    until("the second counts", || {
+        bundle_of(&remit)["active_revision"] == "2"
+    });
+    drop(server);
+    until("the server is missed", || {
+        bundle_of(&remit)["problem"]["code"] == "bundle-server"
+    });
+    assert_eq!(bundle_of(&remit)["active_revision"], "2");
+}
+
 #[test]
 fn nginx_over_tls_takes_large_bodies_both_ways() {
     let folder = tempfile::tempdir().unwrap();

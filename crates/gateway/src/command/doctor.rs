@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use control::ListenerStatus;
+use control::{BundleStatus, ListenerStatus};
 use serde::Serialize;
 
 use crate::command::outcome::{Failure, Screen};
@@ -135,6 +135,7 @@ impl Doctor {
         for warning in &status.status.warnings {
             findings.push(Finding::good("warning", warning.as_str()));
         }
+        findings.extend(status.bundles.iter().map(bundle));
         for bridge in &status.bridges {
             let found = format!(
                 "{} of `{}` takes a static key until {}",
@@ -153,6 +154,22 @@ impl Doctor {
             });
         }
         findings
+    }
+}
+
+/// How a bundle of the policy is.
+fn bundle(bundle: &BundleStatus) -> Finding {
+    let counts = match &bundle.active_revision {
+        Some(revision) => format!("`{}`, revision `{revision}` counts", bundle.name),
+        None => format!("`{}` has not come: every call is refused", bundle.name),
+    };
+    match &bundle.problem {
+        None => Finding::good("bundle", counts),
+        Some(problem) => Finding::bad(
+            "bundle",
+            format!("{counts}; {} ({})", problem.message, problem.code),
+            "what counts stays until another one is whole; `GET /v1/status` tells when it was last asked for",
+        ),
     }
 }
 
