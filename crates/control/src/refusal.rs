@@ -226,7 +226,9 @@ fn admission_row(kind: DenialKind) -> (StatusCode, &'static str) {
     match kind {
         DenialKind::Denied => (StatusCode::FORBIDDEN, "admission_denied"),
         DenialKind::Undefined => (StatusCode::FORBIDDEN, "admission_undefined"),
-        DenialKind::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "admission_failed"),
+        DenialKind::Failed | DenialKind::TooSlow => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "admission_failed")
+        }
         DenialKind::Exhausted => (StatusCode::FORBIDDEN, "admission_exhausted"),
         DenialKind::TaskEnded => (StatusCode::CONFLICT, "task_ended"),
         DenialKind::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
@@ -237,7 +239,9 @@ fn admission_hint(kind: DenialKind) -> &'static str {
     match kind {
         DenialKind::Denied => "ask for what `data.remit.admission` allows",
         DenialKind::Undefined => "define `data.remit.admission`; without it no task is opened",
-        DenialKind::Failed => "the gateway's log says why admission policy failed",
+        DenialKind::Failed | DenialKind::TooSlow => {
+            "the gateway's log says why admission policy failed"
+        }
         DenialKind::Exhausted => "a limit is used up",
         DenialKind::TaskEnded => "the task has ended; open another",
         DenialKind::StoreFailed => "try again; the gateway's log says why",
@@ -291,6 +295,7 @@ mod tests {
             reason: Some("too_wide".into()),
             message: Some("ask for less".into()),
             cause: "rule at line 3".into(),
+            failure: None,
         }
     }
 

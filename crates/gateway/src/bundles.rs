@@ -163,8 +163,9 @@ impl Bundles {
     }
 
     fn refused(&self, taken: &[(Arc<Shelf>, Arc<Fetched>)], code: &'static str, message: &str) {
+        let problem = Problem::new(code, message);
         for (shelf, fetched) in taken {
-            shelf.refuse(fetched, Problem::new(code, message), &self.board);
+            shelf.refuse(fetched, &problem, &self.board);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A running gateway: its threads, listeners and signals, from start to the last call.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,7 +178,7 @@ fn start(
         None,
         own_token.as_deref().map(String::as_str),
     );
-    let applied = control.block_on(built).map_err(StartError::Setup)?;
+    let mut applied = control.block_on(built).map_err(StartError::Setup)?;
     let way = Way::new(
         applied.setup.clone(),
         Arc::clone(&ground.tasks),
@@ -213,29 +213,19 @@ fn start(
     let (control_listener, bound) = bind(listen.control)?;
     listening.control = bound;
 
-    let live = live(ground, &listening, &applied);
-    let live = Arc::new(ArcSwap::from_pointee(live));
-    let mut first = (*live.load_full()).clone();
-    ground
-        .recorder
-        .reloaded(first.policy.policy().revision(), None);
+    let (policy, gathered) = (applied.policy.clone(), applied.gathered.take());
     let turn = Turn {
         digest,
-        policy: applied.policy.clone(),
+        policy: policy.clone(),
         warnings: applied.warnings.clone(),
     };
-    let (policy, gathered) = (applied.policy.clone(), applied.gathered);
-    let applied = setup::Applied {
-        gathered: None,
-        ..applied
-    };
-    reload::take(&mut first, &path, applied, Timestamp::now().to_string());
-    live.store(Arc::new(first));
     let reloader = Arc::new(Reloader {
+        live: Arc::new(ArcSwap::from_pointee(live(
+            ground, &listening, applied, &path,
+        ))),
         path,
         ground: ground.clone(),
         way: Arc::clone(&way),
-        live: Arc::clone(&live),
         own_token,
         fixed,
         turn: Mutex::new(turn),
@@ -248,7 +238,7 @@ fn start(
     control.spawn(Arc::clone(&reloader).watch(stop.clone()));
     control.spawn(reload_at_hangup(Arc::clone(&reloader), stop.clone()));
     let api = Control {
-        live,
+        live: Arc::clone(&reloader.live),
         tasks: Arc::clone(&ground.tasks),
         recorder: ground.recorder.clone(),
         explain: explain::by(&way),
@@ -261,13 +251,14 @@ fn start(
             default_agent,
         },
     };
-    let stop_control = serving.stop_control.clone();
-    control.spawn(async move {
-        if let Err(error) = api.serve(control_listener, stop_control).await {
-            tracing::error!(%error, "control API stopped");
-        }
-    });
+    control.spawn(answer(api, control_listener, serving.stop_control.clone()));
     Ok((listening, serving))
+}
+
+async fn answer(api: Control, listener: std::net::TcpListener, stop: CancellationToken) {
+    if let Err(error) = api.serve(listener, stop).await {
+        tracing::error!(%error, "control API stopped");
+    }
 }
 
 fn plaintext(wish: config::Plaintext) -> Plaintext {
@@ -277,7 +268,8 @@ fn plaintext(wish: config::Plaintext) -> Plaintext {
     }
 }
 
-fn live(ground: &Ground, listening: &Listening, applied: &setup::Applied) -> Live {
+/// What the control API answers from, from the first config on.
+fn live(ground: &Ground, listening: &Listening, applied: setup::Applied, path: &Path) -> Live {
     let told = |name: &str, address: &SocketAddr| ListenerStatus {
         name: name.to_owned(),
         address: address.to_string(),
@@ -288,7 +280,7 @@ fn live(ground: &Ground, listening: &Listening, applied: &setup::Applied) -> Liv
         .map(|address| told("calls", address))
         .collect();
     listeners.push(told("control", &listening.control));
-    Live {
+    let mut live = Live {
         policy: Arc::clone(&applied.setup.policy),
         credentials: Arc::clone(&applied.setup.credentials),
         tokens: Arc::clone(&ground.tokens),
@@ -300,7 +292,12 @@ fn live(ground: &Ground, listening: &Listening, applied: &setup::Applied) -> Liv
             listeners,
             ..Status::default()
         },
-    }
+    };
+    ground
+        .recorder
+        .reloaded(live.policy.policy().revision(), None);
+    reload::take(&mut live, path, applied, Timestamp::now().to_string());
+    live
 }
 
 fn server_tls(tls: &ServerTls) -> Result<rustls::ServerConfig, String> {

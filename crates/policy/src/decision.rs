@@ -2,7 +2,9 @@
 
 use regorus::Value;
 use serde_json::Map;
+use telemetry::PolicyFailure;
 
+use crate::machine::{Failed, Failure};
 use crate::permit::{DenialKind, Narrowing};
 
 /// The longest message that reaches an agent, in characters.
@@ -33,6 +35,8 @@ pub enum Judgement {
         message: Option<String>,
         /// For operators alone.
         cause: String,
+        /// How the policy failed, if that is why.
+        failure: Option<PolicyFailure>,
     },
 }
 
@@ -57,10 +61,7 @@ impl Judgement {
         match self {
             Self::Allow(_) => "allow",
             Self::Escalate { .. } => "escalate",
-            Self::Deny {
-                kind: DenialKind::Failed,
-                ..
-            } => "error",
+            Self::Deny { kind, .. } if kind.is_failure() => "error",
             Self::Deny { .. } => "deny",
         }
     }
@@ -88,6 +89,25 @@ impl Judgement {
             reason: None,
             message: None,
             cause: cause.into(),
+            failure: None,
+        }
+    }
+
+    /// The no of a policy that failed.
+    pub(crate) fn failed(failed: &Failed) -> Self {
+        let kind = match failed.failure {
+            Failure::Instructions | Failure::Time => DenialKind::TooSlow,
+            _ => DenialKind::Failed,
+        };
+        Self::Deny {
+            kind,
+            reason: None,
+            message: None,
+            cause: failed.to_string(),
+            failure: Some(PolicyFailure {
+                reason: failed.failure.reason(),
+                rule: failed.rule.clone(),
+            }),
         }
     }
 }
@@ -147,6 +167,7 @@ fn judgement(decision: &Value) -> Result<Judgement, Wrong> {
             },
             reason,
             message,
+            failure: None,
         }),
         _ => Err(Wrong("verdict")),
     }

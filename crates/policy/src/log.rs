@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json, json};
 pub use queue::{Batch, DecisionLog};
 
 use crate::decision::Judgement;
-use crate::machine::{Entrypoint, Failure, Machine};
+use crate::machine::{Entrypoint, Failed, Machine};
 
 /// What is put into each event besides the decision.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct LogRules {
 }
 
 impl LogRules {
-    fn ask(&self, rule: Option<Entrypoint>, event: &Value) -> Result<Value, Failure> {
+    fn ask(&self, rule: Option<Entrypoint>, event: &Value) -> Result<Value, Failed> {
         match rule {
             Some(rule) => self.machine.run_at(rule, event),
             None => Ok(Value::Undefined),
@@ -137,7 +137,7 @@ impl Log {
             fields.insert("bundles".to_owned(), bundles.into());
         }
         match event.judged {
-            Judgement::Deny { kind, cause, .. } if *kind == crate::DenialKind::Failed => {
+            Judgement::Deny { kind, cause, .. } if kind.is_failure() => {
                 let error = json!({ "code": "internal_error", "message": cause });
                 fields.insert("error".to_owned(), error);
             }

@@ -73,6 +73,40 @@ pub(crate) enum Failure {
     Internal,
 }
 
+impl Failure {
+    /// Which of a few ways, for metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Instructions => "instructions",
+            Self::Time => "time",
+            Self::Depth => "depth",
+            Self::Weight => "weight",
+            Self::Regex => "regex",
+            Self::Builtin(_) => "builtin",
+            Self::Conflict(_) => "conflict",
+            Self::Panic => "panic",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A failure, and the rule that was evaluated.
+#[derive(Debug, thiserror::Error)]
+#[error("{failure}{}", .rule.as_ref().map(|rule| format!(", in `{rule}`")).unwrap_or_default())]
+pub(crate) struct Failed {
+    pub(crate) failure: Failure,
+    pub(crate) rule: Option<Arc<str>>,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            rule: None,
+        }
+    }
+}
+
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
@@ -118,12 +152,12 @@ impl Machine {
     }
 
     /// Runs one phase on one input. `Undefined` is an answer too.
-    pub(crate) fn run(&self, phase: Phase, input: &Value) -> Result<Value, Failure> {
+    pub(crate) fn run(&self, phase: Phase, input: &Value) -> Result<Value, Failed> {
         self.run_at(self.entrypoint(phase, input), input)
     }
 
     /// Runs what begins there.
-    pub(crate) fn run_at(&self, entrypoint: Entrypoint, input: &Value) -> Result<Value, Failure> {
+    pub(crate) fn run_at(&self, entrypoint: Entrypoint, input: &Value) -> Result<Value, Failed> {
         let Entrypoint { program, index } = entrypoint;
         let code = self.programs.get(program).ok_or(Failure::Internal)?;
         // A panic leaves no buffers behind.
@@ -134,7 +168,7 @@ impl Machine {
         if answer.is_ok() {
             BUFFERS.set(buffers);
         }
-        answer.unwrap_or(Err(Failure::Panic))
+        answer.unwrap_or_else(|_| Err(Failure::Panic.into()))
     }
 }
 
@@ -203,6 +237,13 @@ mod tests {
         check(
             "decision := 1 if not startswith(7, \"x\")",
             "builtin `startswith` failed",
+        );
+    }
+    #[test]
+    fn a_failure_names_the_rule() {
+        check(
+            "decision := 1 if slow\nslow if startswith(7, \"x\")",
+            "in `data.remit.slow`",
         );
     }
     #[test]

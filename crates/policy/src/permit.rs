@@ -3,7 +3,7 @@
 use call::Call;
 use serde_json::{Map, Value};
 use tasks::Exhausted;
-use telemetry::DecisionId;
+use telemetry::{DecisionId, PolicyFailure};
 
 use crate::decision::Terms;
 
@@ -154,6 +154,8 @@ pub struct Denial {
     pub message: Option<String>,
     /// For operators alone.
     pub cause: String,
+    /// How the policy failed, if that is why.
+    pub failure: Option<PolicyFailure>,
 }
 
 /// Which no it was.
@@ -163,8 +165,10 @@ pub enum DenialKind {
     Denied,
     /// Policy said nothing.
     Undefined,
-    /// Policy failed: error, timeout, limit, wrong shape, panic.
+    /// Policy failed: error, wrong shape, panic.
     Failed,
+    /// Policy took too many instructions, or too long.
+    TooSlow,
     /// A limit of the task is used up.
     Exhausted,
     /// The task ended meanwhile.
@@ -180,7 +184,15 @@ impl Denial {
             reason: None,
             message: None,
             cause: cause.into(),
+            failure: None,
         }
+    }
+}
+
+impl DenialKind {
+    /// Whether policy gave no answer that counts.
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::TooSlow)
     }
 }
 

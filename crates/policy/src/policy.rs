@@ -182,11 +182,13 @@ impl Policy {
                 reason,
                 message,
                 cause,
+                failure,
             } => Err(Denial {
                 kind,
                 reason,
                 message,
                 cause,
+                failure,
             }),
         }
     }
@@ -210,7 +212,7 @@ impl Policy {
     pub(crate) fn judge_input(&self, phase: Phase, input: &regorus::Value) -> Judgement {
         match self.machine.run(phase, input) {
             Ok(answer) => decision::read(&answer),
-            Err(failure) => Judgement::no(DenialKind::Failed, failure.to_string()),
+            Err(failed) => Judgement::failed(&failed),
         }
     }
 
@@ -227,11 +229,13 @@ impl Policy {
                 reason,
                 message,
                 cause,
+                failure,
             } => Err(Denial {
                 kind,
                 reason,
                 message,
                 cause,
+                failure,
             }),
         }
     }
@@ -248,7 +252,7 @@ impl Policy {
         bounded::run(ADMISSION_DEADLINE, move || {
             match machine.run(Phase::Admission, &input) {
                 Ok(answer) => decision::read(&answer),
-                Err(failure) => Judgement::no(DenialKind::Failed, failure.to_string()),
+                Err(failed) => Judgement::failed(&failed),
             }
         })
         .unwrap_or_else(|overrun| Judgement::no(DenialKind::Failed, format!("policy {overrun}")))
@@ -284,10 +288,7 @@ impl Policy {
         let answer = bounded::run(ADMISSION_DEADLINE, move || machine.run(Phase::Call, &asked));
         let (judgement, decision) = match answer {
             Ok(Ok(answer)) => (decision::read(&answer), json_of(&answer)),
-            Ok(Err(failure)) => (
-                Judgement::no(DenialKind::Failed, failure.to_string()),
-                Json::Null,
-            ),
+            Ok(Err(failed)) => (Judgement::failed(&failed), Json::Null),
             Err(overrun) => (
                 Judgement::no(DenialKind::Failed, overrun.to_string()),
                 Json::Null,

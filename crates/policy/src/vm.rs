@@ -30,6 +30,8 @@ pub(crate) use code::Code;
 #[cfg(feature = "conformance")]
 pub(crate) use fault::LOOP;
 
+use crate::machine::Failed;
+#[cfg(test)]
 use crate::machine::Failure;
 use builtins::Operator;
 use fault::Fault;
@@ -95,11 +97,15 @@ pub(crate) fn evaluate(
     input: &Value,
     entrypoint: usize,
     buffers: &mut Buffers,
-) -> Result<Value, Failure> {
+) -> Result<Value, Failed> {
     let mut run = Run::new(code, data, input, buffers);
     let answer = run.entrypoint(entrypoint);
+    let rule = run.rule;
     buffers.clear();
-    answer.map_err(|fault| fault.explained(code))
+    answer.map_err(|fault| Failed {
+        failure: fault.explained(code),
+        rule: rule.and_then(|rule| code.named(rule)),
+    })
 }
 
 /// How many instructions an evaluation takes.

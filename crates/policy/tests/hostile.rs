@@ -54,6 +54,11 @@ fn fails(rules: &str, arguments: &Value, why: &str) {
     denies(rules, arguments, DenialKind::Failed, why);
 }
 
+#[track_caller]
+fn takes_too_long(rules: &str, arguments: &Value, why: &str) {
+    denies(rules, arguments, DenialKind::TooSlow, why);
+}
+
 /// It is refused at load, soon.
 #[track_caller]
 fn refused(rules: &str, code: &str) {
@@ -117,7 +122,7 @@ fn an_answer_of_the_wrong_shape() {
 #[test]
 fn too_many_instructions() {
     let list: Vec<u32> = (0..1_000).collect();
-    fails(
+    takes_too_long(
         "deny contains \"x\" if { some a in input.request.arguments.list; some b in input.request.arguments.list; a + b < 0 }",
         &json!({ "list": list }),
         "more than 25000 instructions",
@@ -126,7 +131,7 @@ fn too_many_instructions() {
 #[test]
 fn too_long() {
     let list: Vec<u32> = (0..3_000).collect();
-    fails(
+    takes_too_long(
         "deny contains \"x\" if { some a in input.request.arguments.list; crypto.sha256(input.request.arguments.text) == a }",
         &json!({ "list": list, "text": "x".repeat(1_000_000) }),
         "more than 1000 ms",

@@ -138,6 +138,7 @@ impl Exchange {
             record.verdict = refusal.verdict();
             record.reason = refusal.reason().map(str::to_owned);
             record.cause = Some(refusal.to_string());
+            record.policy_failure = refusal.policy_failure().cloned();
         }
     }
 

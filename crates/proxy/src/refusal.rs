@@ -9,7 +9,7 @@ use identity::Unauthenticated;
 use policy::{Denial, DenialKind, Pending};
 use serde_json::Value;
 use tasks::{TaskId, Unbound};
-use telemetry::{AuditUnavailable, Verdict};
+use telemetry::{AuditUnavailable, PolicyFailure, Verdict};
 
 /// Why a call was not forwarded, or not answered.
 ///
@@ -137,6 +137,7 @@ codes! {
     KEY_REFUSED = FORBIDDEN, "key_refused", "do not send keys of your own; the gateway brings the credential";
     DENIED = FORBIDDEN, "denied", "policy does not allow this; `reason` says why";
     POLICY_UNDEFINED = FORBIDDEN, "policy_undefined", "no policy rule allows this";
+    POLICY_TOO_SLOW = FORBIDDEN, "policy_too_slow", "the policy took too long to decide; tell the operator the decision id";
     POLICY_FAILED = FORBIDDEN, "policy_failed", "the policy could not decide; tell the operator the decision id";
     APPROVAL_REQUIRED = FORBIDDEN, "approval_required", "a person must approve this call first";
     LIMIT_EXHAUSTED = TOO_MANY_REQUESTS, "limit_exhausted", "the task has used up a limit; `reason` says which";
@@ -211,6 +212,15 @@ impl Refusal {
             (reason.as_deref(), message.as_deref())
         } else {
             (None, None)
+        }
+    }
+
+    /// How the policy failed, if that is why.
+    pub(crate) fn policy_failure(&self) -> Option<&PolicyFailure> {
+        if let Self::Denied(denial) = self {
+            denial.failure.as_ref()
+        } else {
+            None
         }
     }
 
@@ -290,6 +300,7 @@ fn denial_code(kind: DenialKind) -> Code {
         DenialKind::Denied => DENIED,
         DenialKind::Undefined => POLICY_UNDEFINED,
         DenialKind::Failed => POLICY_FAILED,
+        DenialKind::TooSlow => POLICY_TOO_SLOW,
         DenialKind::Exhausted => LIMIT_EXHAUSTED,
         DenialKind::TaskEnded => TASK_ENDED,
         DenialKind::StoreFailed => STORE_UNAVAILABLE,

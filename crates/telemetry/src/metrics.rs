@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::{CallRecord, names};
+use crate::{CallRecord, PolicyFailure, names};
 
 mod otlp;
 
@@ -34,6 +34,7 @@ pub(crate) struct Metrics {
     gateway: Family<ToolLabels, Histogram, fn() -> Histogram>,
     upstream: Family<ToolLabels, Histogram, fn() -> Histogram>,
     policy: Histogram,
+    policy_failures: Arc<Failures>,
     keys_stripped: Counter,
     dropped: [Counter; 4],
     audit_failures: Counter,
@@ -62,6 +63,48 @@ struct CallLabels {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ToolLabels {
     tool: Arc<str>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct FailureLabels {
+    rule: Arc<str>,
+    reason: &'static str,
+}
+
+/// Decisions that failed. Rules come from policies, and go with them: only so many are told apart.
+#[derive(Default)]
+struct Failures {
+    family: Family<FailureLabels, Counter>,
+    known: RwLock<HashMap<FailureLabels, Counter>>,
+}
+
+/// How many ways of failing are told apart by their rule.
+const MOST_FAILURES: usize = 500;
+
+impl Failures {
+    fn count(&self, failure: &PolicyFailure) {
+        let mut labels = FailureLabels {
+            rule: failure.rule.clone().unwrap_or_else(|| "".into()),
+            reason: failure.reason,
+        };
+        let mut known = self.known.write();
+        if known.len() >= MOST_FAILURES && !known.contains_key(&labels) {
+            labels.rule = "".into();
+        }
+        let counter = known
+            .entry(labels)
+            .or_insert_with_key(|labels| self.family.get_or_create_owned(labels));
+        counter.inc();
+    }
+}
+
+impl FailureLabels {
+    fn attributes(&self) -> [KeyValue; 2] {
+        [
+            KeyValue::new(names::POLICY_RULE, Arc::clone(&self.rule)),
+            KeyValue::new(names::POLICY_FAILURE, self.reason),
+        ]
+    }
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -110,6 +153,7 @@ impl Metrics {
             gateway: Family::new_with_constructor(gateway_histogram),
             upstream: Family::new_with_constructor(call_histogram),
             policy: gateway_histogram(),
+            policy_failures: Arc::default(),
             keys_stripped: Counter::default(),
             dropped: Default::default(),
             audit_failures: Counter::default(),
@@ -150,6 +194,11 @@ impl Metrics {
             self.policy.clone(),
         );
         registry.register(
+            "policy_failures",
+            "Decisions that failed, by the rule and how",
+            self.policy_failures.family.clone(),
+        );
+        registry.register(
             "keys_stripped",
             "Keys of agents that came off",
             self.keys_stripped.clone(),
@@ -187,6 +236,9 @@ impl Metrics {
         }
         if !record.policy_time.is_zero() {
             self.policy.observe(record.policy_time.as_secs_f64());
+        }
+        if let Some(failure) = &record.policy_failure {
+            self.policy_failures.count(failure);
         }
         if !record.stripped.is_empty() {
             self.keys_stripped.inc_by(count(record.stripped.len()));
@@ -255,6 +307,13 @@ impl Metrics {
         otlp::counter(meter, names::METRIC_DROPPED, "{record}", move |tell| {
             for ((_, name), counter) in SIGNALS.iter().zip(&dropped) {
                 tell(counter.get(), &[KeyValue::new(names::SIGNAL, *name)]);
+            }
+        });
+        let failures = Arc::clone(&self.policy_failures);
+        let name = names::METRIC_POLICY_FAILURES;
+        otlp::counter(meter, name, "{decision}", move |tell| {
+            for (labels, counter) in failures.known.read().iter() {
+                tell(counter.get(), &labels.attributes());
             }
         });
         let reloads = self.reloads.clone();

@@ -129,6 +129,12 @@ pub const METRIC_DROPPED: &str = "remit.telemetry.dropped";
 pub const METRIC_AUDIT_FAILURES: &str = "remit.audit.failures";
 /// Counter of reloads.
 pub const METRIC_RELOADS: &str = "remit.reload";
+/// `{decision}`
+pub const METRIC_POLICY_FAILURES: &str = "remit.policy.failures";
+/// The rule of a policy that failed.
+pub const POLICY_RULE: &str = "remit.policy.rule";
+/// How it failed.
+pub const POLICY_FAILURE: &str = "remit.policy.failure";
 /// The verdict, on metrics.
 pub const VERDICT: &str = "remit.verdict";
 /// Which output lost records: `traces`, `logs`, `metrics` or `stderr`.

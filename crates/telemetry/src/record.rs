@@ -58,6 +58,8 @@ pub struct CallRecord {
     pub reason: Option<String>,
     /// Why, for operators alone.
     pub cause: Option<String>,
+    /// How the policy failed, where that is why it was refused.
+    pub policy_failure: Option<PolicyFailure>,
     /// The policy revision that the call began with, the only one that judges it.
     pub policy_revision: Option<Arc<str>>,
     /// The lease that was used.
@@ -84,6 +86,15 @@ pub struct CallRecord {
     pub total_time: Duration,
     /// How it ended.
     pub ending: Ending,
+}
+
+/// How a policy failed: it took too long, one of its builtins did, or it contradicts itself.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct PolicyFailure {
+    /// Which of a few ways, in snake case.
+    pub reason: &'static str,
+    /// The rule that was evaluated, such as `data.remit.tools.notes.deny`; none where it was no rule's.
+    pub rule: Option<Arc<str>>,
 }
 
 /// Bytes of a text in a record, once it is told: a line of the audit stays under 1 MiB whatever is in it.
@@ -117,6 +128,7 @@ impl CallRecord {
             code: None,
             reason: None,
             cause: None,
+            policy_failure: None,
             policy_revision: None,
             lease: None,
             status: None,

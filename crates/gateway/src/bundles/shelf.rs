@@ -358,7 +358,7 @@ impl Shelf {
     }
 
     /// It does not count.
-    pub(super) fn refuse(&self, fetched: &Arc<Fetched>, problem: Problem, board: &BundleBoard) {
+    pub(super) fn refuse(&self, fetched: &Arc<Fetched>, problem: &Problem, board: &BundleBoard) {
         let is_newest = {
             let state = self.state.lock();
             let newest = state.newest.as_ref();

@@ -231,12 +231,12 @@ impl RawPolling {
     fn parse(self, notes: &mut Notes) -> Option<Polling> {
         Some(Polling {
             long_polling: self.long_polling.map(|wait| wait.value),
-            ..bounds(self.min_delay?, self.max_delay?, notes)?
+            ..bounds(&self.min_delay?, &self.max_delay?, notes)?
         })
     }
 }
 
-fn bounds(min: At<Duration>, max: At<Duration>, notes: &mut Notes) -> Option<Polling> {
+fn bounds(min: &At<Duration>, max: &At<Duration>, notes: &mut Notes) -> Option<Polling> {
     if min.value > max.value {
         let message = "`min_delay` is at most `max_delay`";
         notes.mistake(&min.place, "wrong_value", message);
@@ -272,7 +272,7 @@ impl RawDecisionLogs {
         let mask = self.mask?.value.into_iter();
         Some(DecisionLogsConfig {
             service: service(self.url?, self.token, self.ca, notes)?,
-            polling: bounds(self.min_delay?, self.max_delay?, notes)?,
+            polling: bounds(&self.min_delay?, &self.max_delay?, notes)?,
             buffer: self.buffer?.value.0,
             upload: self.upload?.value.0,
             mask: mask.map(|path| path.value).collect(),

@@ -193,7 +193,7 @@ pub(super) fn of_machine(case: &Case) -> Answer {
             Err(error) => Answer::Error(Trouble::Error, error.to_string()),
         },
         Err(failure) => {
-            let trouble = match &failure {
+            let trouble = match &failure.failure {
                 Failure::Builtin(vm::LOOP) => Trouble::Loop,
                 Failure::Builtin(_) if !case.strict_error => Trouble::Strict,
                 _ => Trouble::Error,

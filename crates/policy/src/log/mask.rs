@@ -15,14 +15,12 @@ pub(super) fn apply(event: &mut Json, masks: &Json) -> Result<(), String> {
     for mask in masks {
         let (path, value) = read(mask)?;
         let names = names(path)?;
-        match value {
-            None if erase(event, &names) => erased.push(Json::from(path)),
-            None => {}
-            Some(value) => {
-                if put(event, &names, value) {
-                    replaced.push(Json::from(path));
-                }
-            }
+        let (done, list) = match value {
+            None => (erase(event, &names), &mut erased),
+            Some(value) => (put(event, &names, value), &mut replaced),
+        };
+        if done {
+            list.push(Json::from(path));
         }
     }
     if let Some(fields) = event.as_object_mut() {

@@ -1,5 +1,7 @@
 //! A compiled policy as the machine reads it: its program, with every builtin found beforehand.
 
+use std::sync::Arc;
+
 use regorus::Value;
 use regorus::rvm::instructions::{BuiltinCallParams, InstructionData};
 use regorus::rvm::program::BuiltinInfo;
@@ -36,6 +38,25 @@ impl Code {
     pub(super) fn entrypoint(&self, index: usize) -> Result<usize, Fault> {
         let at = self.entrypoints.get(index).copied();
         at.ok_or(Fault::Internal)
+    }
+
+    /// The name of a rule. What is composed for a tool goes by the name of what it stands for.
+    pub(super) fn named(&self, rule: u16) -> Option<Arc<str>> {
+        let name = self
+            .program
+            .rule_infos
+            .get(usize::from(rule))?
+            .name
+            .as_str();
+        let is_composed = name.starts_with("data.remit.composed.");
+        Some(
+            if is_composed {
+                "data.remit.decision"
+            } else {
+                name
+            }
+            .into(),
+        )
     }
 
     pub(super) fn literal(&self, index: u16) -> Result<&Value, Fault> {

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::{Metrics, Signal};
-use crate::{CallRecord, StrippedKey, Trace, Verdict};
+use crate::{CallRecord, PolicyFailure, StrippedKey, Trace, Verdict};
 
 fn record() -> CallRecord {
     let mut record = CallRecord::open(Trace::begin(), None);
@@ -144,6 +144,41 @@ fn one_config_is_applied_at_a_time() {
         text.contains(r#"remit_reload_total{result="failed"} 1"#),
         "{text}"
     );
+}
+
+#[test]
+fn a_policy_that_fails_is_counted_by_its_rule() {
+    let metrics = Metrics::new();
+    let mut record = record();
+    record.policy_failure = Some(PolicyFailure {
+        reason: "instructions",
+        rule: Some("data.remit.all.deny".into()),
+    });
+    metrics.closed(&record);
+    metrics.closed(&record);
+    let text = metrics.text();
+    let expect =
+        r#"remit_policy_failures_total{rule="data.remit.all.deny",reason="instructions"} 2"#;
+    assert!(text.contains(expect), "{text}");
+}
+
+#[test]
+fn only_so_many_rules_are_told_apart() {
+    let metrics = Metrics::new();
+    let mut record = record();
+    for rule in 0..600 {
+        record.policy_failure = Some(PolicyFailure {
+            reason: "time",
+            rule: Some(format!("data.remit.all.r{rule}").into()),
+        });
+        metrics.closed(&record);
+    }
+    let text = metrics.text();
+    assert!(
+        text.contains(r#"remit_policy_failures_total{rule="",reason="time"} 100"#),
+        "{text}"
+    );
+    assert!(!text.contains("r599"));
 }
 
 #[test]
