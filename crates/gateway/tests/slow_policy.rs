@@ -1,5 +1,4 @@
 //! A policy that takes too long in use: the call is refused with a reason of its own, and metrics name the rule.
-#![expect(clippy::unwrap_used, reason = "a failure here fails a test")]
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
