@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use policy::Explanation;
+use policy::{Condition, Explanation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tasks::TaskId;
@@ -74,6 +74,9 @@ pub struct ExplainAnswer {
     /// Which rules held.
     #[serde(default)]
     pub rules: Vec<Value>,
+    /// The conditions of the `allow` that got farthest, in the order they are written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
     /// The input that was judged; null where policy wasn't asked.
     #[serde(default)]
     pub input: Value,
@@ -87,6 +90,7 @@ impl From<Explanation> for ExplainAnswer {
             message: explanation.message,
             decision: explanation.decision,
             rules: explanation.rules,
+            conditions: explanation.conditions,
             input: explanation.input,
             ..Self::default()
         }

@@ -1,39 +1,15 @@
 //! Which `allow` was the closest, and which of its conditions did not hold?
-//!
-//! Of each body of each `allow` rules are made that hold for its first condition, its first two, and so on; the
-//! reference says how far each body gets. What a condition alone would say is no answer: it may need the ones before.
 
 use regorus::Value;
-use regorus::unstable::{Rule, RuleBody, Span};
-use serde::Serialize;
+use regorus::unstable::Rule;
 
 use crate::check::{self, Parsed};
 use crate::policy::Policy;
 use crate::source::Source;
+use crate::steps::{self, Condition, Steps};
 
-/// How many bodies are looked at, and how many conditions of each.
+/// How many bodies of a file are looked at.
 const MOST: usize = 100;
-
-/// One condition of the closest `allow`, in the order it is written.
-#[derive(Clone, Debug, Serialize)]
-pub struct Condition {
-    /// The rule it is of.
-    pub rule: String,
-    /// Its file.
-    pub file: String,
-    /// Its line, from 1.
-    pub line: u32,
-    /// As it is written.
-    pub text: String,
-    /// Whether it holds, after those before it; null after one that does not.
-    pub holds: Option<bool>,
-}
-
-/// A body of an `allow`: the names of the rules that hold for its first conditions.
-struct Body {
-    conditions: Vec<Condition>,
-    names: Vec<String>,
-}
 
 impl Policy {
     /// The conditions of the `allow` that gets farthest on an input, of the called tool's package and `remit.all`.
@@ -54,46 +30,23 @@ impl Policy {
                 extra.push(source);
             }
         }
-        let names: Vec<String> = bodies.iter().flat_map(|body| body.names.clone()).collect();
+        let names: Vec<String> = bodies.iter().flat_map(Steps::asked).collect();
         let answers = self.files.ask(tool, input.clone(), names, extra);
         let Ok(answers) = answers else {
             return Vec::new();
         };
         let mut answers = answers.into_iter();
-        let reached = bodies.into_iter().map(|body| {
-            let own: Vec<_> = answers.by_ref().take(body.names.len()).collect();
-            let holds = |answer: &Result<Value, String>| matches!(answer, Ok(Value::Bool(true)));
-            let reached = own.iter().take_while(|answer| holds(answer)).count();
-            (reached, body)
-        });
+        let told = bodies.into_iter().map(|steps| steps.told(&mut answers));
         // Of two that get as far the shorter one is closer.
-        let closest = reached
-            .max_by_key(|(reached, body)| (*reached, std::cmp::Reverse(body.conditions.len())));
-        let Some((reached, mut body)) = closest else {
-            return Vec::new();
-        };
-        for (at, condition) in body.conditions.iter_mut().enumerate() {
-            condition.holds = (at <= reached).then_some(at < reached);
-        }
-        body.conditions
+        let closest = told.max_by_key(|(reached, all)| (*reached, std::cmp::Reverse(all.len())));
+        closest
+            .map(|(_, conditions)| conditions)
+            .unwrap_or_default()
     }
 
-    /// The bodies of a file's `allow`, and a file of rules that hold for their first conditions.
-    fn taken_apart(&self, module: &Parsed, number: usize) -> (Vec<Body>, Source) {
-        let text = self
-            .files
-            .sources
-            .iter()
-            .find(|source| source.name() == module.file);
-        let text = text.map(|source| source.text.as_str()).unwrap_or_default();
-        let mut rules = format!("package {}\n", module.package.join("."));
-        for import in text
-            .lines()
-            .filter(|line| line.trim_start().starts_with("import "))
-        {
-            rules.push_str(import);
-            rules.push('\n');
-        }
+    /// The bodies of a file's `allow`, and the rules that they are taken apart by.
+    fn taken_apart(&self, module: &Parsed, number: usize) -> (Vec<Steps>, Source) {
+        let mut rules = steps::package(module, self.files.text(module));
         let mut found = Vec::new();
         for rule in module.rules() {
             let Rule::Spec { bodies, .. } = rule else {
@@ -103,7 +56,8 @@ impl Policy {
                 continue;
             }
             for body in bodies.iter().take(MOST.saturating_sub(found.len())) {
-                found.push(written(module, body, (number, found.len()), &mut rules));
+                let label = format!("closest_{number}_{}", found.len());
+                found.push(steps::take_apart(module, "allow", body, &label, &mut rules));
             }
         }
         let source = Source {
@@ -114,45 +68,11 @@ impl Policy {
     }
 }
 
-/// Writes the rules that hold for a body's first conditions.
-fn written(module: &Parsed, body: &RuleBody, number: (usize, usize), rules: &mut String) -> Body {
-    let package = module.package.join(".");
-    let mut conditions = Vec::new();
-    let mut names = Vec::new();
-    let mut so_far = String::new();
-    for statement in body.query.stmts.iter().take(MOST) {
-        let text = whole(&statement.span);
-        so_far.push_str(&format!("\t{text}\n"));
-        let name = format!("closest_{}_{}_{}", number.0, number.1, names.len());
-        rules.push_str(&format!("\n{name} if {{\n{so_far}}}\n"));
-        names.push(format!("data.{package}.{name}"));
-        conditions.push(Condition {
-            rule: format!("data.{package}.allow"),
-            file: module.file.clone(),
-            line: statement.span.line,
-            text: text.split_whitespace().collect::<Vec<_>>().join(" "),
-            holds: None,
-        });
-    }
-    Body { conditions, names }
-}
-
-/// The text of a span; the engine leaves out the quote that ends a string.
-fn whole(span: &Span) -> &str {
-    let text = span.source.contents().as_str();
-    let end = span.end as usize;
-    let quote = text
-        .get(end..)
-        .is_some_and(|rest| rest.starts_with(['"', '`']));
-    let whole = text.get(span.start as usize..end + usize::from(quote));
-    whole.unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use crate::{Policy, Source};
+    use crate::{Condition, Policy, Source};
 
     const RULES: &str = "package remit.tools.t
 
@@ -169,8 +89,8 @@ allow if {
 limit := 100
 ";
 
-    /// The conditions of the closest rule, each with what it said.
-    fn closest(arguments: &serde_json::Value) -> Vec<(u32, Option<bool>)> {
+    /// The conditions of the closest rule.
+    fn conditions(arguments: &serde_json::Value) -> Vec<Condition> {
         let sources = vec![Source {
             path: "t.rego".into(),
             text: RULES.to_owned(),
@@ -181,10 +101,14 @@ limit := 100
             "task": { "labels": ["a", "billing"], "owner": "alice" },
             "request": { "arguments": arguments },
         }));
-        let conditions = explanation.unwrap().conditions;
-        conditions
-            .iter()
-            .map(|condition| (condition.line, condition.holds))
+        explanation.unwrap().conditions
+    }
+
+    /// Their lines, each with what it said.
+    fn closest(arguments: &serde_json::Value) -> Vec<(u32, Option<bool>)> {
+        let conditions = conditions(arguments);
+        let told = conditions.iter();
+        told.map(|condition| (condition.line, condition.holds))
             .collect()
     }
 
@@ -198,6 +122,16 @@ limit := 100
             (10, None),
         ];
         assert_eq!(closest(&json!({ "amount": 260 })), expect);
+    }
+    #[test]
+    fn it_is_told_what_was_compared() {
+        let conditions = conditions(&json!({ "amount": 260 }));
+        assert_eq!(conditions[3].values, ["260", "100"]);
+        assert!(conditions[0].values.is_empty() && conditions[4].values.is_empty());
+    }
+    #[test]
+    fn what_is_missing_is_undefined() {
+        assert_eq!(conditions(&json!({}))[3].values, ["undefined", "100"]);
     }
     #[test]
     fn a_condition_on_what_is_missing_fails() {

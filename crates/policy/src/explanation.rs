@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::closest::Condition;
+use crate::steps::Condition;
 
 /// What would be decided, and why.
 #[derive(Clone, Debug, serde::Serialize)]

@@ -26,6 +26,7 @@ mod coverage;
 mod decision;
 mod decision_point;
 mod explanation;
+mod failing;
 mod fields;
 mod finding;
 mod input;
@@ -40,6 +41,7 @@ mod recording;
 mod reference;
 mod shadow;
 mod source;
+mod steps;
 mod vm;
 
 pub use admission::{Admitted, Opener};
@@ -49,7 +51,6 @@ pub use bundle::{
     Verification,
 };
 pub use capabilities::capabilities;
-pub use closest::Condition;
 pub use coverage::{FileCoverage, percent};
 pub use decision::{Judgement, Terms};
 pub use decision_point::{DecisionPoint, Mode, RecordingConfig, Trial};
@@ -63,3 +64,4 @@ pub use recording::Recorded;
 pub use reference::TestResult;
 pub use shadow::{Difference, Said, ShadowReport};
 pub use source::Source;
+pub use steps::Condition;

@@ -10,6 +10,7 @@ use crate::bounded;
 use crate::check::{self, Parsed};
 use crate::compile;
 use crate::coverage::FileCoverage;
+use crate::failing;
 use crate::finding::{Finding, Severity};
 use crate::log::LogRules;
 use crate::machine::Phase;
@@ -19,6 +20,9 @@ use crate::source::{self, Kind, Source};
 
 /// How long all of it may take.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How many failing tests are explained.
+const MOST_EXPLAINED: usize = 20;
 
 /// Loads a policy, or says everything that is wrong with it. Where another one is there already and only data changed,
 /// nothing is compiled.
@@ -194,7 +198,7 @@ fn tested(policy: &Policy) -> Result<Vec<Finding>, Vec<Finding>> {
                 result.file.as_str(),
                 match &result.error {
                     Some(error) => format!("`{}` failed: {error}", result.name),
-                    None => format!("`{}` does not hold", result.name),
+                    None => format!("`{}` does not hold{}", result.name, because(result)),
                 },
             )
         })
@@ -213,15 +217,37 @@ fn tested(policy: &Policy) -> Result<Vec<Finding>, Vec<Finding>> {
     Ok(untested.into_iter().collect())
 }
 
+/// Which condition of a test fails, and what was compared.
+fn because(result: &TestResult) -> String {
+    let mut conditions = result.conditions.iter();
+    let Some(failing) = conditions.find(|condition| condition.holds == Some(false)) else {
+        return String::new();
+    };
+    let compared = match failing.values.as_slice() {
+        [left, right] => format!(": left is {left}, right is {right}"),
+        [value] => format!(": it is {value}"),
+        _ => String::new(),
+    };
+    format!(": `{}` in line {}{compared}", failing.text, failing.line)
+}
+
 fn results(policy: &Policy) -> Result<Vec<TestResult>, Vec<Finding>> {
     let files = &policy.files;
-    reference::test(files.sources.clone(), files.data.clone()).map_err(|overrun| {
+    let told = |overrun: bounded::Overrun| {
         vec![Finding::of_file(
             "tests",
             "",
             format!("the tests {overrun}"),
         )]
-    })
+    };
+    let mut results = reference::test(files.sources.clone(), files.data.clone()).map_err(told)?;
+    let failed = results
+        .iter_mut()
+        .filter(|result| !result.passed && result.error.is_none());
+    for result in failed.take(MOST_EXPLAINED) {
+        result.conditions = failing::conditions(files, result);
+    }
+    Ok(results)
 }
 
 /// Judges every sample in both engines: where they differ, the data path would not do what the author wrote.

@@ -372,6 +372,15 @@ impl Policy {
 }
 
 impl Files {
+    /// The text of a parsed file.
+    pub(crate) fn text(&self, module: &Parsed) -> &str {
+        let mut sources = self.sources.iter();
+        let source = sources.find(|source| source.name() == module.file);
+        source
+            .map(|source| source.text.as_str())
+            .unwrap_or_default()
+    }
+
     /// Asks the reference for rules, with more files of rules beside these.
     pub(crate) fn ask(
         &self,

@@ -8,6 +8,7 @@ use crate::bounded::{self, Overrun};
 use crate::builtins;
 use crate::coverage::Together;
 use crate::source::{Kind, Source};
+use crate::steps::Condition;
 
 /// How long all tests of a policy may take.
 const TESTS_DEADLINE: Duration = Duration::from_secs(30);
@@ -30,6 +31,9 @@ pub struct TestResult {
     pub error: Option<String>,
     /// What it printed.
     pub output: Vec<String>,
+    /// Of one that does not hold: its conditions, and what was compared in the one that fails.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
 }
 
 /// An engine with these files and this data.
@@ -99,6 +103,7 @@ fn tests(engine: &mut Engine) -> Vec<TestResult> {
                     passed: false,
                     error: None,
                     output: Vec::new(),
+                    conditions: Vec::new(),
                 });
             }
         }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use control::{ExplainAnswer, ExplainRequest};
+use policy::Condition;
 use serde_json::Value;
 use tasks::TaskId;
 
@@ -70,10 +71,44 @@ fn text(screen: &Screen, answer: &ExplainAnswer) -> String {
     for rule in &answer.rules {
         text.push_str(&format!("rule       {}\n", held(rule)));
     }
+    text.push_str(&closest(screen, &answer.conditions));
     if !answer.input.is_null() {
         text.push_str(&screen.dim(&format!("input {}\n", pretty(&answer.input))));
     }
     text
+}
+
+/// The conditions of the `allow` that got farthest, as a table.
+pub(super) fn closest(screen: &Screen, conditions: &[Condition]) -> String {
+    if conditions.is_empty() {
+        return String::new();
+    }
+    let heading = ["HOLDS", "WHERE", "CONDITION", "BECAUSE"].map(str::to_owned);
+    let mut rows = vec![heading.to_vec()];
+    rows.extend(conditions.iter().map(|condition| {
+        let holds = match condition.holds {
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "not asked",
+        };
+        let place = format!("{}:{}", condition.file, condition.line);
+        vec![
+            holds.to_owned(),
+            place,
+            condition.text.clone(),
+            compared(condition),
+        ]
+    }));
+    format!("\nthe closest allow:\n{}", screen.table(&rows))
+}
+
+/// What was compared in a condition that does not hold.
+pub(super) fn compared(condition: &Condition) -> String {
+    match condition.values.as_slice() {
+        [left, right] => format!("left is {left}, right is {right}"),
+        [value] => format!("it is {value}"),
+        _ => String::new(),
+    }
 }
 
 /// `data.remit.tools.notes.allow (notes.rego:4)`: the rule that held, and where it is.

@@ -159,21 +159,7 @@ fn explained(explanation: &Explanation, screen: &Screen) -> String {
     for rule in &explanation.rules {
         text.push_str(&format!("rule       {}\n", super::explain::held(rule)));
     }
-    if !explanation.conditions.is_empty() {
-        text.push_str("\nthe closest allow:\n");
-        let heading = ["HOLDS", "WHERE", "CONDITION"].map(str::to_owned);
-        let mut rows = vec![heading.to_vec()];
-        rows.extend(explanation.conditions.iter().map(|condition| {
-            let holds = match condition.holds {
-                Some(true) => "yes",
-                Some(false) => "NO",
-                None => "not asked",
-            };
-            let place = format!("{}:{}", condition.file, condition.line);
-            vec![holds.to_owned(), place, condition.text.clone()]
-        }));
-        text.push_str(&screen.table(&rows));
-    }
+    text.push_str(&super::explain::closest(screen, &explanation.conditions));
     text
 }
 

@@ -90,6 +90,23 @@ fn line(result: &TestResult, screen: &Screen) -> String {
     if let Some(error) = &result.error {
         text.push_str(&format!("      {error}\n"));
     }
+    let mut conditions = result.conditions.iter();
+    if let Some(failing) = conditions.find(|condition| condition.holds == Some(false)) {
+        text.push_str(&format!(
+            "      {}:{}: {}\n",
+            failing.file, failing.line, failing.text
+        ));
+        let names: &[&str] = match failing.values.len() {
+            2 => &["left", "right"],
+            _ => &["is"],
+        };
+        for (name, value) in names.iter().zip(&failing.values) {
+            text.push_str(&format!("      {name:<5} {value}\n"));
+        }
+    }
+    for line in &result.output {
+        text.push_str(&format!("      {}\n", screen.dim(line)));
+    }
     text
 }
 
