@@ -7,6 +7,7 @@ mod explain;
 mod lease;
 mod outcome;
 mod policy;
+mod policy_bench;
 mod policy_bundle;
 mod policy_matrix;
 mod policy_new;

@@ -107,7 +107,7 @@ fn whatever_a_rule_reads_is_there() {
     for (tool, _) in SEEN {
         wish.extend(["--tool", tool]);
     }
-    let (_, token) = remit.open_task(&wish);
+    let (id, token) = remit.open_task(&wish);
     let http = testkit::http();
     for (tool, holds) in SEEN {
         // Twice: counters are there from the second call on.
@@ -130,4 +130,14 @@ fn whatever_a_rule_reads_is_there() {
         assert!(serde_json::from_str::<Value>(&text).is_ok());
     }
     assert_eq!(upstream.received().len(), SEEN.len());
+    // And it is as the schema says that authors have in their editors.
+    let call = ["POST", "/agent_id/a/b?q=x", "-d", "{\"n\":3}"];
+    let output = remit.command(&[&["explain", "--json", "--task", &id], &call[..]].concat());
+    let explained: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let schema = jsonschema::validator_for(&policy::Document::Input.schema()).unwrap();
+    let mistakes: Vec<String> = schema
+        .iter_errors(&explained["input"])
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(mistakes.is_empty(), "{mistakes:#?}");
 }

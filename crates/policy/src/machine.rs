@@ -132,6 +132,13 @@ impl Machine {
         }
     }
 
+    /// How many instructions a phase takes on an input.
+    pub(crate) fn instructions(&self, phase: Phase, input: &Value) -> Result<usize, Failure> {
+        let Entrypoint { program, index } = self.entrypoint(phase, input);
+        let code = self.programs.get(program).ok_or(Failure::Internal)?;
+        vm::instructions(code, &self.data, input, index)
+    }
+
     /// Whether nothing was compiled for it.
     #[cfg(test)]
     pub(crate) fn shares_programs_of(&self, other: &Self) -> bool {
@@ -190,8 +197,8 @@ mod tests {
     use regorus::languages::rego::compiler::Compiler;
     use regorus::{Engine, Value};
 
-    use super::{Entrypoint, Machine, Phase};
-    use crate::vm::{self, Code};
+    use super::{Machine, Phase};
+    use crate::vm::Code;
     use crate::{Policy, Source, bounded, builtins};
 
     /// A program of one file, as it is, without any check.
@@ -273,8 +280,7 @@ mod tests {
         let machine = policy.machine;
         let input = r#"{"tool": {"name": "t5", "access": "read"}, "request": {"path": "/", "segments": []}}"#;
         let input = Value::from_json_str(input).unwrap();
-        let Entrypoint { program, index } = machine.entrypoint(Phase::Call, &input);
-        vm::instructions(&machine.programs[program], &machine.data, &input, index).unwrap()
+        machine.instructions(Phase::Call, &input).unwrap()
     }
 
     #[test]

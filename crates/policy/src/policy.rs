@@ -360,6 +360,27 @@ impl Policy {
         }
     }
 
+    /// [`Policy::eval`] of one of the three rules that the data path asks, by its engine.
+    pub fn eval_quick(&self, entrypoint: &str, input: &Json) -> Result<Json, String> {
+        let phase = Phase::ALL
+            .into_iter()
+            .find(|phase| phase.entrypoint() == entrypoint);
+        let Some(phase) = phase else {
+            let known = Phase::ALL.map(Phase::entrypoint).join("`, `");
+            return Err(format!(
+                "the data path asks for `{known}` and no other rule"
+            ));
+        };
+        let input = input::of_json(input).map_err(|error| error.to_string())?;
+        let machine = self.machine.clone();
+        let answer = bounded::run(ADMISSION_DEADLINE, move || machine.run(phase, &input));
+        match answer {
+            Ok(Ok(value)) => Ok(json_of(&value)),
+            Ok(Err(failed)) => Err(failed.to_string()),
+            Err(overrun) => Err(format!("evaluation {overrun}")),
+        }
+    }
+
     /// Asks the reference with the called tool's package alone: it would evaluate all of them.
     pub(crate) fn ask(
         &self,
@@ -389,7 +410,19 @@ impl Files {
         rules: Vec<String>,
         extra: Vec<Source>,
     ) -> Result<Vec<Result<regorus::Value, String>>, String> {
-        let wanted = self.parsed.iter().filter(|module| {
+        let sources = self.wanted(tool).cloned().chain(extra).collect();
+        reference::ask(sources, self.data.clone(), input, rules)
+            .map_err(|overrun| format!("evaluation {overrun}"))
+    }
+
+    /// The files of rules that a call of an input's tool is judged by, and the data.
+    pub(crate) fn of_tool(&self, input: &regorus::Value) -> (Vec<Source>, regorus::Value) {
+        let sources = self.wanted(tool(input)).cloned().collect();
+        (sources, self.data.clone())
+    }
+
+    fn wanted(&self, tool: Option<&str>) -> impl Iterator<Item = &Source> {
+        let wanted = self.parsed.iter().filter(move |module| {
             let package: Vec<&str> = module.package.iter().map(String::as_str).collect();
             match package.as_slice() {
                 ["remit", "tools", name] => tool.is_none_or(|tool| tool == *name),
@@ -401,10 +434,7 @@ impl Files {
             .map(|module| module.file.as_str())
             .collect();
         let sources = self.sources.iter();
-        let sources = sources.filter(|source| names.contains(&source.name().as_str()));
-        let sources = sources.cloned().chain(extra).collect();
-        reference::ask(sources, self.data.clone(), input, rules)
-            .map_err(|overrun| format!("evaluation {overrun}"))
+        sources.filter(move |source| names.contains(&source.name().as_str()))
     }
 }
 

@@ -70,6 +70,13 @@ pub(crate) fn kind(path: &Path) -> Kind {
     }
 }
 
+/// The samples among files: their names and texts.
+pub fn samples(sources: &[Source]) -> impl Iterator<Item = (String, &str)> {
+    let samples = sources.iter();
+    let samples = samples.filter(|source| source.kind() == Kind::Sample);
+    samples.map(|source| (source.name(), source.text.as_str()))
+}
+
 /// Reads what belongs to a policy below a folder, in the order of paths, or from a bundle without a signature.
 /// Hidden files of a folder are left alone.
 pub(crate) fn read(folder: &Path) -> io::Result<Vec<Source>> {

@@ -30,9 +30,7 @@ pub(crate) use code::Code;
 #[cfg(feature = "conformance")]
 pub(crate) use fault::LOOP;
 
-use crate::machine::Failed;
-#[cfg(test)]
-use crate::machine::Failure;
+use crate::machine::{Failed, Failure};
 use builtins::Operator;
 use fault::Fault;
 use frames::Frame;
@@ -50,7 +48,7 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(1);
     clippy::disallowed_types,
     reason = "the runtime's clock is for what waits"
 )]
-type Clock = std::time::Instant;
+pub(crate) type Clock = std::time::Instant;
 
 /// How many instructions pass between two looks at the clock.
 const CHECK_INTERVAL: usize = 64;
@@ -109,7 +107,6 @@ pub(crate) fn evaluate(
 }
 
 /// How many instructions an evaluation takes.
-#[cfg(test)]
 pub(crate) fn instructions(
     code: &Code,
     data: &Value,

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use policy::{Explanation, Finding, Severity};
+use policy::{Document, Explanation, Finding, Severity};
 use serde_json::{Value, json};
 
 use crate::command::outcome::{Failure, Screen, pretty};
-use crate::command::{policy_bundle, policy_matrix, policy_new, policy_test, policy_trial};
+use crate::command::{
+    policy_bench, policy_bundle, policy_matrix, policy_new, policy_test, policy_trial,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
@@ -27,6 +29,14 @@ pub(crate) enum Policy {
     Bundle(policy_bundle::PolicyBundle),
     /// Show what a policy says of its samples, keep it as a file, and compare it with another policy.
     Matrix(policy_matrix::PolicyMatrix),
+    /// Tell what decisions on samples cost, in both engines.
+    Bench(policy_bench::PolicyBench),
+    /// Print the JSON Schema of what policy sees or answers, for editors and `opa check --schema`.
+    Schema {
+        /// Which document.
+        #[arg(default_value = "input")]
+        document: SchemaOf,
+    },
     /// Print what of Rego there is here, as OPA's tools read it: `opa check --capabilities`, Regal.
     Capabilities,
     #[command(flatten)]
@@ -49,7 +59,29 @@ pub(crate) enum Policy {
         /// The rule to evaluate.
         #[arg(long, default_value = "data.remit.decision")]
         entrypoint: String,
+        /// By which engine: the reference evaluates any rule, the data path those that calls and tasks are judged by.
+        #[arg(long, default_value = "reference")]
+        engine: Engine,
+        /// More data: a JSON or YAML file, an object beside what the folder has; may be repeated.
+        #[arg(long, short, value_name = "FILE")]
+        data: Vec<PathBuf>,
     },
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Engine {
+    Reference,
+    DataPath,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// `input` of a call.
+    Input,
+    /// `input` of a wish to open a task.
+    Admission,
+    /// What `data.remit.decision` answers.
+    Decision,
 }
 
 impl Policy {
@@ -60,6 +92,16 @@ impl Policy {
             Self::New(new) => new.run(screen),
             Self::Bundle(bundle) => bundle.run(screen),
             Self::Matrix(matrix) => matrix.run(screen),
+            Self::Bench(bench) => bench.run(screen),
+            Self::Schema { document } => {
+                let document = match document {
+                    SchemaOf::Input => Document::Input,
+                    SchemaOf::Admission => Document::Admission,
+                    SchemaOf::Decision => Document::Decision,
+                };
+                screen.line(&pretty(&document.schema()))?;
+                Ok(ExitCode::SUCCESS)
+            }
             Self::Capabilities => {
                 screen.line(&pretty(&policy::capabilities()))?;
                 Ok(ExitCode::SUCCESS)
@@ -70,7 +112,12 @@ impl Policy {
                 folder,
                 input,
                 entrypoint,
-            } => eval(&folder, &input, &entrypoint, screen),
+                engine,
+                data,
+            } => {
+                let sources = with_data(read(&folder)?, &data)?;
+                eval(sources, &input, (&entrypoint, engine), screen)
+            }
         }
     }
 }
@@ -110,18 +157,38 @@ fn line(screen: &Screen, finding: &Finding) -> String {
     format!("{place}{severity} {}: {}\n", finding.code, finding.message)
 }
 
+/// The files with more data beside theirs.
+fn with_data(
+    mut sources: Vec<policy::Source>,
+    data: &[PathBuf],
+) -> Result<Vec<policy::Source>, Failure> {
+    for path in data {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::new("data", format!("`{}`: {error}", path.display())))?;
+        let is_json = path.extension().is_some_and(|kind| kind == "json");
+        let name = if is_json { "data.json" } else { "data.yaml" };
+        sources.push(policy::Source {
+            path: name.into(),
+            text,
+        });
+    }
+    Ok(sources)
+}
+
 fn eval(
-    folder: &Path,
+    sources: Vec<policy::Source>,
     input: &Path,
-    entrypoint: &str,
+    (entrypoint, engine): (&str, Engine),
     screen: &Screen,
 ) -> Result<ExitCode, Failure> {
     let input = json_of(input)?;
     let (policy, _) =
-        policy::Policy::load(read(folder)?).map_err(|findings| broken(&findings, screen))?;
-    let value = policy
-        .eval(entrypoint, &input)
-        .map_err(|error| Failure::new("eval", error))?;
+        policy::Policy::load(sources).map_err(|findings| broken(&findings, screen))?;
+    let value = match engine {
+        Engine::Reference => policy.eval(entrypoint, &input),
+        Engine::DataPath => policy.eval_quick(entrypoint, &input),
+    };
+    let value = value.map_err(|error| Failure::new("eval", error))?;
     screen.line(&pretty(&value))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -164,7 +231,7 @@ fn explained(explanation: &Explanation, screen: &Screen) -> String {
 }
 
 /// The JSON of a file, or of standard input.
-fn json_of(input: &Path) -> Result<Value, Failure> {
+pub(crate) fn json_of(input: &Path) -> Result<Value, Failure> {
     let text = if input == Path::new("-") {
         std::io::read_to_string(std::io::stdin())
     } else {

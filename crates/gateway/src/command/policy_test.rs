@@ -4,13 +4,19 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use clap::Args;
+use notify::{RecursiveMode, Watcher};
 use policy::{FileCoverage, Policy, TestResult, percent};
 use serde_json::{Value, json};
 
 use crate::command::outcome::{Failure, Screen};
 use crate::command::policy::{broken, read};
+
+/// How long a change may take to be whole.
+const SETTLE: Duration = Duration::from_millis(200);
 
 #[derive(Args, Debug)]
 pub(crate) struct PolicyTest {
@@ -29,10 +35,49 @@ pub(crate) struct PolicyTest {
     /// Write the results as XML of `JUnit`, too.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Run them again whenever a file changes, until it is stopped.
+    #[arg(long, short)]
+    watch: bool,
 }
 
 impl PolicyTest {
     pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
+        if self.watch {
+            return self.watch(screen);
+        }
+        self.once(screen)
+    }
+
+    /// Runs them now, and after each change.
+    fn watch(&self, screen: &Screen) -> Result<ExitCode, Failure> {
+        let unwatchable = |error: notify::Error| Failure::new("watch", error);
+        let (changed, changes) = channel();
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                if event.is_ok_and(|event| !event.kind.is_access()) {
+                    // Nobody listens any more at the end.
+                    changed.send(()).ok();
+                }
+            })
+            .map_err(unwatchable)?;
+        let watched = watcher.watch(&self.folder, RecursiveMode::Recursive);
+        watched.map_err(unwatchable)?;
+        loop {
+            // What is wrong now may be right after the next change.
+            if let Err(failure) = self.once(screen) {
+                screen.fail(&failure);
+            }
+            screen.line(&screen.dim("waiting for a change; Ctrl-C ends it"))?;
+            if changes.recv().is_err() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            // Editors write in several steps.
+            std::thread::sleep(SETTLE);
+            while changes.try_recv().is_ok() {}
+        }
+    }
+
+    fn once(&self, screen: &Screen) -> Result<ExitCode, Failure> {
         let sources = read(&self.folder)?;
         let results = Policy::test(sources.clone()).map_err(|found| broken(&found, screen))?;
         let is_asked = |result: &TestResult| {
