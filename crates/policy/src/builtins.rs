@@ -108,7 +108,7 @@ pub(crate) fn of_engine(function: OfEngine, arguments: &[Value]) -> anyhow::Resu
 }
 
 /// The same by name, for those that are called by ours.
-fn named(name: &str, arguments: &[Value]) -> anyhow::Result<Value> {
+pub(crate) fn named(name: &str, arguments: &[Value]) -> anyhow::Result<Value> {
     let Some((function, _)) = BUILTINS.get(name) else {
         anyhow::bail!("there is no builtin `{name}`");
     };

@@ -7,8 +7,11 @@ mod heads;
 mod language;
 mod names;
 mod odd;
+mod patterns;
 mod reading;
 mod scopes;
+mod silent;
+mod unreached;
 
 use regorus::Engine;
 use regorus::unstable::{Module, Ref, Rule};
@@ -51,8 +54,11 @@ impl Parsed {
     }
 }
 
-/// Parses every file and checks all of them; every error at once.
-pub(crate) fn check(library: &[Source], sources: &[Source]) -> Result<Vec<Parsed>, Vec<Finding>> {
+/// Parses every file and checks all of them; every error at once, or else what is worth a look.
+pub(crate) fn check(
+    library: &[Source],
+    sources: &[Source],
+) -> Result<(Vec<Parsed>, Vec<Finding>), Vec<Finding>> {
     let mut findings = sizes(sources);
     if !findings.is_empty() {
         return Err(findings);
@@ -83,18 +89,33 @@ pub(crate) fn check(library: &[Source], sources: &[Source]) -> Result<Vec<Parsed
             findings.extend(builtins::check(module, reading));
             findings.extend(language::check(module, reading, &functions));
             findings.extend(fields::check(module, reading, &parsed));
+            findings.extend(patterns::check(reading));
         }
     }
     findings.extend(heads::conflicts(&parsed));
     findings.extend(graph::check(&parsed, &readings));
+    let mut warnings = silent::check(&parsed);
+    warnings.extend(unreached::check(&parsed, &readings));
     for (module, reading) in parsed.iter_mut().zip(&readings) {
         module.reads = fields::read(reading);
     }
     if findings.is_empty() {
-        Ok(parsed)
+        Ok((parsed, warnings))
     } else {
         Err(findings)
     }
+}
+
+/// How many letters a name may differ in to be taken for another.
+const ALMOST: usize = 2;
+
+/// The name that another was meant to be, if it is almost written so.
+fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
+    let distances = known
+        .iter()
+        .map(|known| (strsim::osa_distance(known, name), *known));
+    let almost = distances.filter(|(distance, _)| *distance <= ALMOST);
+    almost.min().map(|(_, known)| known)
 }
 
 /// Parses a file of the library that needs no check.

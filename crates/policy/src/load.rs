@@ -31,11 +31,12 @@ pub(crate) fn load(
     previous: Option<Arc<Policy>>,
 ) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
     bounded::run(DEADLINE, move || {
-        let policy = match previous.filter(|previous| has_rules_of(previous, &sources)) {
-            Some(previous) => with_data(&previous, sources)?,
-            None => compile(sources)?,
-        };
-        let mut findings = tested(&policy)?;
+        let (policy, mut findings) =
+            match previous.filter(|previous| has_rules_of(previous, &sources)) {
+                Some(previous) => with_data(&previous, sources)?,
+                None => compile(sources)?,
+            };
+        findings.extend(tested(&policy)?);
         compare(&policy)?;
         findings.sort_by(|one, other| one.file.cmp(&other.file));
         Ok((policy, findings))
@@ -45,7 +46,7 @@ pub(crate) fn load(
 
 /// Runs a policy's own tests.
 pub(crate) fn test(sources: Vec<Source>) -> Result<Vec<TestResult>, Vec<Finding>> {
-    bounded::run(DEADLINE, move || results(&compile(sources)?))
+    bounded::run(DEADLINE, move || results(&compile(sources)?.0))
         .unwrap_or_else(|overrun| Err(vec![overran(&overrun)]))
 }
 
@@ -54,7 +55,7 @@ pub(crate) fn coverage(sources: Vec<Source>) -> Result<Vec<FileCoverage>, Vec<Fi
     bounded::run(DEADLINE, move || {
         let rules = sources.iter().filter(|source| source.kind() == Kind::Rules);
         let asked: Vec<String> = rules.map(Source::name).collect();
-        let files = compile(sources)?.files;
+        let files = compile(sources)?.0.files;
         let together = reference::coverage(files.sources.clone(), files.data.clone());
         let together = together.map_err(|overrun| vec![overran(&overrun)])?;
         Ok(together.files(|file| asked.iter().any(|asked| asked == file)))
@@ -67,10 +68,10 @@ fn overran(overrun: &bounded::Overrun) -> Finding {
 }
 
 /// Parses, checks and compiles.
-fn compile(sources: Vec<Source>) -> Result<Policy, Vec<Finding>> {
+fn compile(sources: Vec<Source>) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
     let revision = revision(&sources);
     let mut library = source::library();
-    let mut parsed = check::check(&library, &sources)?;
+    let (mut parsed, warnings) = check::check(&library, &sources)?;
     let admit = ["remit", "admit"];
     if !parsed.iter().any(|module| module.package == admit) {
         for source in source::default_admission() {
@@ -89,13 +90,15 @@ fn compile(sources: Vec<Source>) -> Result<Policy, Vec<Finding>> {
     };
     let machine = compile::machine(&files).map_err(|finding| vec![finding])?;
     let log = compile::log_rules(&files).map_err(|finding| vec![finding])?;
-    Ok(Policy {
+    let policy = Policy {
         revision: revision.into(),
         reads: Arc::new(Reads::of(&files.parsed)),
         machine,
         log,
+        warnings: warnings.clone(),
         files: Arc::new(files),
-    })
+    };
+    Ok((policy, warnings))
 }
 
 /// Whether the rules and tests are those of a policy.
@@ -108,14 +111,19 @@ fn has_rules_of(policy: &Policy, sources: &[Source]) -> bool {
 }
 
 /// The same rules over other data and samples. Data is no part of a program: it can't define what rules define.
-fn with_data(policy: &Policy, sources: Vec<Source>) -> Result<Policy, Vec<Finding>> {
+fn with_data(
+    policy: &Policy,
+    sources: Vec<Source>,
+) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
     let data = data(&sources)?;
     let revision = revision(&sources);
     let ours = policy.files.ours;
     let library = policy.files.sources.iter().take(ours).cloned();
-    Ok(Policy {
+    let warnings = policy.warnings.clone();
+    let policy = Policy {
         revision: revision.into(),
         reads: Arc::clone(&policy.reads),
+        warnings: policy.warnings.clone(),
         machine: policy.machine.with_data(data.clone()),
         log: policy.log.as_ref().map(|rules| LogRules {
             machine: rules.machine.with_data(data.clone()),
@@ -127,7 +135,8 @@ fn with_data(policy: &Policy, sources: Vec<Source>) -> Result<Policy, Vec<Findin
             parsed: policy.files.parsed.clone(),
             data,
         }),
-    })
+    };
+    Ok((policy, warnings))
 }
 
 /// A digest of all sources: SHA-256 over names, lengths and texts.

@@ -35,6 +35,8 @@ pub struct Policy {
     pub(crate) machine: Machine,
     /// The rules of what is told of decisions, if there are any.
     pub(crate) log: Option<LogRules>,
+    /// What of its rules is worth a look.
+    pub(crate) warnings: Vec<Finding>,
     /// Which fields of a call are worth building.
     pub(crate) reads: Arc<Reads>,
     /// For the reference: explanations and questions.

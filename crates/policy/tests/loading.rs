@@ -57,6 +57,17 @@ fn what_does_not_parse_is_found() {
     check("allow if {", Some(("parse", 2)));
 }
 #[test]
+fn a_field_that_is_almost_one_is_told() {
+    let rules = "package remit.tools.t\nallow if input.requst.path == \"/\"\ndeny contains \"x\" if input.request.argumnets.a";
+    let found = errors(&[("t.rego", rules)]);
+    let told: Vec<&str> = found
+        .iter()
+        .map(|finding| finding.message.as_str())
+        .collect();
+    assert!(told[0].contains("did you mean `request`?"), "{told:?}");
+    assert!(told[1].contains("did you mean `arguments`?"), "{told:?}");
+}
+#[test]
 fn every_file_that_does_not_parse_is_found() {
     let found = errors(&[("a.rego", "package"), ("b.rego", "package remit.all\nx :=")]);
     let files: Vec<_> = found.iter().map(|finding| finding.file.as_str()).collect();

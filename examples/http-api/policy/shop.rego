@@ -11,5 +11,8 @@ allow if {
 
 deny contains {"reason": "amount_too_high", "message": "A refund is at most 100."} if {
 	input.tool.operation == "POST /orders/*/refund"
-	input.request.arguments.amount > 100
+	not is_small
 }
+
+# Asked this way round an amount that is missing is none that is small.
+is_small if input.request.arguments.amount <= 100

@@ -47,7 +47,7 @@ fn banned(module: &Parsed, call: &Call) -> Option<Finding> {
         "print" if !module.is_test => {
             finding("print", "`print` belongs into `*_test.rego`".to_owned())
         }
-        "sprintf" if !call.first_text.as_deref().is_some_and(is_narrow) => finding(
+        "sprintf" if !format(call).is_some_and(is_narrow) => finding(
             "sprintf",
             format!(
                 "`sprintf` takes a format written as a text, with widths of less than {WIDEST} digits"
@@ -61,6 +61,11 @@ fn banned(module: &Parsed, call: &Call) -> Option<Finding> {
             format!("there is no function `{name}` here"),
         ),
     }
+}
+
+/// The format of `sprintf`, where it is a text.
+fn format(call: &Call) -> Option<&str> {
+    call.texts.first()?.as_deref()
 }
 
 /// How many arguments a builtin takes: 0 for any number.

@@ -41,8 +41,12 @@ fn field(reference: &Reference, fields: &[(&str, &[&str])]) -> Option<Finding> {
     }
     let first = path.next()?;
     let unknown = |name: &str, known: Vec<&str>| {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        let nearest = super::nearest(last, &known);
+        let meant = nearest.map(|meant| format!("; did you mean `{meant}`?"));
         let message = format!(
-            "`input` has no `{name}` here; there is `{}`",
+            "`input` has no `{name}` here{} There is `{}`",
+            meant.unwrap_or_else(|| ".".to_owned()),
             known.join("`, `")
         );
         Some(Finding::at("unknown-field", &reference.span, message))

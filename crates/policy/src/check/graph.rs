@@ -10,7 +10,7 @@ use crate::finding::Finding;
 
 /// Rules by their path without `data`, with what each needs and where it stands.
 #[derive(Default)]
-struct Graph {
+pub(super) struct Graph {
     rules: BTreeMap<Vec<String>, Vertex>,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn check(modules: &[Parsed], readings: &[Reading]) -> Vec<Finding> {
 }
 
 impl Graph {
-    fn new(modules: &[Parsed], readings: &[Reading]) -> Self {
+    pub(super) fn new(modules: &[Parsed], readings: &[Reading]) -> Self {
         let mut graph = Self::default();
         for module in modules {
             for rule in module.rules() {
@@ -95,6 +95,21 @@ impl Graph {
             .take_while(|rule| rule.starts_with(path))
             .cloned();
         above.chain(below).collect()
+    }
+
+    /// The rules that some need, and those that these need, and so on; with themselves.
+    pub(super) fn reached(&self, from: BTreeSet<Vec<String>>) -> BTreeSet<Vec<String>> {
+        let mut reached = from.clone();
+        let mut open: Vec<Vec<String>> = from.into_iter().collect();
+        while let Some(rule) = open.pop() {
+            let needs = self.rules.get(&rule).map(|vertex| &vertex.needs);
+            for need in needs.into_iter().flatten() {
+                if reached.insert(need.clone()) {
+                    open.push(need.clone());
+                }
+            }
+        }
+        reached
     }
 
     /// A ring that is reached from here, if there is one that was not found before.

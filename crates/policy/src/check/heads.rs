@@ -202,7 +202,7 @@ fn definition(rule: &Rule) -> Option<Definition<'_>> {
     })
 }
 
-fn constant(expression: &Expr) -> Option<Value> {
+pub(super) fn constant(expression: &Expr) -> Option<Value> {
     match expression {
         Expr::String { value, .. }
         | Expr::RawString { value, .. }

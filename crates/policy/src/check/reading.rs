@@ -39,8 +39,8 @@ pub(crate) struct Call {
     pub(crate) span: Span,
     /// As written, or from `data` on where it is a rule's.
     pub(crate) path: Vec<String>,
-    /// The first argument, where it is a text.
-    pub(crate) first_text: Option<String>,
+    /// Its arguments, each where it is a text.
+    pub(crate) texts: Vec<Option<String>>,
     pub(crate) arguments: usize,
 }
 
@@ -88,7 +88,8 @@ impl Reading {
     }
 }
 
-fn imports(module: &Parsed) -> BTreeMap<String, Vec<String>> {
+/// What each alias of a file stands for.
+pub(super) fn imports(module: &Parsed) -> BTreeMap<String, Vec<String>> {
     let mut imports = BTreeMap::new();
     for import in &module.module.imports {
         let path = path(&import.refr);
@@ -371,8 +372,8 @@ impl Reader<'_> {
     }
 
     fn call(&mut self, span: &Span, function: &Expr, params: &[Ref<Expr>]) {
-        let first_text = match params.first().map(Ref::as_ref) {
-            Some(Expr::String { value, .. } | Expr::RawString { value, .. }) => {
+        let text = |param: &Ref<Expr>| match param.as_ref() {
+            Expr::String { value, .. } | Expr::RawString { value, .. } => {
                 value.as_string().ok().map(|text| text.to_string())
             }
             _ => None,
@@ -387,7 +388,7 @@ impl Reader<'_> {
         self.reading.calls.push(Call {
             span: span.clone(),
             path,
-            first_text,
+            texts: params.iter().map(text).collect(),
             arguments: params.len(),
         });
     }
