@@ -20,12 +20,11 @@ pub use manifest::Manifest;
 pub use rank::Rank;
 pub use signature::Verification;
 
-use crate::source::{self, Kind, Source};
+use crate::source::{self, Kind, MANIFEST, Source};
 
 /// The longest archive, in bytes as it is sent.
 pub const LONGEST_ARCHIVE: usize = 16 << 20;
 
-const MANIFEST: &str = ".manifest";
 const SIGNATURES: &str = ".signatures.json";
 
 /// The files of an archive by their names, without a leading slash.
@@ -145,6 +144,10 @@ impl Bundle {
     pub fn new(manifest: &Manifest, sources: Vec<Source>) -> Result<Self, BadBundle> {
         let mut files = Files::new();
         for source in sources {
+            // It is given.
+            if source.kind() == Kind::Manifest {
+                continue;
+            }
             let name = source.name();
             archive::check_name(&name)?;
             if files
@@ -160,15 +163,12 @@ impl Bundle {
 
     /// A bundle of a folder's files as they are, with its `.manifest` if it has one. Nobody signed it.
     pub fn of_folder(folder: &Path) -> Result<Self, BadBundle> {
-        let unreadable = |error: std::io::Error| {
+        let manifest = Manifest::of_folder(folder)?;
+        let sources = source::read(folder);
+        let sources = sources.map_err(|error| {
             BadBundle::Malformed(folder.display().to_string(), error.to_string())
-        };
-        let manifest = match std::fs::read(folder.join(MANIFEST)) {
-            Ok(bytes) => Manifest::parse(&bytes)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Manifest::default(),
-            Err(error) => return Err(unreadable(error)),
-        };
-        Self::new(&manifest, source::read(folder).map_err(unreadable)?)
+        })?;
+        Self::new(&manifest, sources)
     }
 
     fn of_files(mut files: Files, signed: bool) -> Result<Self, BadBundle> {
@@ -210,8 +210,14 @@ impl Bundle {
         &self.sources
     }
 
-    /// The files that a policy is made of.
-    pub fn into_sources(self) -> Vec<Source> {
+    /// The files that a policy is made of; with the manifest, where it says something to the gateway.
+    pub fn into_sources(mut self) -> Vec<Source> {
+        if self.manifest.metadata.contains_key("remit") {
+            self.sources.push(Source {
+                path: MANIFEST.into(),
+                text: String::from_utf8_lossy(&self.manifest.to_json()).into_owned(),
+            });
+        }
         self.sources
     }
 

@@ -20,6 +20,7 @@ use crate::fields::Fields;
 use crate::finding::Finding;
 use crate::nesting;
 use crate::source::{Kind, LONGEST_FILE, MOST_FILES, Source};
+use crate::wanted_engine::WantedEngine;
 
 pub(crate) use builtins::is_banned;
 pub(crate) use heads::head;
@@ -58,6 +59,7 @@ impl Parsed {
 pub(crate) fn check(
     library: &[Source],
     sources: &[Source],
+    engine: WantedEngine,
 ) -> Result<(Vec<Parsed>, Vec<Finding>), Vec<Finding>> {
     let mut findings = sizes(sources);
     if !findings.is_empty() {
@@ -85,8 +87,8 @@ pub(crate) fn check(
     for (module, reading) in parsed.iter().zip(&readings) {
         if !module.is_library {
             findings.extend(names::check(module));
-            findings.extend(heads::check(module));
-            findings.extend(builtins::check(module, reading));
+            findings.extend(heads::check(module, engine));
+            findings.extend(builtins::check(module, reading, engine));
             findings.extend(language::check(module, reading, &functions));
             findings.extend(fields::check(module, reading, &parsed));
             findings.extend(patterns::check(reading));
@@ -97,7 +99,11 @@ pub(crate) fn check(
     let mut warnings = silent::check(&parsed);
     warnings.extend(unreached::check(&parsed, &readings));
     for (module, reading) in parsed.iter_mut().zip(&readings) {
-        module.reads = fields::read(reading);
+        // `with` may read more than stands there.
+        module.reads = match engine {
+            WantedEngine::Machine => fields::read(reading),
+            WantedEngine::Interpreter => Fields::ALL,
+        };
     }
     if findings.is_empty() {
         Ok((parsed, warnings))
@@ -106,15 +112,13 @@ pub(crate) fn check(
     }
 }
 
-/// How many letters a name may differ in to be taken for another.
-const ALMOST: usize = 2;
-
 /// The name that another was meant to be, if it is almost written so.
 fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     let distances = known
         .iter()
         .map(|known| (strsim::osa_distance(known, name), *known));
-    let almost = distances.filter(|(distance, _)| *distance <= ALMOST);
+    // One letter of three: short names are too alike.
+    let almost = distances.filter(|(distance, known)| distance * 3 <= known.len());
     almost.min().map(|(_, known)| known)
 }
 

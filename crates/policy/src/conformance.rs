@@ -15,6 +15,7 @@ use case::{Case, Want};
 use crate::bounded;
 use crate::check;
 use crate::source::Source;
+use crate::wanted_engine::WantedEngine;
 
 /// How long one engine may take for one case.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -95,7 +96,9 @@ fn refused(case: &Case) -> Option<String> {
             text: text.clone(),
         });
     let sources: Vec<Source> = sources.collect();
-    let findings = bounded::run(DEADLINE, move || check::check(&[], &sources).err());
+    let findings = bounded::run(DEADLINE, move || {
+        check::check(&[], &sources, WantedEngine::Machine).err()
+    });
     let findings = match findings {
         Ok(findings) => findings.unwrap_or_default(),
         Err(_) => return Some("overrun".to_owned()),

@@ -30,6 +30,7 @@ mod failing;
 mod fields;
 mod finding;
 mod input;
+mod interpreted;
 mod load;
 mod log;
 mod machine;
@@ -45,6 +46,7 @@ mod source;
 mod steps;
 mod timing;
 mod vm;
+mod wanted_engine;
 
 pub use admission::{Admitted, Opener};
 pub use bounded::STACK;

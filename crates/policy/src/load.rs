@@ -12,11 +12,13 @@ use crate::compile;
 use crate::coverage::FileCoverage;
 use crate::failing;
 use crate::finding::{Finding, Severity};
+use crate::interpreted::Interpreted;
 use crate::log::LogRules;
-use crate::machine::Phase;
+use crate::machine::{Machine, Phase};
 use crate::policy::{Files, Policy, Reads};
 use crate::reference::{self, TestResult};
 use crate::source::{self, Kind, Source};
+use crate::wanted_engine::WantedEngine;
 
 /// How long all of it may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -38,6 +40,7 @@ pub(crate) fn load(
             };
         findings.extend(tested(&policy)?);
         compare(&policy)?;
+        findings.extend(cost(&policy));
         findings.sort_by(|one, other| one.file.cmp(&other.file));
         Ok((policy, findings))
     })
@@ -71,7 +74,8 @@ fn overran(overrun: &bounded::Overrun) -> Finding {
 fn compile(sources: Vec<Source>) -> Result<(Policy, Vec<Finding>), Vec<Finding>> {
     let revision = revision(&sources);
     let mut library = source::library();
-    let (mut parsed, warnings) = check::check(&library, &sources)?;
+    let engine = WantedEngine::of(&sources).map_err(|finding| vec![finding])?;
+    let (mut parsed, warnings) = check::check(&library, &sources, engine)?;
     let admit = ["remit", "admit"];
     if !parsed.iter().any(|module| module.package == admit) {
         for source in source::default_admission() {
@@ -88,7 +92,11 @@ fn compile(sources: Vec<Source>) -> Result<(Policy, Vec<Finding>), Vec<Finding>>
         parsed,
         data,
     };
-    let machine = compile::machine(&files).map_err(|finding| vec![finding])?;
+    let machine = match engine {
+        WantedEngine::Machine => compile::machine(&files),
+        WantedEngine::Interpreter => interpreted(&files),
+    };
+    let machine = machine.map_err(|finding| vec![finding])?;
     let log = compile::log_rules(&files).map_err(|finding| vec![finding])?;
     let policy = Policy {
         revision: revision.into(),
@@ -101,9 +109,44 @@ fn compile(sources: Vec<Source>) -> Result<(Policy, Vec<Finding>), Vec<Finding>>
     Ok((policy, warnings))
 }
 
+fn interpreted(files: &Files) -> Result<Machine, Finding> {
+    let interpreted = Interpreted::new(files);
+    let interpreted =
+        interpreted.map_err(|error| Finding::of_engine("compile", "", &error.to_string()))?;
+    Ok(Machine::interpreted(interpreted))
+}
+
+/// What a decision costs, where the author asked for the engine that takes longer.
+fn cost(policy: &Policy) -> Option<Finding> {
+    if !policy.machine.is_interpreted() {
+        return None;
+    }
+    let sample = source::samples(&policy.files.sources).next();
+    let timed = sample.and_then(|(name, text)| {
+        let input = serde_json::from_str(text).ok()?;
+        Some((name, policy.time(&input).ok()?))
+    });
+    let cost = match timed {
+        Some((name, timing)) => {
+            format!("`{name}` takes {} µs", timing.median_ns.div_ceil(1_000))
+        }
+        None => "put an input into `samples/*.json` to see what it costs".to_owned(),
+    };
+    let message = format!("the interpreter decides, as the manifest asks: {cost}");
+    Some(Finding {
+        severity: Severity::Warning,
+        ..Finding::of_file("interpreter", source::MANIFEST, message)
+    })
+}
+
 /// Whether the rules and tests are those of a policy.
 fn has_rules_of(policy: &Policy, sources: &[Source]) -> bool {
-    let is_code = |source: &&Source| matches!(source.kind(), Kind::Rules | Kind::Tests);
+    // An engine of the reference holds its data.
+    if policy.machine.is_interpreted() {
+        return false;
+    }
+    let is_code =
+        |source: &&Source| matches!(source.kind(), Kind::Rules | Kind::Tests | Kind::Manifest);
     let own = policy.files.sources.iter().skip(policy.files.ours);
     let same = |(one, other): (&Source, &Source)| one.path == other.path && one.text == other.text;
     let (own, new) = (own.filter(is_code), sources.iter().filter(is_code));
@@ -162,7 +205,7 @@ fn data(sources: &[Source]) -> Result<Value, Vec<Finding>> {
         let value = match source.kind() {
             Kind::Json => Value::from_json_str(&source.text),
             Kind::Yaml => Value::from_yaml_str(&source.text),
-            Kind::Rules | Kind::Tests | Kind::Sample | Kind::Other => continue,
+            Kind::Rules | Kind::Tests | Kind::Sample | Kind::Manifest | Kind::Other => continue,
         };
         let added = value.and_then(|value| {
             let folders = source

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use regorus::Value;
 
+use crate::interpreted::Interpreted;
 use crate::vm::{self, Buffers, Code};
 
 /// What can be asked of a policy; the order is that of the program's entrypoints.
@@ -41,6 +42,8 @@ pub(crate) struct Machine {
     data: Value,
     /// The entrypoints of the tools that have a decision of their own.
     tools: Arc<HashMap<String, Entrypoint>>,
+    /// What decides instead, where the policy asks for it.
+    interpreted: Option<Arc<Interpreted>>,
 }
 
 /// Where an evaluation begins.
@@ -67,6 +70,8 @@ pub(crate) enum Failure {
     Builtin(&'static str),
     #[error("`{0}` has two different values")]
     Conflict(String),
+    #[error("the interpreter could not evaluate the policy; `remit policy eval` says why")]
+    Interpreter,
     #[error("policy panicked")]
     Panic,
     #[error("policy could not be run")]
@@ -84,6 +89,7 @@ impl Failure {
             Self::Regex => "regex",
             Self::Builtin(_) => "builtin",
             Self::Conflict(_) => "conflict",
+            Self::Interpreter => "interpreter",
             Self::Panic => "panic",
             Self::Internal => "internal",
         }
@@ -129,7 +135,21 @@ impl Machine {
             programs,
             data,
             tools: Arc::new(tools),
+            interpreted: None,
         }
+    }
+
+    /// One without programs: the reference decides.
+    pub(crate) fn interpreted(interpreted: Interpreted) -> Self {
+        Self {
+            interpreted: Some(Arc::new(interpreted)),
+            ..Self::new(Vec::new(), Value::new_object(), HashMap::new())
+        }
+    }
+
+    /// Whether the reference decides.
+    pub(crate) fn is_interpreted(&self) -> bool {
+        self.interpreted.is_some()
     }
 
     /// How many instructions a phase takes on an input.
@@ -160,6 +180,9 @@ impl Machine {
 
     /// Runs one phase on one input. `Undefined` is an answer too.
     pub(crate) fn run(&self, phase: Phase, input: &Value) -> Result<Value, Failed> {
+        if let Some(interpreted) = &self.interpreted {
+            return Ok(interpreted.run(phase.entrypoint(), called(input), input)?);
+        }
         self.run_at(self.entrypoint(phase, input), input)
     }
 

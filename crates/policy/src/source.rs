@@ -15,6 +15,9 @@ pub(crate) const MOST_FILES: usize = 5_000;
 /// How deep folders may nest: a ring of links ends here.
 const DEEPEST_FOLDER: usize = 16;
 
+/// What a policy says of itself.
+pub(crate) const MANIFEST: &str = ".manifest";
+
 /// One file of a policy.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -37,6 +40,8 @@ pub(crate) enum Kind {
     Yaml,
     /// `samples/*.json`
     Sample,
+    /// `.manifest` of the folder or the bundle.
+    Manifest,
     /// Anything else is left alone.
     Other,
 }
@@ -59,6 +64,8 @@ pub(crate) fn kind(path: &Path) -> Kind {
         Kind::Tests
     } else if name.ends_with(".rego") {
         Kind::Rules
+    } else if name == MANIFEST {
+        Kind::Manifest
     } else if name == "data.json" {
         Kind::Json
     } else if name == "data.yaml" {
@@ -78,7 +85,7 @@ pub fn samples(sources: &[Source]) -> impl Iterator<Item = (String, &str)> {
 }
 
 /// Reads what belongs to a policy below a folder, in the order of paths, or from a bundle without a signature.
-/// Hidden files of a folder are left alone.
+/// Hidden files of a folder are left alone, but for its manifest.
 pub(crate) fn read(folder: &Path) -> io::Result<Vec<Source>> {
     read_verified(folder, None)
 }
@@ -120,7 +127,9 @@ fn walk(folder: &Path, below: &Path, depth: usize, sources: &mut Vec<Source>) ->
         let name = entry?.file_name();
         let path = below.join(&name);
         let whole = folder.join(&path);
-        if name.to_string_lossy().starts_with('.') || sources.len() > MOST_FILES {
+        let is_manifest = depth == 0 && name == MANIFEST;
+        let is_hidden = name.to_string_lossy().starts_with('.') && !is_manifest;
+        if is_hidden || sources.len() > MOST_FILES {
             continue;
         }
         if fs::metadata(&whole)?.is_dir() {

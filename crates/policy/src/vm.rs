@@ -29,6 +29,7 @@ mod weight;
 pub(crate) use code::Code;
 #[cfg(feature = "conformance")]
 pub(crate) use fault::LOOP;
+pub(crate) use weight::is_whole as is_bounded;
 
 use crate::machine::{Failed, Failure};
 use builtins::Operator;

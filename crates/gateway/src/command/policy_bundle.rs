@@ -85,10 +85,12 @@ impl PolicyBundle {
                 signer,
             } => {
                 let sources = checked(&folder, screen)?;
-                let mut manifest = Manifest {
-                    revision,
-                    ..Manifest::default()
-                };
+                // What the folder's own manifest says stands, unless a flag says otherwise.
+                let base = Manifest::of_folder(&folder);
+                let mut manifest = base.map_err(|bad| refused(&folder, &bad))?;
+                if !revision.is_empty() {
+                    manifest.revision = revision;
+                }
                 if !roots.is_empty() {
                     manifest.roots = roots;
                 }

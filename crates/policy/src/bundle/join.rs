@@ -33,7 +33,7 @@ fn below(bundle: &str, source: Source) -> Source {
     match source.kind() {
         // Its folders say where it goes.
         Kind::Json | Kind::Yaml => source,
-        Kind::Rules | Kind::Tests | Kind::Sample | Kind::Other => Source {
+        Kind::Rules | Kind::Tests | Kind::Sample | Kind::Manifest | Kind::Other => Source {
             path: std::path::Path::new(bundle).join(&source.path),
             ..source
         },

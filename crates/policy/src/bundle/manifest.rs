@@ -1,6 +1,7 @@
 //! What a bundle says of itself: its revision, and the names that it may define.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -45,7 +46,19 @@ impl Default for Manifest {
 }
 
 impl Manifest {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, BadBundle> {
+    /// The `.manifest` of a folder; one that claims everything where there is none.
+    pub fn of_folder(folder: &Path) -> Result<Self, BadBundle> {
+        match std::fs::read(folder.join(MANIFEST)) {
+            Ok(bytes) => Self::parse(&bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(BadBundle::Malformed(
+                folder.join(MANIFEST).display().to_string(),
+                error.to_string(),
+            )),
+        }
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, BadBundle> {
         let manifest: Self = serde_json::from_slice(bytes)
             .map_err(|error| BadBundle::Malformed(MANIFEST.to_owned(), error.to_string()))?;
         let mut versions = manifest
@@ -74,7 +87,7 @@ impl Manifest {
                 Kind::Rules | Kind::Tests => outside_rules(&roots, &source.text),
                 Kind::Json => outside_data(&roots, source, serde_json::from_str(&source.text))?,
                 Kind::Yaml => outside_data(&roots, source, serde_yaml::from_str(&source.text))?,
-                Kind::Sample | Kind::Other => None,
+                Kind::Sample | Kind::Manifest | Kind::Other => None,
             };
             if let Some(outside) = outside {
                 return Err(BadBundle::OutsideRoots(source.name(), outside));

@@ -6,6 +6,7 @@ use super::Parsed;
 use super::reading::{Call, Reading, RuleReading};
 use crate::builtins;
 use crate::finding::Finding;
+use crate::wanted_engine::WantedEngine;
 
 /// Builtins that can't be had, and why. (regorus 0.14.1, measured.)
 const BANNED: [(&str, &str); 3] = [
@@ -26,13 +27,13 @@ pub(crate) fn is_banned(name: &str) -> bool {
 }
 
 /// Checks the calls of one file.
-pub(super) fn check(module: &Parsed, reading: &Reading) -> Vec<Finding> {
+pub(super) fn check(module: &Parsed, reading: &Reading, engine: WantedEngine) -> Vec<Finding> {
     let mut findings = Vec::new();
     for rule in &reading.rules {
         for call in &rule.calls {
             findings.extend(banned(module, call));
         }
-        findings.extend(syntax(module, rule));
+        findings.extend(syntax(module, rule, engine));
     }
     findings
 }
@@ -97,12 +98,12 @@ fn is_narrow(format: &str) -> bool {
     })
 }
 
-fn syntax(module: &Parsed, rule: &RuleReading) -> Vec<Finding> {
+fn syntax(module: &Parsed, rule: &RuleReading, engine: WantedEngine) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |code, span: &Span, message| findings.push(Finding::at(code, span, message));
     for (span, _, by) in &rule.replacements {
         let by = by.as_ref().map(|path| path.join("."));
-        if !module.is_test {
+        if !module.is_test && engine == WantedEngine::Machine {
             find("with", span, "`with` belongs into `*_test.rego`");
         } else if BANNED
             .iter()

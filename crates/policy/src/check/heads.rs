@@ -8,6 +8,7 @@ use regorus::unstable::{Expr, Ref, Rule, RuleBody, RuleHead, Span};
 use super::Parsed;
 use super::names::{collect, path};
 use crate::finding::Finding;
+use crate::wanted_engine::WantedEngine;
 
 /// The rules of a package that the library asks for: sets, and yes or no.
 const SETS: [&str; 5] = ["deny", "escalate", "labels", "redact", "warnings"];
@@ -30,15 +31,16 @@ fn reference(rule: &Rule) -> &Ref<Expr> {
 }
 
 /// Checks the heads of one file.
-pub(super) fn check(module: &Parsed) -> Vec<Finding> {
+pub(super) fn check(module: &Parsed, engine: WantedEngine) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let is_for_machine = !module.is_test && engine == WantedEngine::Machine;
     for rule in module.rules() {
         let name = head(rule);
         let asked = name.first().map(String::as_str).unwrap_or_default();
         if !module.is_test && module.package.get(1).is_none_or(|word| word != "lib") {
             findings.extend(kind(rule, asked));
         }
-        if !is_plain(reference(rule)) && !module.is_test {
+        if !is_plain(reference(rule)) && is_for_machine {
             findings.push(Finding::at(
                 "rule-head",
                 rule.span(),
@@ -48,7 +50,7 @@ pub(super) fn check(module: &Parsed) -> Vec<Finding> {
         if let Rule::Default {
             args, value, span, ..
         } = rule
-            && (!args.is_empty() || !is_constant(value))
+            && (!args.is_empty() && engine == WantedEngine::Machine || !is_constant(value))
         {
             findings.push(Finding::at(
                 "default",

@@ -7,15 +7,17 @@ use crate::builtins;
 use crate::finding::Finding;
 
 /// Builtins with a pattern, and which argument it is.
-const PATTERNS: [(&str, usize); 7] = [
+const PATTERNS: [(&str, usize); 6] = [
     ("regex.match", 0),
-    ("regex.is_valid", 0),
     ("regex.find_n", 0),
     ("regex.find_all_string_submatch_n", 0),
     ("regex.split", 0),
     ("regex.replace", 1),
     ("glob.match", 0),
 ];
+
+/// The longest pattern, in bytes.
+const LONGEST: usize = 16 << 10;
 
 /// Checks the calls of one file.
 pub(super) fn check(reading: &Reading) -> Vec<Finding> {
@@ -27,6 +29,10 @@ fn broken(call: &Call) -> Option<Finding> {
     let name = call.path.join(".");
     let (_, at) = PATTERNS.iter().find(|(builtin, _)| *builtin == name)?;
     let pattern = call.texts.get(*at)?.as_deref()?;
+    if pattern.len() > LONGEST {
+        let message = format!("a pattern has at most {LONGEST} bytes; split it");
+        return Some(Finding::at("pattern", &call.span, message));
+    }
     let text = Value::from(pattern);
     let nothing = Value::from("");
     // The engine's own limits hold, whatever the pattern is asked about.
@@ -88,6 +94,18 @@ mod tests {
             "regex.match(`(\\w{500}){100}`, input.request.path)",
             Some("pattern"),
         );
+    }
+    #[test]
+    fn one_that_is_too_long_is_found() {
+        let long = format!("{}\n", "a".repeat(500)).repeat(40);
+        check(
+            &format!("glob.match(`{long}`, [\"/\"], input.request.path)"),
+            Some("pattern"),
+        );
+    }
+    #[test]
+    fn whether_one_is_valid_may_be_asked() {
+        check("not regex.is_valid(`(`)", None);
     }
     #[test]
     fn one_that_is_computed_is_left_to_the_call() {

@@ -18,7 +18,7 @@ use super::{Parsed, head};
 use crate::finding::{Finding, Severity};
 
 /// Fields of `input` whose own fields may be missing.
-const OPEN: [&[&str]; 8] = [
+const OPEN: [&[&str]; 9] = [
     &["input", "request", "arguments"],
     &["input", "request", "headers"],
     &["input", "request", "query"],
@@ -26,6 +26,7 @@ const OPEN: [&[&str]; 8] = [
     &["input", "task", "attributes"],
     &["input", "tool", "attributes"],
     &["input", "declared", "context"],
+    &["input", "history", "by_access"],
     &["input", "history", "by_tool"],
 ];
 
@@ -74,6 +75,7 @@ pub(super) fn check(modules: &[Parsed]) -> Vec<Finding> {
     }
     let all = ["remit".to_owned(), "all".to_owned()];
     let shared = packages.get(&all[..]);
+    let each: Vec<&Seen> = packages.values().collect();
     let mut findings = Vec::new();
     for module in modules.iter().filter(is_own) {
         let package: Vec<&str> = module.package.iter().map(String::as_str).collect();
@@ -82,17 +84,19 @@ pub(super) fn check(modules: &[Parsed]) -> Vec<Finding> {
         }
         let own = packages.get(module.package.as_slice());
         let both: Vec<&Seen> = own.into_iter().chain(shared).collect();
+        // What is refused for every tool is missing where any tool allows it.
+        let allowing = if module.package == all { &each } else { &both };
         for rule in module.rules() {
             let name = head(rule);
             if matches!(name.first().map(String::as_str), Some("deny" | "escalate")) {
-                findings.extend(silent(module, rule, &both));
+                findings.extend(silent(module, rule, &both, allowing));
             }
         }
     }
     findings
 }
 
-fn silent(module: &Parsed, rule: &Rule, seen: &[&Seen]) -> Vec<Finding> {
+fn silent(module: &Parsed, rule: &Rule, seen: &[&Seen], allowing: &[&Seen]) -> Vec<Finding> {
     let Rule::Spec { head, bodies, .. } = rule else {
         return Vec::new();
     };
@@ -107,9 +111,10 @@ fn silent(module: &Parsed, rule: &Rule, seen: &[&Seen]) -> Vec<Finding> {
         for (field, span) in &reader.operands {
             let is_meant = reader.meant.iter().any(|other| concern(other, field));
             let is_handled = seen.iter().any(|seen| seen.handles(field));
-            let allows = seen.iter().flat_map(|seen| &seen.allows);
-            let mut allows = allows.filter(|allow| allow.meets(&reader.fixed));
-            let is_needed = allows.all(|allow| allow.needs(field));
+            let allows: Vec<&Allow> = allowing.iter().flat_map(|seen| &seen.allows).collect();
+            let mut meeting = allows.iter().filter(|allow| allow.meets(&reader.fixed));
+            // Where nothing is allowed yet, something will be.
+            let is_needed = !allows.is_empty() && meeting.all(|allow| allow.needs(field));
             if is_meant || is_handled || is_needed || told.contains(field) {
                 continue;
             }
@@ -153,11 +158,18 @@ impl Seen {
             let Rule::Spec { bodies, .. } = rule else {
                 continue;
             };
-            let is_allow = head(rule).first().is_some_and(|name| name == "allow");
+            let name = head(rule);
+            let name = name.first().map(String::as_str).unwrap_or_default();
+            let is_allow = name == "allow";
+            let refuses = matches!(name, "deny" | "escalate");
             for body in bodies {
                 let mut reader = Reader::new(module);
                 reader.body(body);
                 self.handled.append(&mut reader.handled);
+                // `not x > 100` refuses without an `x`; in an `allow` it lets it pass.
+                if refuses {
+                    self.handled.append(&mut reader.negated);
+                }
                 if is_allow {
                     let operands = reader.operands.into_iter().map(|(field, _)| field);
                     self.allows.push(Allow {
@@ -183,8 +195,10 @@ struct Reader {
     operands: Vec<(Path, Span)>,
     /// What is asked for as it is: it is there, it is equal, it is in a list.
     meant: Vec<Path>,
-    /// After `not`, or read with a default.
+    /// `not x`, or read with a default.
     handled: Vec<Path>,
+    /// In a condition after `not`.
+    negated: Vec<Path>,
     /// Which fields must be what.
     fixed: Vec<(Path, Value)>,
 }
@@ -197,6 +211,7 @@ impl Reader {
             operands: Vec::new(),
             meant: Vec::new(),
             handled: Vec::new(),
+            negated: Vec::new(),
             fixed: Vec::new(),
         }
     }
@@ -213,9 +228,10 @@ impl Reader {
             match &statement.literal {
                 Literal::Expr { expr, .. } => self.condition(expr),
                 Literal::NotExpr { expr, .. } => {
-                    let mut handled = Vec::new();
-                    self.fields(expr, &mut |field, _| handled.push(field));
-                    self.handled.extend(handled);
+                    self.handled.extend(self.field(expr));
+                    let mut negated = Vec::new();
+                    self.fields(expr, &mut |field, _| negated.push(field));
+                    self.negated.extend(negated);
                 }
                 // A loop over nothing finds nothing.
                 Literal::SomeIn { collection, .. } => self.defaults(collection),
@@ -259,6 +275,8 @@ impl Reader {
             Expr::Membership {
                 value, collection, ..
             } => self.mean([value, collection]),
+            // Of which type it is says nothing of where there is none.
+            Expr::Call { fcn, .. } if is_type_check(fcn) => {}
             other => {
                 let mut meant = Vec::new();
                 self.fields(other, &mut |field, _| meant.push(field));
@@ -290,8 +308,11 @@ impl Reader {
             && let [object, key, ..] = params.as_slice()
             && let Some(mut field) = self.known(object)
         {
-            field.extend(texts(key));
-            self.handled.push(field);
+            let names = texts(key);
+            if !names.is_empty() {
+                field.extend(names);
+                self.handled.push(field);
+            }
         }
         for part in super::scopes::parts(expression) {
             self.defaults(part);
@@ -345,6 +366,11 @@ impl Reader {
             .is_some_and(|first| first == "input")
             .then_some(whole)
     }
+}
+
+/// `is_number` and the like.
+fn is_type_check(function: &Expr) -> bool {
+    matches!(path(function).as_slice(), [name] if name.starts_with("is_"))
 }
 
 /// A key of `object.get`, or its path.
@@ -490,6 +516,49 @@ mod tests {
         check(
             "allow if input.tool.operation == \"list\"\nallow if {\n\tinput.tool.operation == \"refund\"\n\tinput.request.arguments.amount > 0\n}\ndeny contains \"much\" if {\n\tinput.tool.operation == \"refund\"\n\tinput.request.arguments.amount > 100\n}",
             &[],
+        );
+    }
+    #[test]
+    fn of_which_type_it_is_does_not_say_that_it_is_there() {
+        check(
+            "allow if true\ndeny contains \"much\" if {\n\tis_number(input.request.arguments.amount)\n\tinput.request.arguments.amount > 100\n}",
+            &[(5, AMOUNT)],
+        );
+    }
+    #[test]
+    fn a_not_that_lets_it_pass_does_not_see_to_it() {
+        check(
+            "allow if not input.request.arguments.amount > 1000\ndeny contains \"much\" if input.request.arguments.amount > 100",
+            &[(3, AMOUNT)],
+        );
+        check(
+            "allow if true\ndeny contains \"much\" if not input.request.arguments.amount <= 100\nescalate contains \"some\" if input.request.arguments.amount > 50",
+            &[],
+        );
+    }
+    #[test]
+    fn a_default_for_some_other_field_does_not_see_to_it() {
+        check(
+            "allow if true\ndeny contains \"any\" if object.get(input.request.arguments, input.tool.name, 0) > 1\ndeny contains \"much\" if input.request.arguments.amount > 100",
+            &[(4, AMOUNT)],
+        );
+    }
+    #[test]
+    fn what_holds_for_every_tool_is_measured_by_what_each_allows() {
+        check_with(
+            "deny contains \"much\" if input.request.arguments.amount > 100",
+            "allow if input.tool.access == \"read\"",
+            &[(2, AMOUNT)],
+        );
+        check_with(
+            "deny contains \"much\" if input.request.arguments.amount > 100",
+            "allow if input.request.arguments.amount > 0",
+            &[],
+        );
+        check_with(
+            "deny contains \"much\" if input.request.arguments.amount > 100",
+            "",
+            &[(2, AMOUNT)],
         );
     }
     #[test]

@@ -124,6 +124,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_for_is_what_the_library_asks() {
+        let library = crate::source::library();
+        let text: String = library.iter().map(|source| source.text.as_str()).collect();
+        for (package, names) in super::ASKED {
+            let prefix = match package {
+                ["remit", "tools", "*"] => "data.remit.tools[input.tool.name]".to_owned(),
+                ["system", ..] => continue,
+                words => format!("data.{}", words.join(".")),
+            };
+            for name in names {
+                assert!(
+                    text.contains(&format!("{prefix}.{name}")),
+                    "{prefix}.{name}"
+                );
+            }
+        }
+    }
+    #[test]
     fn a_slip_of_the_pen_is_told() {
         check(
             &[(

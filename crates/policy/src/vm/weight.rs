@@ -15,6 +15,11 @@ pub(super) fn is_bounded<'v>(values: impl IntoIterator<Item = &'v Value>) -> boo
     values.into_iter().all(|value| weigh(value, &mut left))
 }
 
+/// Whether there is not too much in a value to go through all of it.
+pub(crate) fn is_whole(value: &Value) -> bool {
+    is_bounded([value])
+}
+
 /// Whether comparing two values ends soon. It takes no longer than going through one of them.
 pub(super) fn are_comparable(one: &Value, other: &Value) -> bool {
     match (length(one), length(other)) {
