@@ -4,7 +4,9 @@
 //! of those that it does not know, and [`crate::vm::Code`] finds all of them by name.
 
 mod cidr;
+mod claims;
 mod crypto;
+mod keys;
 mod numbers;
 mod texts;
 mod tokens;
@@ -28,6 +30,7 @@ pub(crate) struct Builtin {
 pub(crate) fn all() -> impl Iterator<Item = &'static Builtin> {
     [
         cidr::BUILTINS,
+        claims::BUILTINS,
         crypto::BUILTINS,
         numbers::BUILTINS,
         texts::BUILTINS,
