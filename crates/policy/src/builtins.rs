@@ -10,6 +10,7 @@ mod keys;
 mod numbers;
 mod texts;
 mod tokens;
+mod uris;
 
 use std::sync::LazyLock;
 
@@ -35,6 +36,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Builtin> {
         numbers::BUILTINS,
         texts::BUILTINS,
         tokens::BUILTINS,
+        uris::BUILTINS,
     ]
     .into_iter()
     .flatten()
