@@ -6,6 +6,7 @@
 mod cidr;
 mod claims;
 mod crypto;
+mod globs;
 mod keys;
 mod numbers;
 mod texts;
@@ -33,6 +34,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Builtin> {
         cidr::BUILTINS,
         claims::BUILTINS,
         crypto::BUILTINS,
+        globs::BUILTINS,
         numbers::BUILTINS,
         texts::BUILTINS,
         tokens::BUILTINS,
