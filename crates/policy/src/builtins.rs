@@ -6,6 +6,7 @@
 mod cidr;
 mod claims;
 mod crypto;
+mod durations;
 mod globs;
 mod keys;
 mod numbers;
@@ -34,6 +35,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Builtin> {
         cidr::BUILTINS,
         claims::BUILTINS,
         crypto::BUILTINS,
+        durations::BUILTINS,
         globs::BUILTINS,
         numbers::BUILTINS,
         texts::BUILTINS,
