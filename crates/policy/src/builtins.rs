@@ -10,6 +10,7 @@ mod durations;
 mod globs;
 mod keys;
 mod numbers;
+mod templates;
 mod texts;
 mod tokens;
 mod uris;
@@ -38,6 +39,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Builtin> {
         durations::BUILTINS,
         globs::BUILTINS,
         numbers::BUILTINS,
+        templates::BUILTINS,
         texts::BUILTINS,
         tokens::BUILTINS,
         uris::BUILTINS,
