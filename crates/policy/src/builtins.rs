@@ -4,10 +4,16 @@
 //! of those that it does not know, and [`crate::vm::Code`] finds all of them by name.
 
 mod cidr;
+mod claims;
 mod crypto;
+mod durations;
+mod globs;
+mod keys;
 mod numbers;
+mod templates;
 mod texts;
 mod tokens;
+mod uris;
 
 use std::sync::LazyLock;
 
@@ -28,10 +34,15 @@ pub(crate) struct Builtin {
 pub(crate) fn all() -> impl Iterator<Item = &'static Builtin> {
     [
         cidr::BUILTINS,
+        claims::BUILTINS,
         crypto::BUILTINS,
+        durations::BUILTINS,
+        globs::BUILTINS,
         numbers::BUILTINS,
+        templates::BUILTINS,
         texts::BUILTINS,
         tokens::BUILTINS,
+        uris::BUILTINS,
     ]
     .into_iter()
     .flatten()

@@ -89,9 +89,10 @@ mod tests {
     #[test]
     fn what_there_is_is_told() {
         assert!(has("startswith") && has("net.cidr_merge") && has("crypto.hmac.sha256"));
+        assert!(has("io.jwt.verify_rs256") && has("io.jwt.decode_verify"));
     }
     #[test]
     fn what_there_is_not_is_not() {
-        assert!(!has("http.send") && !has("walk") && !has("io.jwt.verify_rs256"));
+        assert!(!has("http.send") && !has("walk") && !has("io.jwt.verify_es512"));
     }
 }

@@ -25,6 +25,7 @@ pub mod conformance;
 mod coverage;
 mod decision;
 mod decision_point;
+mod der;
 mod explanation;
 mod failing;
 mod fields;

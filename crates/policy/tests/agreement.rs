@@ -940,6 +940,53 @@ fn codes_that_are_not_equal() {
     check("x := crypto.hmac.equal(\"ab\", \"abc\")", &json!(false));
 }
 #[test]
+fn tokens_verify() {
+    let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.UUtsUaeO3koQylSZ3wxP4lqVvgFw6mGsVzGNBNF_1sQ";
+    let rules = "x := [io.jwt.verify_hs256(TOKEN, \"secret\"), io.jwt.verify_hs256(TOKEN, \"another\"), io.jwt.decode_verify(TOKEN, {\"secret\": \"secret\"})]";
+    check(
+        &rules.replace("TOKEN", &format!("\"{token}\"")),
+        &json!([true, false, [true, { "alg": "HS256" }, { "sub": "a" }]]),
+    );
+}
+#[test]
+fn digests_of_md5_are_had() {
+    check(
+        "x := [crypto.md5(\"abc\"), crypto.hmac.md5(\"foo\", \"bar\")]",
+        &json!([
+            "900150983cd24fb0d6963f7d28e17f72",
+            "31b6db9e5eb4addb42f1a6ca07367adc"
+        ]),
+    );
+}
+#[test]
+fn uris_have_parts() {
+    check(
+        "x := [uri.parse(\"https://a:1/b\").port, uri.is_valid(\"http://[\")]",
+        &json!(["1", false]),
+    );
+}
+#[test]
+fn globs_meet() {
+    check(
+        "x := [regex.globs_match(\"a.c*\", \"ab+\"), regex.globs_match(\"a\", \"b\")]",
+        &json!([true, false]),
+    );
+}
+#[test]
+fn templates_are_rendered() {
+    check(
+        "x := strings.render_template(\"{{range $i, $n := .list}}{{if $i}}, {{end}}{{$n}}{{end}}\", input.request.arguments)",
+        &json!("1, 2, 3"),
+    );
+}
+#[test]
+fn durations_are_read() {
+    check(
+        "x := time.parse_duration_ns(\"1m1.5s\")",
+        &json!(61_500_000_000_u64),
+    );
+}
+#[test]
 fn networks_that_intersect() {
     check(
         "x := [net.cidr_intersects(\"192.168.1.0/25\", \"192.168.1.64/26\"), net.cidr_intersects(\"10.0.0.0/8\", \"11.0.0.0/8\")]",

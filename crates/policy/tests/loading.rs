@@ -455,7 +455,7 @@ fn print_is_refused() {
 #[test]
 fn an_unknown_function_is_refused() {
     check(
-        "allow if crypto.md5(\"x\") == \"1\"",
+        "allow if crypto.md4(\"x\") == \"1\"",
         Some(("unknown-function", 2)),
     );
 }
