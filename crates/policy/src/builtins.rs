@@ -10,6 +10,7 @@ mod durations;
 mod globs;
 mod keys;
 mod numbers;
+mod patterns;
 mod templates;
 mod texts;
 mod tokens;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Builtin> {
         durations::BUILTINS,
         globs::BUILTINS,
         numbers::BUILTINS,
+        patterns::BUILTINS,
         templates::BUILTINS,
         texts::BUILTINS,
         tokens::BUILTINS,
