@@ -1,4 +1,4 @@
-//! Exchanges the folder of a policy for another's files: the old folder stays beside it.
+//! Exchanges the folder of a policy for another's files, or its bundle for another: the old one stays beside it.
 
 use std::fs;
 use std::io;
@@ -34,8 +34,16 @@ impl Exchange {
 
     /// Copies another folder, then lets it take the place of this one: there is always a whole policy or none.
     pub(crate) fn take(&self, from: &Path) -> io::Result<()> {
+        if from.is_dir() != self.folder.is_dir() {
+            let message = "one is a folder, the other a bundle: make them alike";
+            return Err(io::Error::other(message));
+        }
         remove(&self.next)?;
-        copy(from, &self.next, DEEPEST)?;
+        if from.is_dir() {
+            copy(from, &self.next, DEEPEST)?;
+        } else {
+            fs::copy(from, &self.next)?;
+        }
         remove(&self.previous)?;
         fs::rename(&self.folder, &self.previous)?;
         fs::rename(&self.next, &self.folder).or_else(|error| {
@@ -53,8 +61,14 @@ impl Exchange {
     }
 }
 
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
+/// Removes a folder or a file, if it is there.
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
@@ -106,6 +120,24 @@ mod tests {
         assert_eq!(which(&root, "policy"), "candidate");
         assert_eq!(which(&root, "policy.previous"), "policy");
         assert_eq!(which(&root, "candidate"), "candidate");
+    }
+    #[test]
+    fn a_bundle_takes_the_place_of_a_bundle_and_of_nothing_else() {
+        let root = folders();
+        for name in ["policy.tar.gz", "candidate.tar.gz"] {
+            fs::write(root.path().join(name), name).unwrap();
+        }
+        let exchange = Exchange::of(&root.path().join("policy.tar.gz"));
+        exchange
+            .take(&root.path().join("candidate.tar.gz"))
+            .unwrap();
+        let read = |name: &str| fs::read_to_string(root.path().join(name)).unwrap();
+        assert_eq!(read("policy.tar.gz"), "candidate.tar.gz");
+        assert_eq!(read("policy.tar.gz.previous"), "policy.tar.gz");
+        exchange.undo().unwrap();
+        assert_eq!(read("policy.tar.gz"), "policy.tar.gz");
+        exchange.take(&root.path().join("candidate")).unwrap_err();
+        assert_eq!(read("policy.tar.gz"), "policy.tar.gz");
     }
     #[test]
     fn it_can_be_undone() {

@@ -225,4 +225,21 @@ fn recorded_calls_are_replayed() {
     let report: Value = serde_json::from_slice(&other.stdout).unwrap();
     assert_eq!(report["calls"], 2);
     assert_eq!(report["differences"][0]["shadow"]["reason"], "read_only");
+
+    // One of them, explained by its id.
+    let decided = world.post().headers()["remit-decision"].clone();
+    let id = decided.to_str().unwrap();
+    until("it is kept", || {
+        std::fs::read_to_string(&file).unwrap().contains(id)
+    });
+    let folder = world.site.path("next");
+    let explain = |id: &str| {
+        let calls = file.to_str().unwrap();
+        let folder = folder.to_str().unwrap();
+        world.policy(&["explain", folder, "--call", id, "--calls", calls])
+    };
+    let explained: Value = serde_json::from_slice(&explain(id).stdout).unwrap();
+    assert_eq!(explained["reason"], "read_only");
+    let unknown = explain("nobody");
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("unknown_call"));
 }

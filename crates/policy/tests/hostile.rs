@@ -4,6 +4,7 @@
 // Tells clippy that helpers of tests may unwrap too.
 #![cfg(test)]
 
+use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -296,4 +297,40 @@ fn a_pattern_that_goes_back_takes_no_longer() {
         &json!({ "text": "a".repeat(50_000) }),
     );
     assert!(matches!(judgement, Judgement::Allow(_)), "{judgement:?}");
+}
+
+/// Lists of ten of the list before, nine times.
+fn laughs() -> String {
+    let first = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    (1..10).fold(first, |text, level| {
+        let last = format!("*a{}", level - 1);
+        let items = [last.as_str(); 10].join(", ");
+        format!("{text}a{level}: &a{level} [{items}]\n")
+    })
+}
+
+#[test]
+fn data_that_holds_itself_many_times_is_refused() {
+    let sources = vec![Source {
+        path: PathBuf::from("data.yaml"),
+        text: laughs(),
+    }];
+    let found = soon(move || Policy::check(sources));
+    assert!(
+        found.iter().any(|finding| finding.code == "data"),
+        "{found:#?}"
+    );
+}
+#[test]
+fn so_is_a_bundle_with_it() {
+    let manifest = policy::Manifest {
+        roots: vec!["a9".to_owned()],
+        ..policy::Manifest::default()
+    };
+    let sources = vec![Source {
+        path: PathBuf::from("data.yaml"),
+        text: laughs(),
+    }];
+    let refused = soon(move || policy::Bundle::new(&manifest, sources).map(drop));
+    assert_eq!(refused.unwrap_err().code(), "bundle-malformed");
 }

@@ -46,8 +46,13 @@ pub(crate) enum Policy {
         /// The folder of Rego and data.
         folder: PathBuf,
         /// The input: a JSON file, or `-` for standard input.
-        #[arg(long, short)]
-        input: PathBuf,
+        #[arg(long, short, required_unless_present = "call")]
+        input: Option<PathBuf>,
+        /// A recorded call instead, by its decision id.
+        #[arg(long, value_name = "ID", conflicts_with = "input")]
+        call: Option<String>,
+        #[command(flatten)]
+        recorded: policy_trial::RecordedCalls,
     },
     /// Evaluate an entrypoint over an input, and print the decision.
     Eval {
@@ -107,7 +112,20 @@ impl Policy {
                 Ok(ExitCode::SUCCESS)
             }
             Self::Trial(trial) => trial.run(screen),
-            Self::Explain { folder, input } => explain(&folder, &input, screen),
+            Self::Explain {
+                folder,
+                input,
+                call,
+                recorded,
+            } => {
+                let input = match (input, call) {
+                    (_, Some(id)) => recorded.input(&id)?,
+                    (Some(path), None) => json_of(&path)?,
+                    // The parser sees to it.
+                    (None, None) => Value::Null,
+                };
+                explain(&folder, &input, screen)
+            }
             Self::Eval {
                 folder,
                 input,
@@ -194,12 +212,11 @@ fn eval(
 }
 
 /// Says what would be decided on an input, and why.
-fn explain(folder: &Path, input: &Path, screen: &Screen) -> Result<ExitCode, Failure> {
-    let input = json_of(input)?;
+fn explain(folder: &Path, input: &Value, screen: &Screen) -> Result<ExitCode, Failure> {
     let (policy, _) =
         policy::Policy::load(read(folder)?).map_err(|findings| broken(&findings, screen))?;
     let explanation = policy
-        .explain_json(&input)
+        .explain_json(input)
         .map_err(|error| Failure::new("explain", error))?;
     screen.show(&explanation, |screen| explained(&explanation, screen))?;
     Ok(if explanation.verdict == "allow" {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use policy::{Policy, Recorded, Said, ShadowReport};
+use serde_json::Value;
 
 use crate::command::outcome::{Failure, Screen};
 use crate::command::policy::{broken, read};
@@ -28,12 +29,42 @@ pub(crate) enum Trial {
     Replay {
         /// The folder of Rego and data.
         folder: PathBuf,
-        /// The recorded calls; those of the state folder unless given.
-        #[arg(long)]
-        calls: Option<PathBuf>,
         #[command(flatten)]
-        gateway: Whereabouts,
+        recorded: RecordedCalls,
     },
+}
+
+/// Where calls are recorded.
+#[derive(Args, Debug)]
+pub(crate) struct RecordedCalls {
+    /// The recorded calls; those of the state folder unless given.
+    #[arg(long, value_name = "FILE")]
+    calls: Option<PathBuf>,
+    #[command(flatten)]
+    gateway: Whereabouts,
+}
+
+impl RecordedCalls {
+    fn read(&self) -> Result<Vec<Recorded>, Failure> {
+        let path = match &self.calls {
+            Some(path) => path.clone(),
+            None => self.gateway.state_dir()?.join(RECORDED),
+        };
+        Recorded::read(&path).map_err(|error| {
+            let text = format!("recorded calls `{}` can't be read: {error}", path.display());
+            Failure::new("unreadable", text)
+                .hint("`policy: { record: { calls: 1000 } }` in the config keeps calls")
+        })
+    }
+
+    /// What policy saw of one call.
+    pub(crate) fn input(&self, id: &str) -> Result<Value, Failure> {
+        let found = self.read()?.into_iter().find(|call| call.id == id);
+        found.map(|call| call.input).ok_or_else(|| {
+            let failure = Failure::new("unknown_call", format!("no call `{id}` is recorded"));
+            failure.hint("name the `Remit-Decision` of its answer; only the last calls are kept")
+        })
+    }
 }
 
 impl Trial {
@@ -50,31 +81,14 @@ impl Trial {
                     screen.good(&done)
                 })?;
             }
-            Self::Replay {
-                folder,
-                calls,
-                gateway,
-            } => return replay(&folder, calls, &gateway, screen),
+            Self::Replay { folder, recorded } => return replay(&folder, &recorded, screen),
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn replay(
-    folder: &Path,
-    calls: Option<PathBuf>,
-    gateway: &Whereabouts,
-    screen: &Screen,
-) -> Result<ExitCode, Failure> {
-    let path = match calls {
-        Some(path) => path,
-        None => gateway.state_dir()?.join(RECORDED),
-    };
-    let calls = Recorded::read(&path).map_err(|error| {
-        let text = format!("recorded calls `{}` can't be read: {error}", path.display());
-        Failure::new("unreadable", text)
-            .hint("`policy: { record: { calls: 1000 } }` in the config keeps calls")
-    })?;
+fn replay(folder: &Path, recorded: &RecordedCalls, screen: &Screen) -> Result<ExitCode, Failure> {
+    let calls = recorded.read()?;
     let (policy, _) = Policy::load(read(folder)?).map_err(|findings| broken(&findings, screen))?;
     let report = Arc::new(policy)
         .replay(calls)

@@ -92,7 +92,7 @@ section! {
         bundles: Table<RawBundle> = default({});
         /// Whether its answers count: `shadow` allows whatever a task's grants cover, and reports what policy would refuse.
         mode: Mode = default("enforce");
-        /// A folder of a policy that is asked too, without effect: `remit policy shadow` tells where it differs.
+        /// A folder or bundle of a policy that is asked too, without effect: `remit policy shadow` tells where it differs.
         candidate: PathBuf = optional;
         /// Whose signature the bundle must have: then neither a folder nor a bundle that is not signed is taken.
         verify: RawVerify = optional;
