@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use control::BundleBoard;
 use parking_lot::Mutex;
 use policy::{Bundle, Policy, Source};
+use telemetry::Recorder;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{BundleConfig, BundleOrigin};
@@ -162,6 +163,14 @@ impl Bundles {
         self.refused(&gathered.taken, "bundle-policy", &mistakes.join("; "));
     }
 
+    /// Tells metrics how a bundle is.
+    pub(crate) fn tell(&self, name: &str, recorder: &Recorder) {
+        let all = self.board.all();
+        if let Some(status) = all.iter().find(|status| status.name == name) {
+            recorder.bundle(name, status.problem.is_none());
+        }
+    }
+
     fn refused(&self, taken: &[(Arc<Shelf>, Arc<Fetched>)], code: &'static str, message: &str) {
         let problem = Problem::new(code, message);
         for (shelf, fetched) in taken {
@@ -178,6 +187,10 @@ impl Bundles {
     ) {
         let names: Vec<&str> = configs.iter().map(|config| config.name.as_str()).collect();
         self.board.keep(&names);
+        reloader.ground.recorder.forget_bundles();
+        for name in &names {
+            self.tell(name, &reloader.ground.recorder);
+        }
         let mut shelves = self.shelves.lock();
         shelves.retain(|name, _| names.contains(&name.as_str()));
         let mut pollers = self.pollers.lock();

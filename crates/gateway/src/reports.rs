@@ -10,6 +10,7 @@ use std::time::Duration;
 use control::BundleBoard;
 use parking_lot::Mutex;
 use policy::{DecisionLog, DecisionLogConfig};
+use telemetry::Recorder;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -21,6 +22,7 @@ use crate::config::{DecisionLogsConfig, PolicyConfig, StatusConfig};
 pub(crate) struct Reports {
     /// This run of the gateway, as labels tell it.
     id: String,
+    recorder: Recorder,
     decisions: Mutex<Option<Decisions>>,
     telling: Mutex<Vec<Telling>>,
     open: TaskTracker,
@@ -48,8 +50,9 @@ enum Job {
 }
 
 impl Reports {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(recorder: Recorder) -> Self {
         Self {
+            recorder,
             id: Uuid::new_v4().to_string(),
             decisions: Mutex::default(),
             telling: Mutex::default(),
@@ -123,7 +126,9 @@ impl Reports {
             Job::Decisions(config) => {
                 if let Some(decisions) = &*self.decisions.lock() {
                     let log = Arc::clone(&decisions.log);
-                    self.open.spawn(decisions::upload(config, log, stop));
+                    let recorder = self.recorder.clone();
+                    let upload = decisions::upload(config, log, recorder, stop);
+                    self.open.spawn(upload);
                 }
             }
             Job::Status(config, labels) => {

@@ -165,6 +165,12 @@ fn sized(remit: &Remit, token: &str, size: u32) -> reqwest::blocking::Response {
     request.bearer_auth(token).json(&json!({})).send().unwrap()
 }
 
+fn metrics(remit: &Remit) -> String {
+    let request = testkit::http().get(remit.control("/metrics"));
+    let answer = request.bearer_auth(remit.operator_token()).send().unwrap();
+    answer.text().unwrap()
+}
+
 /// What status tells of a bundle.
 fn bundle(remit: &Remit, name: &str) -> Value {
     let status = remit.status();
@@ -265,6 +271,13 @@ fn the_last_good_bundle_counts_at_a_start_without_its_server() {
     assert_eq!(post(&remit, &token), StatusCode::OK);
     until("the server is missed", || {
         problem(&remit, "company") == "bundle-server"
+    });
+    until("metrics tell", || {
+        metrics(&remit).contains("remit_bundle_healthy{bundle=\"company\"} 0")
+    });
+    shop.put("/b", rules("8", OPEN));
+    until("and tell that it is well again", || {
+        metrics(&remit).contains("remit_bundle_healthy{bundle=\"company\"} 1")
     });
 }
 

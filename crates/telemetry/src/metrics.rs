@@ -36,10 +36,11 @@ pub(crate) struct Metrics {
     policy: Histogram,
     policy_failures: Arc<Failures>,
     keys_stripped: Counter,
-    dropped: [Counter; 4],
+    dropped: [Counter; 5],
     audit_failures: Counter,
     reloads: [Counter; 2],
     config: Family<RevisionLabels, Gauge>,
+    bundles: Family<BundleLabels, Gauge>,
     durations: OnceLock<Durations>,
 }
 
@@ -63,6 +64,11 @@ struct CallLabels {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ToolLabels {
     tool: Arc<str>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct BundleLabels {
+    bundle: String,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -119,14 +125,17 @@ pub(crate) enum Signal {
     Logs,
     Metrics,
     Stderr,
+    /// The decision log of a control plane.
+    Decisions,
 }
 
 /// In the order of [`Metrics::dropped`].
-const SIGNALS: [(Signal, &str); 4] = [
+const SIGNALS: [(Signal, &str); 5] = [
     (Signal::Traces, "traces"),
     (Signal::Logs, "logs"),
     (Signal::Metrics, "metrics"),
     (Signal::Stderr, "stderr"),
+    (Signal::Decisions, "decisions"),
 ];
 
 /// In the order of [`Metrics::reloads`].
@@ -159,6 +168,7 @@ impl Metrics {
             audit_failures: Counter::default(),
             reloads: Default::default(),
             config: Family::default(),
+            bundles: Family::default(),
             durations: OnceLock::new(),
         };
         metrics.register();
@@ -223,6 +233,25 @@ impl Metrics {
             "The config revision that is applied",
             self.config.clone(),
         );
+        registry.register(
+            "bundle_healthy",
+            "1 where nothing is wrong with a bundle of the policy and its server, else 0",
+            self.bundles.clone(),
+        );
+    }
+
+    /// Tells whether nothing is wrong with a bundle.
+    pub(crate) fn bundle(&self, name: &str, is_healthy: bool) {
+        let labels = BundleLabels {
+            bundle: name.to_owned(),
+        };
+        let gauge = self.bundles.get_or_create_owned(&labels);
+        gauge.set(i64::from(is_healthy));
+    }
+
+    /// Forgets the bundles of a config before.
+    pub(crate) fn forget_bundles(&self) {
+        self.bundles.clear();
     }
 
     /// Counts and times one closed call.

@@ -139,6 +139,22 @@ impl Recorder {
         self.outputs.metrics.text()
     }
 
+    /// Tells whether nothing is wrong with a bundle of the policy, for metrics.
+    pub fn bundle(&self, name: &str, is_healthy: bool) {
+        self.outputs.metrics.bundle(name, is_healthy);
+    }
+
+    /// Forgets the bundles of a config before, for metrics.
+    pub fn forget_bundles(&self) {
+        self.outputs.metrics.forget_bundles();
+    }
+
+    /// Counts decisions that were not told to a control plane, for metrics.
+    pub fn decisions_lost(&self, events: u64) {
+        let events = usize::try_from(events).unwrap_or(usize::MAX);
+        self.outputs.metrics.dropped(Signal::Decisions, events);
+    }
+
     /// Tells what a reload did, for metrics and log.
     pub fn reloaded(&self, revision: &str, error: Option<&str>) {
         if let Some(error) = error {

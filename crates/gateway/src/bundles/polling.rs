@@ -56,6 +56,8 @@ pub(super) async fn poll(shelf: Arc<Shelf>, reloader: Arc<Reloader>, stop: Cance
                 back_off(failures, &polling)
             }
         };
+        let ground = &reloader.ground;
+        ground.bundles.tell(&shelf.config.name, &ground.recorder);
     }
 }
 

@@ -8,6 +8,7 @@ use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use policy::{Batch, DecisionLog};
 use reqwest::Client;
+use telemetry::Recorder;
 use tokio_util::sync::CancellationToken;
 
 use crate::bundles::{Problem, back_off, between, causes, client, with_token};
@@ -20,6 +21,7 @@ const DENSE: usize = 10;
 pub(super) async fn upload(
     config: DecisionLogsConfig,
     log: Arc<DecisionLog>,
+    recorder: Recorder,
     stop: CancellationToken,
 ) {
     let client = match client(&config.service) {
@@ -60,6 +62,7 @@ pub(super) async fn upload(
                 events = now - lost,
                 "decisions were lost on their way to the log"
             );
+            recorder.decisions_lost(now - lost);
             lost = now;
         }
         if is_last {
