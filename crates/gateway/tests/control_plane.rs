@@ -93,6 +93,12 @@ impl Shop {
         self.wares.lock().unwrap().clear();
     }
 
+    /// The policy of what it has at `/b`, with more of its config.
+    fn policy(&self, more: &str) -> String {
+        let url = self.url("/b");
+        format!("{{ bundles: {{ company: {{ url: \"{url}\", {more}{QUICK} }} }} }}")
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.server.url())
     }
@@ -193,10 +199,7 @@ fn a_new_bundle_counts_once_it_has_come() {
     let world = World::new();
     let shop = Shop::open(&world.site, None);
     shop.put("/b", rules("1", OPEN));
-    let remit = world.serve(&format!(
-        "{{ bundles: {{ company: {{ url: \"{}\", {QUICK} }} }} }}",
-        shop.url("/b")
-    ));
+    let remit = world.serve(&shop.policy(""));
     assert!(is_revision(&remit, "company", "1"));
     let token = token(&remit);
     assert_eq!(post(&remit, &token), StatusCode::OK);
@@ -219,10 +222,7 @@ fn a_new_bundle_counts_once_it_has_come() {
 fn before_a_bundle_has_come_nothing_is_allowed() {
     let world = World::new();
     let shop = Shop::open(&world.site, None);
-    let policy = format!(
-        "{{ bundles: {{ company: {{ url: \"{}\", {QUICK} }} }} }}",
-        shop.url("/b")
-    );
+    let policy = shop.policy("");
     shop.put("/b", rules("1", OPEN));
     let remit = world.serve(&policy);
     let token = token(&remit);
@@ -257,10 +257,7 @@ fn before_a_bundle_has_come_nothing_is_allowed() {
 fn the_last_good_bundle_counts_at_a_start_without_its_server() {
     let world = World::new();
     let shop = Shop::open(&world.site, None);
-    let policy = format!(
-        "{{ bundles: {{ company: {{ url: \"{}\", {QUICK} }} }} }}",
-        shop.url("/b")
-    );
+    let policy = shop.policy("");
     shop.put("/b", rules("7", OPEN));
     let remit = world.serve(&policy);
     let token = token(&remit);
@@ -286,10 +283,7 @@ fn a_broken_bundle_changes_nothing() {
     let world = World::new();
     let shop = Shop::open(&world.site, None);
     shop.put("/b", rules("1", OPEN));
-    let remit = world.serve(&format!(
-        "{{ bundles: {{ company: {{ url: \"{}\", {QUICK} }} }} }}",
-        shop.url("/b")
-    ));
+    let remit = world.serve(&shop.policy(""));
     let token = token(&remit);
     let broken = [
         (
@@ -327,10 +321,7 @@ fn only_what_is_signed_by_the_key_counts() {
     let signed = |revision, text, key| archive(revision, &[""], &[("all.rego", text)], key);
     shop.put("/b", signed("1", OPEN, Some("es256.key")));
     let verify = format!("verify: {{ key: {} }}", key_file("es256.pub"));
-    let remit = world.serve(&format!(
-        "{{ bundles: {{ company: {{ url: \"{}\", {verify}, {QUICK} }} }} }}",
-        shop.url("/b")
-    ));
+    let remit = world.serve(&shop.policy(&format!("{verify}, ")));
     let token = token(&remit);
     for (key, code) in [
         (None, "bundle-unsigned"),
@@ -351,10 +342,7 @@ fn only_what_is_signed_by_the_key_counts() {
 fn an_older_revision_is_refused_even_after_a_restart() {
     let world = World::new();
     let shop = Shop::open(&world.site, None);
-    let policy = format!(
-        "{{ bundles: {{ company: {{ url: \"{}\", rollback: refuse, {QUICK} }} }} }}",
-        shop.url("/b")
-    );
+    let policy = shop.policy("rollback: refuse, ");
     shop.put("/b", rules("v1.10.0", READ_ONLY));
     let remit = world.serve(&policy);
     assert!(is_revision(&remit, "company", "v1.10.0"));
