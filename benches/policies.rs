@@ -7,6 +7,8 @@
     reason = "a benchmark that fails has nothing to say"
 )]
 
+use std::sync::Arc;
+
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use policy::{Policy, Source};
 use serde_json::{Value, json};
@@ -18,7 +20,7 @@ struct Subject {
     input: Value,
 }
 
-fn subjects() -> [Subject; 5] {
+fn subjects() -> [Subject; 6] {
     [
         Subject {
             name: "allow_list",
@@ -31,7 +33,12 @@ fn subjects() -> [Subject; 5] {
         Subject {
             name: "sixty_lines",
             sources: vec![file("tickets.rego", benches::TICKETS.to_owned())],
-            input: ticket(),
+            input: ticket(benches::MCP_CALL),
+        },
+        Subject {
+            name: "sixty_lines_of_2_kib",
+            sources: vec![file("tickets.rego", benches::TICKETS.to_owned())],
+            input: ticket(benches::MCP_CALL_2KIB),
         },
         Subject {
             name: "500_rules_of_50_tools",
@@ -128,8 +135,8 @@ fn call(number: usize) -> Value {
 }
 
 /// The call that the sixty lines are about.
-fn ticket() -> Value {
-    let message: Value = serde_json::from_str(benches::MCP_CALL).unwrap();
+fn ticket(message: &str) -> Value {
+    let message: Value = serde_json::from_str(message).unwrap();
     let mut input = call(0);
     input["tool"] = json!({ "name": "tickets", "protocol": "mcp", "operation": "update_ticket", "access": "write" });
     input["request"]["arguments"] = message["params"]["arguments"].clone();
@@ -191,6 +198,13 @@ fn activation(criterion: &mut Criterion) {
         let name = format!("{}_rules_of_{tools}_tools", tools * each);
         group.bench_function(name, |bench| bench.iter(|| load(sources.clone())));
     }
+    // Data alone: tests and samples are run, nothing is compiled.
+    let rules: Vec<Source> = (0..50).map(|number| tool(number, &rules(40))).collect();
+    let before = Arc::new(load(with_data(rules.clone())));
+    let after = with_data(rules);
+    group.bench_function("new_data_for_2000_rules", |bench| {
+        bench.iter(|| Policy::load_after(&before, after.clone()).unwrap());
+    });
     group.finish();
 }
 
