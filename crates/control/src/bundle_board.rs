@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// How one bundle is.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub struct BundleProblem {
 #[derive(Debug, Default)]
 pub struct BundleBoard {
     bundles: Mutex<BTreeMap<String, BundleStatus>>,
-    changed: Notify,
+    changed: watch::Sender<()>,
 }
 
 impl BundleBoard {
@@ -64,7 +64,7 @@ impl BundleBoard {
         let before = (status.active_revision.clone(), status.problem.clone());
         change(status);
         if before != (status.active_revision.clone(), status.problem.clone()) {
-            self.changed.notify_waiters();
+            self.changed.send_replace(());
         }
     }
 
@@ -74,8 +74,8 @@ impl BundleBoard {
         bundles.retain(|name, _| names.contains(&name.as_str()));
     }
 
-    /// Waits until one has another revision or another problem.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    /// Tells whenever one has another revision or another problem.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }

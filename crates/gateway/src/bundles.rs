@@ -11,7 +11,6 @@ mod shelf;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use control::BundleBoard;
 use parking_lot::Mutex;
@@ -47,14 +46,14 @@ pub(crate) struct Bundles {
     pollers: Mutex<BTreeMap<String, (Arc<Shelf>, CancellationToken)>>,
     /// How they are.
     pub(crate) board: Arc<BundleBoard>,
-    /// Whether a policy has been there.
-    has_policy: AtomicBool,
 }
 
 /// Files for a policy, and what to do once it is taken or refused.
 #[derive(Debug)]
 pub(crate) struct Gathered {
     pub(crate) sources: Vec<Source>,
+    /// All that were asked for.
+    shelves: Vec<Arc<Shelf>>,
     taken: Vec<(Arc<Shelf>, Arc<Fetched>)>,
     /// Bundles that are not there: then the sources refuse everything.
     pub(crate) missing: Vec<String>,
@@ -78,17 +77,19 @@ impl Bundles {
             shelves: Mutex::default(),
             pollers: Mutex::default(),
             board: Arc::default(),
-            has_policy: AtomicBool::new(false),
         }
     }
 
-    /// Puts the files of the configured bundles together. Those that are not at hand are fetched, for a while.
+    /// Puts the files of the configured bundles together. Those that are not at hand are fetched, for a while; whether
+    /// servers may have none is said by `may_miss`.
     pub(crate) async fn gather(
         &self,
         configs: &[BundleConfig],
         choice: Choice<'_>,
+        may_miss: bool,
     ) -> Result<Gathered, Vec<String>> {
         let mut mistakes = Vec::new();
+        let mut shelves = Vec::new();
         let mut missing = Vec::new();
         let mut taken = Vec::new();
         for config in configs {
@@ -100,10 +101,11 @@ impl Bundles {
                     continue;
                 }
             };
+            shelves.push(Arc::clone(&shelf));
             match shelf.pick(choice, &self.board).await {
                 Ok(fetched) => taken.push((shelf, fetched)),
                 Err(problem) => match &config.origin {
-                    BundleOrigin::Server(..) if !self.has_policy.load(Ordering::Acquire) => {
+                    BundleOrigin::Server(..) if may_miss => {
                         missing.push(format!("policy.bundles.{name}: {problem}"));
                     }
                     _ => mistakes.push(format!("policy.bundles.{name}: {problem}")),
@@ -129,22 +131,20 @@ impl Bundles {
         };
         Ok(Gathered {
             sources,
+            shelves,
             taken,
             missing,
         })
     }
 
-    /// The shelf of a bundle: the one that is there, unless its config has changed.
+    /// The shelf of a bundle: the one that is there, unless its config has changed. A new one takes its place once it is
+    /// applied, so that a config that is not taken changes nothing.
     fn shelf(&self, config: &BundleConfig) -> Result<Arc<Shelf>, String> {
-        let mut shelves = self.shelves.lock();
-        if let Some(shelf) = shelves.get(&config.name)
-            && shelf.config == *config
-        {
-            return Ok(Arc::clone(shelf));
+        let known = self.shelves.lock().get(&config.name).cloned();
+        match known {
+            Some(shelf) if shelf.config == *config => Ok(shelf),
+            _ => Ok(Arc::new(Shelf::new(config.clone(), &self.folder)?)),
         }
-        let shelf = Arc::new(Shelf::new(config.clone(), &self.folder)?);
-        shelves.insert(config.name.clone(), Arc::clone(&shelf));
-        Ok(shelf)
     }
 
     /// The policy of these bundles counts now.
@@ -152,7 +152,6 @@ impl Bundles {
         if !gathered.missing.is_empty() {
             return;
         }
-        self.has_policy.store(true, Ordering::Release);
         for (shelf, fetched) in &gathered.taken {
             shelf.activate(fetched, &self.board);
         }
@@ -181,18 +180,25 @@ impl Bundles {
     /// Asks the servers of these bundles from now on, and no others.
     pub(crate) fn tend(
         &self,
-        configs: &[BundleConfig],
+        gathered: Option<&Gathered>,
         reloader: &Arc<Reloader>,
         stop: &CancellationToken,
     ) {
-        let names: Vec<&str> = configs.iter().map(|config| config.name.as_str()).collect();
+        let applied = gathered.map(|gathered| gathered.shelves.as_slice());
+        let applied = applied.unwrap_or_default();
+        let name = |shelf: &Arc<Shelf>| shelf.config.name.clone();
+        let names: Vec<String> = applied.iter().map(name).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         self.board.keep(&names);
         reloader.ground.recorder.forget_bundles();
         for name in &names {
             self.tell(name, &reloader.ground.recorder);
         }
         let mut shelves = self.shelves.lock();
-        shelves.retain(|name, _| names.contains(&name.as_str()));
+        *shelves = applied
+            .iter()
+            .map(|shelf| (name(shelf), Arc::clone(shelf)))
+            .collect();
         let mut pollers = self.pollers.lock();
         pollers.retain(|name, (shelf, stop)| {
             let current = shelves.get(name);

@@ -64,6 +64,7 @@ impl Reloader {
             error: error.clone(),
         });
         let outcome = applied.map(|applied| {
+            self.activated(applied.gathered.as_ref());
             self.way.replace(applied.setup.clone());
             self.ground.tasks.configure(applied.book.clone());
             tend(self, &applied.policy, applied.gathered.as_ref());
@@ -92,6 +93,13 @@ impl Reloader {
             Err(error) => tracing::error!(%error, "config not applied; the running one stays"),
         }
         outcome
+    }
+
+    /// Which revisions count is written down before they do.
+    fn activated(&self, gathered: Option<&Gathered>) {
+        if let Some(gathered) = gathered {
+            self.ground.bundles.activated(gathered);
+        }
     }
 
     /// Applies a new bundle: with the newest of the others, or else with those of them that count.
@@ -123,6 +131,7 @@ impl Reloader {
                 let mut live = (*self.live.load_full()).clone();
                 live.policy = Arc::clone(&setup.policy);
                 live.status.warnings = [turn.warnings.clone(), deciding.findings].concat();
+                self.activated(deciding.gathered.as_ref());
                 self.way.replace(setup);
                 self.live.store(Arc::new(live));
                 tend(self, &turn.policy, deciding.gathered.as_ref());
@@ -259,14 +268,7 @@ pub(crate) fn tend(reloader: &Arc<Reloader>, policy: &PolicyConfig, gathered: Op
     let Ground {
         bundles, reports, ..
     } = &reloader.ground;
-    if let Some(gathered) = gathered {
-        bundles.activated(gathered);
-    }
-    let configured = match &policy.origin {
-        PolicyOrigin::Bundles(configured) => configured.as_slice(),
-        PolicyOrigin::Path(_) => &[],
-    };
-    bundles.tend(configured, reloader, &reloader.stop);
+    bundles.tend(gathered, reloader, &reloader.stop);
     reports.tend(policy, &bundles.board);
 }
 

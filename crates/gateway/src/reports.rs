@@ -23,7 +23,8 @@ pub(crate) struct Reports {
     /// This run of the gateway, as labels tell it.
     id: String,
     recorder: Recorder,
-    decisions: Mutex<Option<Decisions>>,
+    /// By their configs: that of a config that is not taken is forgotten.
+    decisions: Mutex<Vec<Decisions>>,
     telling: Mutex<Vec<Telling>>,
     open: TaskTracker,
 }
@@ -68,11 +69,12 @@ impl Reports {
     ) -> Option<DecisionLogConfig> {
         let asked = config.decision_logs.as_ref()?;
         let mut decisions = self.decisions.lock();
-        let log = match &*decisions {
-            Some(known) if known.config == *asked => Arc::clone(&known.log),
-            _ => {
+        let known = decisions.iter().find(|known| known.config == *asked);
+        let log = match known {
+            Some(known) => Arc::clone(&known.log),
+            None => {
                 let log = Arc::new(DecisionLog::new(asked.buffer));
-                *decisions = Some(Decisions {
+                decisions.push(Decisions {
                     config: asked.clone(),
                     log: Arc::clone(&log),
                 });
@@ -98,6 +100,9 @@ impl Reports {
 
     /// Tells what this config wants told, and nothing else any more. Has to be called within the runtime.
     pub(crate) fn tend(&self, config: &PolicyConfig, board: &Arc<BundleBoard>) {
+        self.decisions
+            .lock()
+            .retain(|known| Some(&known.config) == config.decision_logs.as_ref());
         let decisions = config.decision_logs.clone().map(Job::Decisions);
         let labels = self.labels(config);
         let status = config.status.clone();
@@ -124,8 +129,9 @@ impl Reports {
     fn start(&self, job: &Job, board: &Arc<BundleBoard>, stop: CancellationToken) {
         match job.clone() {
             Job::Decisions(config) => {
-                if let Some(decisions) = &*self.decisions.lock() {
-                    let log = Arc::clone(&decisions.log);
+                let decisions = self.decisions.lock();
+                if let Some(known) = decisions.iter().find(|known| known.config == config) {
+                    let log = Arc::clone(&known.log);
                     let recorder = self.recorder.clone();
                     let upload = decisions::upload(config, log, recorder, stop);
                     self.open.spawn(upload);

@@ -214,6 +214,9 @@ fn start(
     listening.control = bound;
 
     let (policy, gathered) = (applied.policy.clone(), applied.gathered.take());
+    if let Some(gathered) = &gathered {
+        ground.bundles.activated(gathered);
+    }
     let turn = Turn {
         digest,
         policy: policy.clone(),

@@ -154,7 +154,10 @@ pub(crate) async fn decision_point(
             (policy, findings, None)
         }
         PolicyOrigin::Bundles(bundles) => {
-            let mut gathered = ground.bundles.gather(bundles, choice).await?;
+            // A policy that counts is not exchanged for none.
+            let may_miss = previous.as_ref().is_none_or(|policy| policy.is_absent());
+            let gathered = ground.bundles.gather(bundles, choice, may_miss);
+            let mut gathered = gathered.await?;
             let sources = std::mem::take(&mut gathered.sources);
             let loaded = load_policy(sources, recorded.clone(), previous).await;
             let (policy, mut findings) =

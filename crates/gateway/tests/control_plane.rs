@@ -137,14 +137,19 @@ impl World {
         Self { site, upstream }
     }
 
-    fn serve(&self, policy: &str) -> Remit {
+    /// Writes a config with this policy, and more tools.
+    fn config(&self, policy: &str, more: &str) {
         let tools = format!(
-            "tools:\n  notes:\n    upstream: {}\n    access: {{ read: [\"GET /**\"], write: [\"POST /**\"] }}\n",
+            "tools:\n  notes:\n    upstream: {}\n    access: {{ read: [\"GET /**\"], write: [\"POST /**\"] }}\n{more}",
             self.upstream.url()
         );
         let listen = "listen: { calls: 127.0.0.1:0, control: 127.0.0.1:0 }\n";
-        self.site
-            .write("remit.yaml", &format!("{listen}policy: {policy}\n{tools}"));
+        let text = format!("{listen}policy: {policy}\n{tools}");
+        self.site.replace("remit.yaml", &text);
+    }
+
+    fn serve(&self, policy: &str) -> Remit {
+        self.config(policy, "");
         self.site.serve()
     }
 }
@@ -483,6 +488,73 @@ fn a_bundle_of_this_machine_is_watched() {
     until("the change counts", || {
         post(&remit, &token) == StatusCode::FORBIDDEN
     });
+}
+
+/// What `POST /v1/reload` answers for another config.
+fn reload(world: &World, remit: &Remit, policy: &str, more: &str) -> Value {
+    world.config(policy, more);
+    let request = testkit::http().post(remit.control("/v1/reload"));
+    let answer = request.bearer_auth(remit.operator_token()).send().unwrap();
+    answer.json().unwrap()
+}
+
+#[test]
+fn a_config_that_is_not_taken_stalls_no_bundle() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    shop.put("/b", rules("1", OPEN));
+    let remit = world.serve(&shop.policy(""));
+    let token = token(&remit);
+    // Its bundle is configured otherwise, and a tool is broken.
+    let broken = "  broken: { upstream: \"https://127.0.0.1:9\", ca: nowhere.pem, access: { read: [\"GET /**\"] } }\n";
+    let other = shop.policy("rollback: refuse, ");
+    let refused = reload(&world, &remit, &other, broken);
+    assert!(refused.to_string().contains("nowhere.pem"), "{refused}");
+    shop.put("/b", rules("2", READ_ONLY));
+    until("the second counts", || is_revision(&remit, "company", "2"));
+    assert_eq!(post(&remit, &token), StatusCode::FORBIDDEN);
+    // Once the config is taken it counts: an older one is refused.
+    let taken = reload(&world, &remit, &other, "");
+    assert!(taken["policy_revision"].is_string(), "{taken}");
+    shop.put("/b", rules("1", OPEN));
+    until("the older is refused", || {
+        problem(&remit, "company") == "bundle-rollback"
+    });
+    assert_eq!(post(&remit, &token), StatusCode::FORBIDDEN);
+}
+
+#[test]
+fn a_policy_is_not_exchanged_for_none() {
+    let world = World::new();
+    world.site.write("rules/all.rego", OPEN);
+    let remit = world.serve("{ path: rules }");
+    let token = token(&remit);
+    let nowhere = "{ bundles: { company: { url: \"http://127.0.0.1:9/b\" } } }";
+    let refused = reload(&world, &remit, nowhere, "");
+    assert!(refused.to_string().contains("bundle-server"), "{refused}");
+    assert_eq!(post(&remit, &token), StatusCode::OK);
+}
+
+#[test]
+fn a_key_that_is_exchanged_verifies_what_is_kept() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    let verify = |key: &str| shop.policy(&format!("verify: {{ key: {} }}, ", key_file(key)));
+    let signed = archive("1", &[""], &[("all.rego", OPEN)], Some("es256.key"));
+    shop.put("/b", signed);
+    let remit = world.serve(&verify("es256.pub"));
+    let token = token(&remit);
+    assert_eq!(post(&remit, &token), StatusCode::OK);
+    // What was signed by the old key does not count by the new one, wherever it is kept.
+    let refused = reload(&world, &remit, &verify("eddsa.pub"), "");
+    assert!(
+        refused.to_string().contains("bundle-signature"),
+        "{refused}"
+    );
+    assert!(remit.stop());
+    let remit = world.serve(&verify("eddsa.pub"));
+    assert_eq!(problem(&remit, "company"), "bundle-signature");
+    assert_eq!(post(&remit, &token), StatusCode::FORBIDDEN);
 }
 
 /// The events of all uploads, in their order.

@@ -183,7 +183,7 @@ fn with_data(
 }
 
 /// A digest of all sources: SHA-256 over names, lengths and texts.
-fn revision(sources: &[Source]) -> String {
+pub(crate) fn revision(sources: &[Source]) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     for source in source::library().iter().chain(sources) {
         for part in [source.name().as_bytes(), source.text.as_bytes()] {

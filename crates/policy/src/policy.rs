@@ -115,6 +115,11 @@ impl Policy {
         source::absent()
     }
 
+    /// Whether it is the one where there is none.
+    pub fn is_absent(&self) -> bool {
+        *self.revision == load::revision(&Self::absent())
+    }
+
     /// Parse, check, compile, test. Warnings come with the policy, errors instead of it.
     ///
     /// It works on a thread of its own, and waits for it: seconds where a policy has many tests.

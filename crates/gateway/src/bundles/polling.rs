@@ -38,13 +38,14 @@ pub(super) async fn poll(shelf: Arc<Shelf>, reloader: Arc<Reloader>, stop: Cance
             () = stop.cancelled() => return,
             asked = shelf.fetch(polling.long_polling.is_some(), &board) => asked,
         };
+        let took = began.elapsed();
         delay = match asked {
             Ok((is_new, waits)) => {
                 failures = 0;
                 if is_new {
                     reloader.renew(&shelf.config.name).await;
                 }
-                if waits && polling.long_polling.is_some() && began.elapsed() >= BREATH {
+                if waits && polling.long_polling.is_some() && took >= BREATH {
                     Duration::ZERO
                 } else {
                     between(polling.min_delay, polling.max_delay)

@@ -56,6 +56,10 @@ pub(super) async fn upload(
                 back_off(failures, &polling)
             }
         };
+        if is_last {
+            // Nobody will send what is left.
+            uploader.log.give_up();
+        }
         let now = uploader.log.dropped() + uploader.log.failed();
         if now > lost {
             tracing::warn!(

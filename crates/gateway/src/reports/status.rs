@@ -29,7 +29,10 @@ pub(super) async fn upload(
             return;
         }
     };
+    let mut changes = board.changes();
     loop {
+        // A change that comes while this is told is told next.
+        changes.mark_unchanged();
         let told = told(&labels, &board.all());
         if let Err(problem) = post(&client, &config, &told).await {
             tracing::warn!(error = %problem, "the state of bundles was not told");
@@ -37,7 +40,7 @@ pub(super) async fn upload(
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(config.every) => {}
-            () = board.changed() => tokio::time::sleep(SETTLE).await,
+            _ = changes.changed() => tokio::time::sleep(SETTLE).await,
         }
     }
 }

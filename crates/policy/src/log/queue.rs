@@ -68,6 +68,12 @@ impl DecisionLog {
         self.shorten(&mut waiting);
     }
 
+    /// Drops all that waits, and counts it.
+    pub fn give_up(&self) {
+        let left = std::mem::take(&mut *self.waiting.lock());
+        self.drop_events(left.events.len());
+    }
+
     /// Counts events that can't be sent at all.
     pub fn drop_events(&self, events: usize) {
         self.dropped.fetch_add(events as u64, Ordering::Relaxed);
@@ -139,6 +145,13 @@ mod tests {
         log.put_back(batch);
         assert_eq!(taken(&log, 100), ["aaa", "bbb"]);
         assert_eq!(log.dropped(), 0);
+    }
+    #[test]
+    fn what_is_given_up_is_counted() {
+        let log = log(&["aaa", "bbb"]);
+        log.give_up();
+        assert_eq!(log.dropped(), 2);
+        assert!(taken(&log, 100).is_empty());
     }
     #[test]
     fn one_that_never_fits_is_dropped() {
