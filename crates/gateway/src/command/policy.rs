@@ -170,6 +170,7 @@ fn line(screen: &Screen, finding: &Finding) -> String {
     let place = match (finding.file.as_str(), finding.line) {
         ("", _) => String::new(),
         (file, 0) => format!("{file}: "),
+        (file, line) if finding.column == 0 => format!("{file}:{line}: "),
         (file, line) => format!("{file}:{line}:{}: ", finding.column),
     };
     format!("{place}{severity} {}: {}\n", finding.code, finding.message)
