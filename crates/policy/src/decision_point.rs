@@ -78,6 +78,12 @@ impl DecisionPoint {
 
     /// One that also tries a candidate, or keeps calls, on a thread of its own.
     pub fn new(policy: Arc<Policy>, mode: Mode, trial: &Trial) -> std::io::Result<Self> {
+        // Where there is no policy nothing is allowed, whatever is to count.
+        let mode = if policy.is_absent() {
+            Mode::Enforce
+        } else {
+            mode
+        };
         let recording = trial.recording.as_ref().map(Recording::open).transpose()?;
         let work = Work {
             candidate: trial.candidate.clone(),

@@ -104,8 +104,11 @@ impl Log {
                 Value::Bool(true) => return Ok(None),
                 _ => return Err("`data.system.log.drop` is neither true nor false".to_owned()),
             }
-            let masks = ask(rules.mask, "mask")?;
-            let masks = serde_json::to_value(&masks).unwrap_or(Json::Null);
+            // Undefined is no value of JSON: where nothing is said nothing is masked.
+            let masks = match ask(rules.mask, "mask")? {
+                Value::Undefined => Json::Null,
+                masks => serde_json::to_value(&masks).map_err(|error| error.to_string())?,
+            };
             mask::apply(&mut told, &masks)?;
         }
         if let Some(input) = told.get_mut("input") {

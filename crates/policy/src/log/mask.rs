@@ -12,17 +12,34 @@ pub(super) fn apply(event: &mut Json, masks: &Json) -> Result<(), String> {
     };
     let mut erased = Vec::new();
     let mut replaced = Vec::new();
+    let mut removals = Vec::new();
     for mask in masks {
         let (path, value) = read(mask)?;
         let names = names(path)?;
-        let (done, list) = match value {
-            None => (erase(event, &names), &mut erased),
-            Some(value) => (put(event, &names, value), &mut replaced),
+        let Some(value) = value else {
+            removals.push((names, path));
+            continue;
         };
-        if done {
-            list.push(Json::from(path));
+        if !put(event, &names, value) {
+            return Err(format!("nothing can be put at `{path}`"));
+        }
+        replaced.push(Json::from(path));
+    }
+    // What goes from a list moves what is behind it: the last goes first.
+    let place = |names: &[String]| -> Vec<(Option<usize>, String)> {
+        let names = names.iter();
+        names
+            .map(|name| (name.parse().ok(), name.clone()))
+            .collect()
+    };
+    removals.sort_by_key(|(names, _)| std::cmp::Reverse(place(names)));
+    for (names, path) in removals {
+        if erase(event, &names) {
+            erased.push(path);
         }
     }
+    erased.sort_unstable();
+    let erased: Vec<Json> = erased.into_iter().map(Json::from).collect();
     if let Some(fields) = event.as_object_mut() {
         for (name, paths) in [("erased", erased), ("masked", replaced)] {
             if !paths.is_empty() {
@@ -137,6 +154,19 @@ mod tests {
             &json!({ "input": { "who": {}, "list": [{}, 2] }, "result": {},
                      "erased": ["/input/card", "/input/list/0/x", "/input/who/a~1b"] }),
         );
+    }
+    #[test]
+    fn all_of_a_list_goes() {
+        check(
+            &json!(["/input/list/0", "/input/list/1"]),
+            &json!({ "input": { "card": "4111", "who": { "a/b": 1 }, "list": [] }, "result": {},
+                     "erased": ["/input/list/0", "/input/list/1"] }),
+        );
+    }
+    #[test]
+    fn what_can_not_be_put_in_place_fails() {
+        let mask = json!([{ "op": "upsert", "path": "/input/card/number", "value": "*" }]);
+        assert!(apply(&mut json!({ "input": { "card": "4111" } }), &mask).is_err());
     }
     #[test]
     fn a_value_is_put_in_place() {

@@ -115,6 +115,11 @@ fn a_rule_drops() {
     assert_eq!(failed, 0);
 }
 #[test]
+fn a_rule_that_drops_needs_none_that_masks() {
+    let rules = "drop if input.result.verdict == \"deny\"";
+    check(rules, "/result/verdict", &json!("allow"));
+}
+#[test]
 fn what_can_not_be_masked_is_not_told() {
     for rules in [
         "mask contains \"/labels\"",
