@@ -142,7 +142,9 @@ impl Bundles {
     fn shelf(&self, config: &BundleConfig) -> Result<Arc<Shelf>, String> {
         let known = self.shelves.lock().get(&config.name).cloned();
         match known {
-            Some(shelf) if shelf.config == *config => Ok(shelf),
+            Some(shelf) if shelf.config == *config && shelf.trust == shelf::trust(config) => {
+                Ok(shelf)
+            }
             _ => Ok(Arc::new(Shelf::new(config.clone(), &self.folder)?)),
         }
     }

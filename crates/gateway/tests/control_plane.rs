@@ -557,6 +557,34 @@ fn a_key_that_is_exchanged_verifies_what_is_kept() {
     assert_eq!(post(&remit, &token), StatusCode::FORBIDDEN);
 }
 
+#[test]
+fn a_key_that_is_overwritten_is_read_anew() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    let signed = |revision, text, key| archive(revision, &[""], &[("all.rego", text)], Some(key));
+    shop.put("/b", signed("1", OPEN, "es256.key"));
+    let overwrite = |name: &str| {
+        let pem = std::fs::read_to_string(key_file(name)).unwrap();
+        world.site.replace("public.pem", &pem);
+    };
+    overwrite("es256.pub");
+    let key = world.site.path("public.pem").display().to_string();
+    let policy = shop.policy(&format!("verify: {{ key: {key} }}, "));
+    let remit = world.serve(&policy);
+    // The new key, and a bundle that it signed.
+    overwrite("eddsa.pub");
+    shop.put("/b", signed("2", READ_ONLY, "eddsa.key"));
+    let taken = reload(&world, &remit, &policy, "");
+    assert!(taken["policy_revision"].is_string(), "{taken}");
+    assert!(is_revision(&remit, "company", "2"));
+    // The old one signs no more.
+    shop.put("/b", signed("3", OPEN, "es256.key"));
+    until("the old key is refused", || {
+        problem(&remit, "company") == "bundle-signature"
+    });
+    assert!(is_revision(&remit, "company", "2"));
+}
+
 /// The events of all uploads, in their order.
 fn events(server: &Upstream) -> Vec<Value> {
     let mut events = Vec::new();

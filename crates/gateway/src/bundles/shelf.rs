@@ -87,6 +87,8 @@ pub(crate) struct Shelf {
     pub(crate) config: BundleConfig,
     pub(super) server: Option<Server>,
     verification: Option<Verification>,
+    /// What the files of its config held: another key is another shelf.
+    pub(super) trust: Vec<Option<Vec<u8>>>,
     /// Where the last good one is kept.
     folder: PathBuf,
     state: Mutex<State>,
@@ -116,6 +118,7 @@ struct Kept {
 impl Shelf {
     /// One with what was kept of it, if that is still as it should be.
     pub(super) fn new(config: BundleConfig, folder: &Path) -> Result<Self, String> {
+        let trust = trust(&config);
         let verification = config
             .verify
             .as_ref()
@@ -129,6 +132,7 @@ impl Shelf {
             config,
             server,
             verification,
+            trust,
             folder: folder.to_owned(),
             state: Mutex::default(),
         };
@@ -384,6 +388,17 @@ impl Shelf {
         let text = serde_json::to_vec(&kept).unwrap_or_default();
         write_private(&self.file("json"), &text)
     }
+}
+
+/// What the files hold that say whom to trust: the key of signatures, the authorities of the server.
+pub(super) fn trust(config: &BundleConfig) -> Vec<Option<Vec<u8>>> {
+    let key = config.verify.as_ref().map(|verify| &verify.key);
+    let ca = match &config.origin {
+        BundleOrigin::Server(service, _) => service.ca.as_ref(),
+        BundleOrigin::Path(_) => None,
+    };
+    let read = |path: Option<&PathBuf>| path.and_then(|path| std::fs::read(path).ok());
+    vec![read(key), read(ca)]
 }
 
 fn problem(error: &policy::BadBundle) -> Problem {
