@@ -179,6 +179,9 @@ fn start(
         own_token.as_deref().map(String::as_str),
     );
     let mut applied = control.block_on(built).map_err(StartError::Setup)?;
+    if let Some(gathered) = &applied.gathered {
+        ground.bundles.activated(gathered);
+    }
     let way = Way::new(
         applied.setup.clone(),
         Arc::clone(&ground.tasks),
@@ -214,9 +217,6 @@ fn start(
     listening.control = bound;
 
     let (policy, gathered) = (applied.policy.clone(), applied.gathered.take());
-    if let Some(gathered) = &gathered {
-        ground.bundles.activated(gathered);
-    }
     let turn = Turn {
         digest,
         policy: policy.clone(),

@@ -585,6 +585,29 @@ fn a_key_that_is_overwritten_is_read_anew() {
     assert!(is_revision(&remit, "company", "2"));
 }
 
+#[test]
+fn a_bundle_that_came_at_a_bad_time_counts_later() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    let one = |revision: &str, text| archive(revision, &["remit/all"], &[("all.rego", text)], None);
+    let manifest = |text: &str| world.site.replace("own/.manifest", text);
+    shop.put("/b", one("1", OPEN));
+    world
+        .site
+        .write("own/.manifest", "{\"roots\": [\"limits\"]}");
+    let remit = world.serve(&format!(
+        "{{ bundles: {{ company: {{ url: \"{}\", {QUICK} }}, own: {{ path: own }} }} }}",
+        shop.url("/b")
+    ));
+    // The one of this machine can't be read for a while, in which the other comes.
+    manifest("{");
+    shop.put("/b", one("2", READ_ONLY));
+    until("it has come", || shop.server.received().len() > 20);
+    assert!(is_revision(&remit, "company", "1"));
+    manifest("{\"roots\": [\"limits\"]}");
+    until("it counts", || is_revision(&remit, "company", "2"));
+}
+
 /// The events of all uploads, in their order.
 fn events(server: &Upstream) -> Vec<Value> {
     let mut events = Vec::new();

@@ -42,10 +42,12 @@ pub(super) async fn poll(shelf: Arc<Shelf>, reloader: Arc<Reloader>, stop: Cance
         delay = match asked {
             Ok((is_new, waits)) => {
                 failures = 0;
-                if is_new {
+                // What was not taken may be now: it may have been another bundle's fault, or the machine's.
+                let is_pending = !is_new && shelf.has_news();
+                if is_new || is_pending {
                     reloader.renew(&shelf.config.name).await;
                 }
-                if waits && polling.long_polling.is_some() && took >= BREATH {
+                if waits && !is_pending && polling.long_polling.is_some() && took >= BREATH {
                     Duration::ZERO
                 } else {
                     between(polling.min_delay, polling.max_delay)

@@ -259,6 +259,11 @@ impl Shelf {
         }))
     }
 
+    /// Whether something came that does not count.
+    pub(super) fn has_news(&self) -> bool {
+        self.state.lock().newest.is_some()
+    }
+
     /// Asks the server. True if another bundle came; whether the server waits comes with it.
     pub(super) async fn fetch(
         self: &Arc<Self>,
@@ -339,7 +344,9 @@ impl Shelf {
             {
                 state.newest = None;
             }
-            if Rank::of(revision).is_some() {
+            let highest = state.highest.as_deref().and_then(Rank::of);
+            let rank = Rank::of(revision);
+            if rank.is_some() && highest.is_none_or(|highest| rank >= Some(highest)) {
                 state.highest = Some(revision.clone());
             }
             is_new

@@ -33,7 +33,7 @@ pub(super) fn read(archive: &[u8]) -> Result<Files, BadBundle> {
     let mut tar = Archive::new(inflated.as_slice());
     for (index, entry) in tar.entries().map_err(BadBundle::Archive)?.enumerate() {
         if index >= MOST_ENTRIES {
-            return Err(BadBundle::TooMuch("800 entries"));
+            return Err(BadBundle::TooMuch("20,000 entries"));
         }
         let mut entry = entry.map_err(BadBundle::Archive)?;
         let raw = String::from_utf8(entry.path_bytes().into_owned())
@@ -51,7 +51,7 @@ pub(super) fn read(archive: &[u8]) -> Result<Files, BadBundle> {
         }
         let name = plain(&raw)?.to_owned();
         if files.len() >= MOST_FILES {
-            return Err(BadBundle::TooMuch("200 files"));
+            return Err(BadBundle::TooMuch("5,000 files"));
         }
         let size = entry.size();
         if size > LONGEST_FILE as u64 {
