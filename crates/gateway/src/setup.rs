@@ -160,8 +160,18 @@ pub(crate) async fn decision_point(
             let mut gathered = gathered.await?;
             let sources = std::mem::take(&mut gathered.sources);
             let loaded = load_policy(sources, recorded.clone(), previous).await;
-            let (policy, mut findings) =
-                loaded.inspect_err(|mistakes| ground.bundles.not_taken(&gathered, mistakes))?;
+            let (policy, mut findings) = match loaded {
+                Ok(loaded) => loaded,
+                Err(mistakes) => {
+                    ground.bundles.not_taken(&gathered, &mistakes);
+                    if !may_miss {
+                        return Err(mistakes);
+                    }
+                    // Nothing counts until one comes that is whole: the servers are asked for it.
+                    gathered.missing = mistakes;
+                    load_policy(Policy::absent(), recorded.clone(), None).await?
+                }
+            };
             if !gathered.missing.is_empty() {
                 findings = vec!["there is no policy yet: every call is refused".to_owned()];
                 findings.extend(gathered.missing.iter().cloned());

@@ -608,6 +608,22 @@ fn a_bundle_that_came_at_a_bad_time_counts_later() {
     until("it counts", || is_revision(&remit, "company", "2"));
 }
 
+#[test]
+fn a_broken_first_bundle_keeps_no_gateway_from_starting() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    shop.put("/b", rules("1", "package remit.all\n\nallow if {"));
+    let remit = world.serve(&shop.policy(""));
+    assert_eq!(problem(&remit, "company"), "bundle-policy");
+    let opening = remit.command(&["task", "open", "--tool", "notes", "--agent", "triage"]);
+    assert!(String::from_utf8_lossy(&opening.stderr).contains("no_policy"));
+    shop.put("/b", rules("2", OPEN));
+    until("the repaired one counts", || {
+        is_revision(&remit, "company", "2")
+    });
+    assert_eq!(post(&remit, &token(&remit)), StatusCode::OK);
+}
+
 /// The events of all uploads, in their order.
 fn events(server: &Upstream) -> Vec<Value> {
     let mut events = Vec::new();
