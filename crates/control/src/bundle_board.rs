@@ -56,14 +56,12 @@ impl BundleBoard {
         self.bundles.lock().values().cloned().collect()
     }
 
-    /// Changes what is said of one.
-    pub fn update(&self, name: &str, change: impl FnOnce(&mut BundleStatus)) {
-        let mut bundles = self.bundles.lock();
-        let status = bundles.entry(name.to_owned()).or_default();
-        status.name = name.to_owned();
-        let before = (status.active_revision.clone(), status.problem.clone());
-        change(status);
-        if before != (status.active_revision.clone(), status.problem.clone()) {
+    /// Says how one is now.
+    pub fn put(&self, status: BundleStatus) {
+        let told = |status: &BundleStatus| (status.active_revision.clone(), status.problem.clone());
+        let now = told(&status);
+        let before = self.bundles.lock().insert(status.name.clone(), status);
+        if before.as_ref().map(told) != Some(now) {
             self.changed.send_replace(());
         }
     }

@@ -4,7 +4,9 @@
 //! **Invariant.** What counts was read whole, verified where it must be signed, and taken by the policy's own checks and
 //! tests; what is broken changes nothing. Before anything has come every call is refused.
 
+mod kept;
 mod polling;
+mod problem;
 mod server;
 mod shelf;
 
@@ -22,8 +24,9 @@ use crate::config::{BundleConfig, BundleOrigin};
 use crate::reload::Reloader;
 
 pub(crate) use polling::{back_off, between};
+pub(crate) use problem::Problem;
 pub(crate) use server::{causes, client, with_token};
-pub(crate) use shelf::{Fetched, Problem, Shelf};
+pub(crate) use shelf::{Fetched, Shelf};
 
 /// Which of the bundles at hand are tried.
 #[derive(Clone, Copy, Debug)]
@@ -60,13 +63,55 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    /// The revisions, by the bundles' names.
+    /// The revisions that decide, by the bundles' names.
     pub(crate) fn revisions(&self) -> BTreeMap<String, String> {
+        if !self.missing.is_empty() {
+            return BTreeMap::new();
+        }
         let revision = |(shelf, fetched): &(Arc<Shelf>, Arc<Fetched>)| {
             let revision = fetched.bundle.manifest().revision.clone();
             (shelf.config.name.clone(), revision)
         };
         self.taken.iter().map(revision).collect()
+    }
+
+    fn join(&self) -> Result<Vec<Source>, policy::BadBundle> {
+        let bundle = |(shelf, fetched): &(Arc<Shelf>, Arc<Fetched>)| {
+            (shelf.config.name.clone(), Bundle::clone(&fetched.bundle))
+        };
+        Policy::join(self.taken.iter().map(bundle).collect())
+    }
+
+    /// The policy of these bundles counts from now on. Which revisions those are is written down before it does.
+    pub(crate) fn activate(&self) -> Result<(), Vec<String>> {
+        if !self.missing.is_empty() {
+            return Ok(());
+        }
+        let mut mistakes = Vec::new();
+        for (shelf, fetched) in &self.taken {
+            if let Err(problem) = shelf.write_down(fetched) {
+                shelf.refuse(fetched, &problem);
+                mistakes.push(format!("policy.bundles.{}: {problem}", shelf.config.name));
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        for (shelf, fetched) in &self.taken {
+            shelf.activate(fetched);
+        }
+        Ok(())
+    }
+
+    /// The policy of these bundles was not taken.
+    pub(crate) fn not_taken(&self, mistakes: &[String]) {
+        self.refused(&Problem::new("bundle-policy", mistakes.join("; ")));
+    }
+
+    fn refused(&self, problem: &Problem) {
+        for (shelf, fetched) in &self.taken {
+            shelf.refuse(fetched, problem);
+        }
     }
 }
 
@@ -81,7 +126,7 @@ impl Bundles {
     }
 
     /// Puts the files of the configured bundles together. Those that are not at hand are fetched, for a while; whether
-    /// servers may have none is said by `may_miss`.
+    /// there may be none that fit is said by `may_miss`. What is wrong on this machine is a mistake either way.
     pub(crate) async fn gather(
         &self,
         configs: &[BundleConfig],
@@ -89,8 +134,8 @@ impl Bundles {
         may_miss: bool,
     ) -> Result<Gathered, Vec<String>> {
         let mut mistakes = Vec::new();
-        let mut shelves = Vec::new();
         let mut missing = Vec::new();
+        let mut shelves = Vec::new();
         let mut taken = Vec::new();
         for config in configs {
             let name = &config.name;
@@ -102,39 +147,38 @@ impl Bundles {
                 }
             };
             shelves.push(Arc::clone(&shelf));
-            match shelf.pick(choice, &self.board).await {
-                Ok(fetched) => taken.push((shelf, fetched)),
-                Err(problem) => match &config.origin {
-                    BundleOrigin::Server(..) if may_miss => {
-                        missing.push(format!("policy.bundles.{name}: {problem}"));
-                    }
-                    _ => mistakes.push(format!("policy.bundles.{name}: {problem}")),
-                },
+            match (shelf.pick(choice).await, &config.origin) {
+                (Ok(fetched), _) => taken.push((shelf, fetched)),
+                (Err(problem), BundleOrigin::Server(..)) if may_miss => {
+                    missing.push(format!("policy.bundles.{name}: {problem}"));
+                }
+                (Err(problem), _) => mistakes.push(format!("policy.bundles.{name}: {problem}")),
             }
         }
         if !mistakes.is_empty() {
             mistakes.extend(missing);
             return Err(mistakes);
         }
-        let sources = if missing.is_empty() {
-            let bundle = |(shelf, fetched): &(Arc<Shelf>, Arc<Fetched>)| {
-                (shelf.config.name.clone(), Bundle::clone(&fetched.bundle))
-            };
-            let joined = Policy::join(taken.iter().map(bundle).collect());
-            joined.map_err(|error| {
-                let mistake = format!("policy.bundles: {error} ({})", error.code());
-                self.refused(&taken, error.code(), &mistake);
-                vec![mistake]
-            })?
-        } else {
-            Policy::absent()
-        };
-        Ok(Gathered {
-            sources,
+        let mut gathered = Gathered {
+            sources: Policy::absent(),
             shelves,
             taken,
             missing,
-        })
+        };
+        if gathered.missing.is_empty() {
+            match gathered.join() {
+                Ok(sources) => gathered.sources = sources,
+                Err(error) => {
+                    let mistake = format!("policy.bundles: {error} ({})", error.code());
+                    gathered.refused(&Problem::from(error));
+                    if !may_miss {
+                        return Err(vec![mistake]);
+                    }
+                    gathered.missing.push(mistake);
+                }
+            }
+        }
+        Ok(gathered)
     }
 
     /// The shelf of a bundle: the one that is there, unless its config has changed. A new one takes its place once it is
@@ -149,33 +193,11 @@ impl Bundles {
         }
     }
 
-    /// The policy of these bundles counts now.
-    pub(crate) fn activated(&self, gathered: &Gathered) {
-        if !gathered.missing.is_empty() {
-            return;
-        }
-        for (shelf, fetched) in &gathered.taken {
-            shelf.activate(fetched, &self.board);
-        }
-    }
-
-    /// The policy of these bundles was not taken.
-    pub(crate) fn not_taken(&self, gathered: &Gathered, mistakes: &[String]) {
-        self.refused(&gathered.taken, "bundle-policy", &mistakes.join("; "));
-    }
-
     /// Tells metrics how a bundle is.
     pub(crate) fn tell(&self, name: &str, recorder: &Recorder) {
         let all = self.board.all();
         if let Some(status) = all.iter().find(|status| status.name == name) {
             recorder.bundle(name, status.problem.is_none());
-        }
-    }
-
-    fn refused(&self, taken: &[(Arc<Shelf>, Arc<Fetched>)], code: &'static str, message: &str) {
-        let problem = Problem::new(code, message);
-        for (shelf, fetched) in taken {
-            shelf.refuse(fetched, &problem, &self.board);
         }
     }
 
@@ -192,6 +214,9 @@ impl Bundles {
         let names: Vec<String> = applied.iter().map(name).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         self.board.keep(&names);
+        for shelf in applied {
+            shelf.show_on(&self.board);
+        }
         reloader.ground.recorder.forget_bundles();
         for name in &names {
             self.tell(name, &reloader.ground.recorder);

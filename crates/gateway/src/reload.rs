@@ -64,7 +64,6 @@ impl Reloader {
             error: error.clone(),
         });
         let outcome = applied.map(|applied| {
-            self.activated(applied.gathered.as_ref());
             self.way.replace(applied.setup.clone());
             self.ground.tasks.configure(applied.book.clone());
             tend(self, &applied.policy, applied.gathered.as_ref());
@@ -95,13 +94,6 @@ impl Reloader {
         outcome
     }
 
-    /// Which revisions count is written down before they do.
-    fn activated(&self, gathered: Option<&Gathered>) {
-        if let Some(gathered) = gathered {
-            self.ground.bundles.activated(gathered);
-        }
-    }
-
     /// Applies a new bundle: with the newest of the others, or else with those of them that count.
     pub(crate) async fn renew(self: &Arc<Self>, bundle: &str) {
         let turn = self.turn.lock().await;
@@ -110,13 +102,12 @@ impl Reloader {
         };
         let setup = self.way.setup();
         let previous = setup.policy.policy();
-        let renewed = |choice| {
-            setup::decision_point(
-                &turn.policy,
-                &self.ground,
-                choice,
-                Some(Arc::clone(previous)),
-            )
+        let renewed = async |choice| {
+            let previous = Some(Arc::clone(previous));
+            let deciding = setup::decision_point(&turn.policy, &self.ground, choice, previous);
+            let deciding = deciding.await?;
+            activate(deciding.gathered.as_ref())?;
+            Ok::<_, Vec<String>>(deciding)
         };
         let mut deciding = renewed(Choice::Newest).await;
         if deciding.is_err() && bundles.len() > 1 {
@@ -131,11 +122,12 @@ impl Reloader {
                 let mut live = (*self.live.load_full()).clone();
                 live.policy = Arc::clone(&setup.policy);
                 live.status.warnings = [turn.warnings.clone(), deciding.findings].concat();
-                self.activated(deciding.gathered.as_ref());
                 self.way.replace(setup);
                 self.live.store(Arc::new(live));
                 tend(self, &turn.policy, deciding.gathered.as_ref());
-                None
+                let missing = deciding.gathered.map(|gathered| gathered.missing);
+                let missing = missing.unwrap_or_default();
+                (!missing.is_empty()).then(|| missing.join("; "))
             }
             // The board and the log tell which bundle, and why.
             Err(mistakes) => Some(mistakes.join("; ")),
@@ -193,6 +185,7 @@ impl Reloader {
         )
         .await;
         let mut applied = built.map_err(|mistakes| ReloadError { mistakes })?;
+        activate(applied.gathered.as_ref()).map_err(|mistakes| ReloadError { mistakes })?;
         for warning in &unchangeable {
             tracing::warn!(warning, "config applied in part");
         }
@@ -261,6 +254,11 @@ fn watched<'a>(
     let policies = policies.iter().map(PathBuf::as_path);
     let deep = policies.map(|path| (path, RecursiveMode::Recursive));
     std::iter::once((config, RecursiveMode::NonRecursive)).chain(deep)
+}
+
+/// Which revisions count is written down before they do.
+fn activate(gathered: Option<&Gathered>) -> Result<(), Vec<String>> {
+    gathered.map_or(Ok(()), Gathered::activate)
 }
 
 /// Has what was applied kept up to date and reported from now on.

@@ -23,16 +23,12 @@ pub(crate) struct Reports {
     /// This run of the gateway, as labels tell it.
     id: String,
     recorder: Recorder,
-    /// By their configs: that of a config that is not taken is forgotten.
-    decisions: Mutex<Vec<Decisions>>,
+    /// Decisions that wait, whoever sends them.
+    decisions: Arc<DecisionLog>,
     telling: Mutex<Vec<Telling>>,
+    /// The gateway ends: what waits is sent once more.
+    last: CancellationToken,
     open: TaskTracker,
-}
-
-#[derive(Debug)]
-struct Decisions {
-    config: DecisionLogsConfig,
-    log: Arc<DecisionLog>,
 }
 
 /// One that tells, and what it was told to do.
@@ -41,6 +37,12 @@ struct Telling {
     job: Job,
     stop: CancellationToken,
 }
+
+/// How many bytes of decisions may wait until the first config says it.
+const ROOM: usize = 8 << 20;
+
+/// How often it is looked whether the last decisions have come.
+const LOOK: Duration = Duration::from_millis(5);
 
 type Labels = BTreeMap<String, String>;
 
@@ -55,8 +57,9 @@ impl Reports {
         Self {
             recorder,
             id: Uuid::new_v4().to_string(),
-            decisions: Mutex::default(),
+            decisions: Arc::new(DecisionLog::new(ROOM)),
             telling: Mutex::default(),
+            last: CancellationToken::new(),
             open: TaskTracker::new(),
         }
     }
@@ -68,21 +71,8 @@ impl Reports {
         bundles: BTreeMap<String, String>,
     ) -> Option<DecisionLogConfig> {
         let asked = config.decision_logs.as_ref()?;
-        let mut decisions = self.decisions.lock();
-        let known = decisions.iter().find(|known| known.config == *asked);
-        let log = match known {
-            Some(known) => Arc::clone(&known.log),
-            None => {
-                let log = Arc::new(DecisionLog::new(asked.buffer));
-                decisions.push(Decisions {
-                    config: asked.clone(),
-                    log: Arc::clone(&log),
-                });
-                log
-            }
-        };
         Some(DecisionLogConfig {
-            log,
+            log: Arc::clone(&self.decisions),
             labels: self.labels(config),
             bundles,
             mask: asked.mask.clone(),
@@ -100,9 +90,12 @@ impl Reports {
 
     /// Tells what this config wants told, and nothing else any more. Has to be called within the runtime.
     pub(crate) fn tend(&self, config: &PolicyConfig, board: &Arc<BundleBoard>) {
-        self.decisions
-            .lock()
-            .retain(|known| Some(&known.config) == config.decision_logs.as_ref());
+        match &config.decision_logs {
+            Some(asked) => self.decisions.set_room(asked.buffer),
+            // Nobody sends what is left.
+            None => self.decisions.give_up(),
+        }
+        decisions::tell_lost(&self.decisions, &self.recorder);
         let decisions = config.decision_logs.clone().map(Job::Decisions);
         let labels = self.labels(config);
         let status = config.status.clone();
@@ -129,13 +122,11 @@ impl Reports {
     fn start(&self, job: &Job, board: &Arc<BundleBoard>, stop: CancellationToken) {
         match job.clone() {
             Job::Decisions(config) => {
-                let decisions = self.decisions.lock();
-                if let Some(known) = decisions.iter().find(|known| known.config == config) {
-                    let log = Arc::clone(&known.log);
-                    let recorder = self.recorder.clone();
-                    let upload = decisions::upload(config, log, recorder, stop);
-                    self.open.spawn(upload);
-                }
+                let log = Arc::clone(&self.decisions);
+                let (recorder, last) = (self.recorder.clone(), self.last.clone());
+                let upload =
+                    decisions::upload(config, log, recorder, decisions::Ends { stop, last });
+                self.open.spawn(upload);
             }
             Job::Status(config, labels) => {
                 let board = Arc::clone(board);
@@ -146,8 +137,19 @@ impl Reports {
 
     /// Tells the last, for a while.
     pub(crate) async fn finish(&self, patience: Duration) {
+        let coming = async {
+            while self.decisions.coming() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(patience, coming).await.is_err() {
+            self.decisions.drop_events(self.decisions.coming());
+        }
+        self.last.cancel();
         for telling in self.telling.lock().drain(..) {
-            telling.stop.cancel();
+            if matches!(telling.job, Job::Status(..)) {
+                telling.stop.cancel();
+            }
         }
         self.open.close();
         if tokio::time::timeout(patience, self.open.wait())
@@ -156,5 +158,8 @@ impl Reports {
         {
             tracing::warn!("the control plane was not told the last decisions");
         }
+        // Nobody sends what is left.
+        self.decisions.give_up();
+        decisions::tell_lost(&self.decisions, &self.recorder);
     }
 }

@@ -180,7 +180,7 @@ fn start(
     );
     let mut applied = control.block_on(built).map_err(StartError::Setup)?;
     if let Some(gathered) = &applied.gathered {
-        ground.bundles.activated(gathered);
+        gathered.activate().map_err(StartError::Setup)?;
     }
     let way = Way::new(
         applied.setup.clone(),

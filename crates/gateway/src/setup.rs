@@ -17,7 +17,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tasks::ToolName;
 use url::Url;
 
-use crate::bundles::{Choice, Gathered};
+use crate::bundles::{Choice, Gathered, client};
 use crate::config::{
     BindingConfig, Config, PolicyConfig, PolicyOrigin, ProviderConfig, ToolConfig, UpstreamConfig,
     VerifyConfig,
@@ -61,6 +61,7 @@ pub(crate) async fn build(
     let before = previous.map(|setup| Arc::clone(setup.policy.policy()));
     let policy = decision_point(&config.policy, ground, Choice::Active, before).await;
     let policy = policy.map_err(|findings| mistakes.extend(findings)).ok();
+    mistakes.extend(control_plane(&config.policy));
     let operators = operators(&config, own_token).await;
     let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
     let identity = Identity::new(
@@ -127,6 +128,17 @@ pub(crate) async fn build(
     })
 }
 
+/// What of the files of a control plane's services is wrong.
+fn control_plane(config: &PolicyConfig) -> impl Iterator<Item = String> {
+    let decisions = config.decision_logs.as_ref().map(|logs| &logs.service);
+    let status = config.status.as_ref().map(|status| &status.service);
+    let services = [("decision_logs", decisions), ("status", status)];
+    services.into_iter().filter_map(|(name, service)| {
+        let mistake = client(service?).err()?;
+        Some(format!("policy.{name}: {mistake}"))
+    })
+}
+
 /// What decides, and what there is to say of it.
 #[derive(Debug)]
 pub(crate) struct Deciding {
@@ -163,7 +175,7 @@ pub(crate) async fn decision_point(
             let (policy, mut findings) = match loaded {
                 Ok(loaded) => loaded,
                 Err(mistakes) => {
-                    ground.bundles.not_taken(&gathered, &mistakes);
+                    gathered.not_taken(&mistakes);
                     if !may_miss {
                         return Err(mistakes);
                     }

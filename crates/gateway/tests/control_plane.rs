@@ -6,13 +6,16 @@
     reason = "a failure here fails a test"
 )]
 
+#[path = "control_plane/rollback.rs"]
+mod rollback;
+#[path = "control_plane/told.rs"]
+mod told;
+
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flate2::read::GzDecoder;
 use policy::{Bundle, Manifest, SigningKey, Source};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -182,6 +185,13 @@ fn metrics(remit: &Remit) -> String {
     answer.text().unwrap()
 }
 
+/// One number of them.
+fn metric(remit: &Remit, name: &str) -> u64 {
+    let all = metrics(remit);
+    let line = all.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap().trim().parse().unwrap()
+}
+
 /// What status tells of a bundle.
 fn bundle(remit: &Remit, name: &str) -> Value {
     let status = remit.status();
@@ -245,6 +255,12 @@ fn before_a_bundle_has_come_nothing_is_allowed() {
     let refused = sized(&remit, &token, 1);
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     assert!(refused.text().unwrap().contains("no_policy"));
+    // Nor where policy's answers are not to count.
+    let shadow = format!("{{ mode: shadow, {}", policy.trim_start_matches('{'));
+    let reloaded = reload(&world, &remit, &shadow, "");
+    assert!(reloaded["policy_revision"].is_string(), "{reloaded}");
+    assert_eq!(post(&remit, &token), StatusCode::FORBIDDEN);
+    reload(&world, &remit, &policy, "");
     let opening = remit.command(&["task", "open", "--tool", "notes", "--agent", "triage"]);
     assert!(String::from_utf8_lossy(&opening.stderr).contains("no_policy"));
     // Then it comes.
@@ -341,32 +357,6 @@ fn only_what_is_signed_by_the_key_counts() {
         is_revision(&remit, "company", "2")
     });
     assert_eq!(post(&remit, &token), StatusCode::FORBIDDEN);
-}
-
-#[test]
-fn an_older_revision_is_refused_even_after_a_restart() {
-    let world = World::new();
-    let shop = Shop::open(&world.site, None);
-    let policy = shop.policy("rollback: refuse, ");
-    shop.put("/b", rules("v1.10.0", READ_ONLY));
-    let remit = world.serve(&policy);
-    assert!(is_revision(&remit, "company", "v1.10.0"));
-    for (revision, code) in [("v1.9.0", "bundle-rollback"), ("main", "bundle-revision")] {
-        shop.put("/b", rules(revision, OPEN));
-        until(code, || problem(&remit, "company") == code);
-        assert!(is_revision(&remit, "company", "v1.10.0"));
-    }
-    assert!(remit.stop());
-    shop.put("/b", rules("v1.9.0", OPEN));
-    let remit = world.serve(&policy);
-    until("it is refused again", || {
-        problem(&remit, "company") == "bundle-rollback"
-    });
-    assert!(is_revision(&remit, "company", "v1.10.0"));
-    shop.put("/b", rules("v1.11", OPEN));
-    until("a later one counts", || {
-        is_revision(&remit, "company", "v1.11")
-    });
 }
 
 #[test]
@@ -617,6 +607,10 @@ fn a_broken_first_bundle_keeps_no_gateway_from_starting() {
     assert_eq!(problem(&remit, "company"), "bundle-policy");
     let opening = remit.command(&["task", "open", "--tool", "notes", "--agent", "triage"]);
     assert!(String::from_utf8_lossy(&opening.stderr).contains("no_policy"));
+    // While there is no policy a broken one is told as well.
+    until("metrics tell", || {
+        metric(&remit, "remit_reload_total{result=\"failed\"}") > 0
+    });
     shop.put("/b", rules("2", OPEN));
     until("the repaired one counts", || {
         is_revision(&remit, "company", "2")
@@ -624,131 +618,77 @@ fn a_broken_first_bundle_keeps_no_gateway_from_starting() {
     assert_eq!(post(&remit, &token(&remit)), StatusCode::OK);
 }
 
-/// The events of all uploads, in their order.
-fn events(server: &Upstream) -> Vec<Value> {
-    let mut events = Vec::new();
-    for upload in server.received() {
-        assert_eq!(upload.header("content-encoding"), Some("gzip"));
-        let mut text = String::new();
-        GzDecoder::new(&*upload.body)
-            .read_to_string(&mut text)
-            .unwrap();
-        let sent: Vec<Value> = serde_json::from_str(&text).unwrap();
-        events.extend(sent);
-    }
-    events
-}
-
-/// What of decisions is masked and dropped.
-const LOG: &str = "package system.log
-
-mask contains \"/input/request/path\"
-
-drop if input.input.request.method == \"GET\"
-";
-
 #[test]
-fn decisions_are_told_masked_and_none_is_lost() {
-    let world = World::new();
-    let plane = world.site.run(Upstream::start(Answer::Json(
-        StatusCode::SERVICE_UNAVAILABLE,
-        json!({}),
-    )));
-    world.site.write("rules/all.rego", READ_ONLY);
-    world.site.write("rules/log.rego", LOG);
-    let remit = world.serve(&format!(
-        "{{ path: rules, labels: {{ app: agents }}, decision_logs: {{ url: \"{}/logs\", min_delay: 20ms, max_delay: 50ms, upload: 2KiB }} }}",
-        plane.url()
-    ));
-    let token = token(&remit);
-    let get = testkit::http()
-        .get(remit.call("/notes/a"))
-        .bearer_auth(&token)
-        .send()
-        .unwrap();
-    assert_eq!(get.status(), StatusCode::OK);
-    let mut ids: Vec<String> = (0..20)
-        .map(|_| {
-            let refused = sized(&remit, &token, 1);
-            refused.headers()["remit-decision"]
-                .to_str()
-                .unwrap()
-                .to_owned()
-        })
-        .collect();
-    // It is tried, then kept until the server takes it.
-    until("an upload fails", || !plane.received().is_empty());
-    plane.answer(Answer::json(json!({})));
-    plane.forget();
-    until("all have come", || events(&plane).len() >= 20);
-    let told = events(&plane);
-    let mut told_ids: Vec<String> = told
-        .iter()
-        .map(|event| event["decision_id"].as_str().unwrap().to_owned())
-        .collect();
-    ids.sort_unstable();
-    told_ids.sort_unstable();
-    assert_eq!(told_ids, ids);
-    for upload in plane.received() {
-        assert!(upload.body.len() <= 2048, "{}", upload.body.len());
-    }
-    let event = &told[0];
-    assert_eq!(event["labels"]["app"], "agents");
-    assert_eq!(event["result"]["verdict"], "deny");
-    assert_eq!(event["erased"], json!(["/input/request/path"]));
-    assert_eq!(event["input"]["request"]["path"], Value::Null);
-    assert_eq!(event["input"]["request"]["headers"]["x-size"], "(masked)");
-    assert_eq!(event["path"], "remit/decision");
-    assert!(event["timestamp"].is_string() && event["labels"]["id"].is_string());
-}
-
-#[test]
-fn the_last_decisions_are_told_before_the_gateway_ends() {
-    let world = World::new();
-    let plane = world.site.run(Upstream::start(Answer::json(json!({}))));
-    world.site.write("rules/all.rego", OPEN);
-    let remit = world.serve(&format!(
-        "{{ path: rules, decision_logs: {{ url: \"{}/logs\", min_delay: 1h, max_delay: 1h }} }}",
-        plane.url()
-    ));
-    let token = token(&remit);
-    assert_eq!(post(&remit, &token), StatusCode::OK);
-    assert!(remit.stop());
-    assert_eq!(events(&plane).len(), 1);
-}
-
-#[test]
-fn the_state_of_bundles_is_told() {
+fn bundles_that_own_the_same_keep_no_gateway_from_starting() {
     let world = World::new();
     let shop = Shop::open(&world.site, None);
-    let plane = world.site.run(Upstream::start(Answer::json(json!({}))));
-    shop.put("/b", rules("1", OPEN));
-    let _remit = world.serve(&format!(
-        "{{ labels: {{ app: agents }}, bundles: {{ company: {{ url: \"{}\", {QUICK} }} }}, status: {{ url: \"{}/status\", every: 1h }} }}",
-        shop.url("/b"),
-        plane.url(),
-    ));
-    let last = || {
-        let received = plane.received();
-        let last = received.iter().rfind(|told| told.complete);
-        let told = last.and_then(|told| serde_json::from_slice(&told.body).ok());
-        told.unwrap_or(Value::Null)
-    };
-    until("the first is told", || {
-        last()["bundles"]["company"]["active_revision"] == "1"
-    });
-    shop.put("/b", rules("2", "package remit.all\n\nallow if {"));
-    until("the broken one is told", || {
-        last()["bundles"]["company"]["code"] == "bundle_error"
-    });
-    let told = last();
-    assert_eq!(told["labels"]["app"], "agents");
-    assert_eq!(told["bundles"]["company"]["active_revision"], "1");
-    assert!(
-        told["bundles"]["company"]["message"]
-            .as_str()
-            .unwrap()
-            .contains("all.rego:3")
+    shop.put("/a", archive("1", &["remit"], &[("a.rego", OPEN)], None));
+    shop.put(
+        "/b",
+        archive("1", &["remit/all"], &[("b.rego", OPEN)], None),
     );
-    assert_eq!(told["plugins"]["bundle"]["state"], "OK");
+    let policy = format!(
+        "{{ bundles: {{ one: {{ url: \"{}\", {QUICK} }}, two: {{ url: \"{}\", {QUICK} }} }} }}",
+        shop.url("/a"),
+        shop.url("/b")
+    );
+    let remit = world.serve(&policy);
+    assert_eq!(problem(&remit, "one"), "bundle-overlapping-roots");
+    assert_eq!(problem(&remit, "two"), "bundle-overlapping-roots");
+    shop.put("/b", archive("2", &["data"], &[], None));
+    until("they fit together", || is_revision(&remit, "two", "2"));
+    assert_eq!(problem(&remit, "one"), "");
+    assert_eq!(post(&remit, &token(&remit)), StatusCode::OK);
+}
+
+#[test]
+fn a_config_that_is_not_taken_is_not_told_of_a_bundle() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    shop.put("/b", rules("1", OPEN));
+    let remit = world.serve(&shop.policy(""));
+    let nowhere = "{ bundles: { company: { url: \"http://127.0.0.1:9/b\" } } }";
+    let refused = reload(&world, &remit, nowhere, "");
+    assert!(refused.to_string().contains("bundle-server"), "{refused}");
+    assert_eq!(problem(&remit, "company"), "");
+    assert!(is_revision(&remit, "company", "1"));
+}
+
+#[test]
+fn a_bundle_of_this_machine_that_has_not_changed_is_not_applied_anew() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    shop.put("/b", archive("1", &["limits"], &[], None));
+    world.site.write("rules/all.rego", OPEN);
+    world
+        .site
+        .write("rules/.manifest", "{\"roots\": [\"remit\"]}");
+    let policy = format!(
+        "{{ bundles: {{ own: {{ path: rules }}, limits: {{ url: \"{}\", {QUICK} }} }} }}",
+        shop.url("/b")
+    );
+    let remit = world.serve(&policy);
+    let applied = || bundle(&remit, "own")["last_successful_activation"].clone();
+    let first = applied();
+    assert!(first.is_string());
+    shop.put("/b", archive("2", &["limits"], &[], None));
+    until("the other counts", || is_revision(&remit, "limits", "2"));
+    assert_eq!(applied(), first);
+}
+
+#[test]
+fn a_control_plane_whose_authority_is_not_there_is_a_mistake() {
+    let world = World::new();
+    world.site.write("rules/all.rego", OPEN);
+    let remit = world.serve("{ path: rules }");
+    for service in ["decision_logs", "status"] {
+        let policy = format!(
+            "{{ path: rules, {service}: {{ url: \"https://localhost:9/x\", ca: nowhere.pem }} }}"
+        );
+        let refused = reload(&world, &remit, &policy, "").to_string();
+        assert!(
+            refused.contains(&format!("policy.{service}: ")) && refused.contains("nowhere.pem"),
+            "{refused}"
+        );
+    }
 }

@@ -18,6 +18,7 @@ pub(crate) use join::join;
 pub use key::{InvalidKey, PublicKey, SigningKey};
 pub use manifest::Manifest;
 pub use rank::Rank;
+use ring::digest;
 pub use signature::Verification;
 
 use crate::source::{self, Kind, MANIFEST, Source};
@@ -208,6 +209,21 @@ impl Bundle {
     /// The files that a policy is made of.
     pub fn sources(&self) -> &[Source] {
         &self.sources
+    }
+
+    /// The SHA-256 of what it holds, in hex: the same for the same files, however they are packed and signed.
+    pub fn digest(&self) -> String {
+        let mut all = digest::Context::new(&digest::SHA256);
+        let mut add = |bytes: &[u8]| {
+            all.update(&(bytes.len() as u64).to_be_bytes());
+            all.update(bytes);
+        };
+        add(&self.manifest.to_json());
+        for source in &self.sources {
+            add(source.name().as_bytes());
+            add(source.text.as_bytes());
+        }
+        hex::encode(all.finish())
     }
 
     /// The files that a policy is made of; with the manifest, where it says something to the gateway.

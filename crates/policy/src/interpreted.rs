@@ -85,12 +85,9 @@ impl Pool {
             limit: vm::LONGEST,
             check_interval: CHECK_INTERVAL,
         });
-        // What is wrong with the rules shows before any call.
+        // The rules are analysed once, here: those that are cloned of it are ready. What the decision is does not matter.
         engine.set_input(Value::new_object());
-        engine
-            .clone()
-            .eval_rule("data.remit.decision".to_owned())
-            .ok();
+        engine.eval_rule("data.remit.decision".to_owned()).ok();
         Ok(Self {
             first: Mutex::new(engine),
             idle: Mutex::default(),
@@ -100,6 +97,7 @@ impl Pool {
     fn run(&self, rule: &str, input: &Value) -> Result<Value, Failure> {
         let idle = self.idle.lock().pop();
         let mut engine = idle.unwrap_or_else(|| self.first.lock().clone());
+        let began = vm::Clock::now();
         let answer = catch_unwind(AssertUnwindSafe(|| {
             engine.set_input(input.clone());
             let answer = engine.eval_rule(rule.to_owned());
@@ -113,8 +111,11 @@ impl Pool {
             idle.push(engine);
         }
         drop(idle);
+        // Inside a function the engine's own error is lost in another one.
+        let is_late = began.elapsed() >= vm::LONGEST;
         let answer = answer.map_err(|error| match error.downcast_ref::<LimitError>() {
             Some(LimitError::TimeLimitExceeded { .. }) => Failure::Time,
+            _ if is_late => Failure::Time,
             _ => Failure::Interpreter,
         })?;
         if vm::is_bounded(&answer) {
@@ -236,6 +237,32 @@ deny contains \"long\" if size(input.request.path) > 20
             ),
             "{failed:?}"
         );
+    }
+    #[test]
+    fn it_is_stopped_within_a_function_too() {
+        let slow = "package remit.tools.t\n\nallow if true\n\nbusy(n) if {\n\tsome a in numbers.range(1, n)\n\tsome b in numbers.range(1, n)\n\ta + b == -1\n}\n\ndeny contains \"x\" if busy(9000)\n";
+        let sources = vec![source(".manifest", MANIFEST), source("t.rego", slow)];
+        let (policy, _) = Policy::load(sources).unwrap();
+        let failed = policy.judge(&input("read", 1, "/"));
+        assert!(
+            matches!(
+                failed,
+                Judgement::Deny {
+                    kind: DenialKind::TooSlow,
+                    ..
+                }
+            ),
+            "{failed:?}"
+        );
+    }
+    #[test]
+    fn who_does_not_own_the_rules_chooses_no_engine() {
+        let manifest =
+            r#"{"roots": ["remit/tools/t"], "metadata": {"remit": {"engine": "interpreter"}}}"#;
+        let rules = "package remit.tools.t\nallow if true";
+        let sources = vec![source(".manifest", manifest), source("t.rego", rules)];
+        let findings = Policy::load(sources).unwrap_err();
+        assert_eq!(findings[0].code, "manifest");
     }
     #[test]
     fn a_manifest_that_names_no_engine_is_refused() {

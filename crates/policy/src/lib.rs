@@ -61,7 +61,7 @@ pub use decision::{Judgement, Terms};
 pub use decision_point::{DecisionPoint, Mode, RecordingConfig, Trial};
 pub use explanation::Explanation;
 pub use finding::{Finding, Severity};
-pub use log::{Batch, DecisionLog, DecisionLogConfig};
+pub use log::{Batch, DecisionLog, DecisionLogConfig, without_input};
 pub use matrix::Row;
 pub use permit::{Denial, DenialKind, Narrowing, Pending, Permit, Ruling};
 pub use policy::Policy;

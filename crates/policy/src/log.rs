@@ -14,6 +14,9 @@ pub use queue::{Batch, DecisionLog};
 use crate::decision::Judgement;
 use crate::machine::{Entrypoint, Failed, Machine};
 
+/// The pointer to what policy saw.
+const INPUT: &str = "/input";
+
 /// What is put into each event besides the decision.
 #[derive(Clone, Debug)]
 pub struct DecisionLogConfig {
@@ -51,7 +54,8 @@ pub(crate) struct Event<'a> {
     pub(crate) id: &'a str,
     pub(crate) at: String,
     pub(crate) revision: &'a str,
-    pub(crate) input: &'a Value,
+    /// None where there is no policy that says what of it is masked.
+    pub(crate) input: Option<&'a Value>,
     pub(crate) judged: &'a Judgement,
 }
 
@@ -69,6 +73,11 @@ impl Log {
             mask: config.mask.iter().map(names).collect(),
             config,
         }
+    }
+
+    /// Says that a decision that was announced is among the events now, or is lost.
+    pub(crate) fn arrive(&self) {
+        self.config.log.arrive();
     }
 
     /// Where events wait.
@@ -127,12 +136,20 @@ impl Log {
             "labels": self.config.labels,
             "decision_id": event.id,
             "path": "remit/decision",
-            "input": serde_json::to_value(event.input).unwrap_or(Json::Null),
             "timestamp": event.at,
         });
         let Some(fields) = told.as_object_mut() else {
             return told;
         };
+        match event.input {
+            Some(input) => {
+                let input = serde_json::to_value(input).unwrap_or(Json::Null);
+                fields.insert("input".to_owned(), input);
+            }
+            None => {
+                fields.insert("erased".to_owned(), json!([INPUT]));
+            }
+        }
         // One of the two says which policy it was, as OPA has it for bundles and for files.
         if bundles.is_empty() {
             fields.insert("revision".to_owned(), event.revision.into());
@@ -187,6 +204,15 @@ fn result(judged: &Judgement) -> Json {
         put("warnings", json!(terms.warnings));
     }
     result.into()
+}
+
+/// An event without what policy saw, and with a word that it was left out; none where it holds none.
+pub fn without_input(event: &[u8]) -> Option<Vec<u8>> {
+    let mut told: Map<String, Json> = serde_json::from_slice(event).ok()?;
+    told.remove("input")?;
+    let erased = told.entry("erased").or_insert_with(|| json!([]));
+    erased.as_array_mut()?.push(INPUT.into());
+    serde_json::to_vec(&told).ok()
 }
 
 #[cfg(test)]

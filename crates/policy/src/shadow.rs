@@ -194,6 +194,8 @@ struct Seen {
     judged: Said,
     /// The same in whole, where decisions are logged.
     logged: Option<Judgement>,
+    /// Whether there is no policy, and so nobody who says what is masked.
+    is_hidden: bool,
     input: Value,
 }
 
@@ -266,12 +268,17 @@ impl Shadow {
             enforced: Said::of(verdicts.enforced),
             judged: Said::of(verdicts.judged),
             logged: self.log.as_ref().map(|_| verdicts.judged.clone()),
+            is_hidden: policy.is_absent(),
             input,
         };
+        if let Some(log) = &self.log {
+            log.announce();
+        }
         if self.calls.try_send(seen).is_err() {
             self.not_judged.fetch_add(1, Ordering::Relaxed);
             if let Some(log) = &self.log {
                 log.drop_events(1);
+                log.arrive();
             }
         }
     }
@@ -299,10 +306,11 @@ fn judge(calls: &Receiver<Seen>, work: Work, rules: Option<&LogRules>, found: &M
                 id: seen.id.as_str(),
                 at: seen.at.to_string(),
                 revision: &seen.revision,
-                input: &seen.input,
+                input: (!seen.is_hidden).then_some(&seen.input),
                 judged,
             };
             log.tell(&event, rules);
+            log.arrive();
         }
         let shadow = match &candidate {
             Some(candidate) => Said::of(&candidate.judge_input(Phase::Call, &seen.input)),

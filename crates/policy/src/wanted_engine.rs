@@ -27,7 +27,7 @@ struct Told {
 }
 
 impl WantedEngine {
-    /// What the manifests among the files ask for; one that asks for the interpreter is enough.
+    /// What the manifests among the files ask for; one that owns all rules and asks for the interpreter is enough.
     pub(crate) fn of(sources: &[Source]) -> Result<Self, Finding> {
         let manifests = sources.iter();
         let manifests = manifests.filter(|source| source.kind() == Kind::Manifest);
@@ -41,6 +41,10 @@ impl WantedEngine {
                 serde_json::from_value(told.unwrap_or_else(|| Value::Object(Default::default())))
                     .map_err(|error| refused(format!("`metadata.remit`: {error}")))?;
             if told.engine == Self::Interpreter {
+                if !manifest.owns_remit() {
+                    let message = "`metadata.remit.engine` is chosen by the bundle that owns `remit`, for all of the policy";
+                    return Err(refused(message.to_owned()));
+                }
                 wanted = Self::Interpreter;
             }
         }

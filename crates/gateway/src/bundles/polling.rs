@@ -24,7 +24,6 @@ pub(super) async fn poll(shelf: Arc<Shelf>, reloader: Arc<Reloader>, stop: Cance
         return;
     };
     let polling = server.polling;
-    let board = Arc::clone(&reloader.ground.bundles.board);
     let mut failures = 0;
     // What was kept may be old by now; what was fetched for the start is asked for with its tag.
     let mut delay = Duration::ZERO;
@@ -36,7 +35,7 @@ pub(super) async fn poll(shelf: Arc<Shelf>, reloader: Arc<Reloader>, stop: Cance
         let began = Instant::now();
         let asked = tokio::select! {
             () = stop.cancelled() => return,
-            asked = shelf.fetch(polling.long_polling.is_some(), &board) => asked,
+            asked = shelf.fetch(polling.long_polling.is_some()) => asked,
         };
         let took = began.elapsed();
         delay = match asked {
@@ -59,6 +58,7 @@ pub(super) async fn poll(shelf: Arc<Shelf>, reloader: Arc<Reloader>, stop: Cance
                 back_off(failures, &polling)
             }
         };
+        shelf.keep_again();
         let ground = &reloader.ground;
         ground.bundles.tell(&shelf.config.name, &ground.recorder);
     }

@@ -1,77 +1,23 @@
-//! One bundle: the newest that came, the one that counts, and the file that is kept of it.
+//! One bundle: the newest that came, the one that counts, and what is kept of it.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::{BundleBoard, BundleProblem};
+use control::{BundleBoard, BundleStatus};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use policy::{Bundle, Rank, Verification};
-use reqwest::StatusCode;
-use serde::{Deserialize, Serialize};
+use policy::{Bundle, Verification};
 
 use super::Choice;
+use super::kept::{Counted, Kept, Label};
+use super::problem::{Problem, is_of_policy};
 use super::server::{New, Server};
 use crate::config::{BundleConfig, BundleOrigin, Rollback};
-use crate::ground::{make_private_folder, write_private};
 use crate::setup;
 
 /// How long a bundle that was never there is waited for.
 const FIRST: Duration = Duration::from_secs(5);
-
-/// Problems of what is in a bundle, rather than of how it came.
-const OF_POLICY: [&str; 2] = ["bundle-policy", "bundle-overlapping-roots"];
-
-/// What is wrong with a bundle.
-#[derive(Clone, Debug)]
-pub(crate) struct Problem {
-    code: &'static str,
-    message: String,
-    status: Option<StatusCode>,
-}
-
-impl Problem {
-    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            status: None,
-        }
-    }
-
-    /// An answer that is no bundle.
-    pub(crate) fn of_status(status: StatusCode) -> Self {
-        let advice = match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ": look at its `token`",
-            StatusCode::NOT_FOUND => ": look at its `url`",
-            _ if status.is_redirection() => ": redirects are not followed, name the place itself",
-            _ => "",
-        };
-        Self {
-            status: Some(status),
-            ..Self::new(
-                "bundle-server",
-                format!("the server answers {status}{advice}"),
-            )
-        }
-    }
-
-    fn told(&self) -> BundleProblem {
-        BundleProblem {
-            code: self.code.to_owned(),
-            message: self.message.clone(),
-            http_status: self.status.map(|status| status.as_u16()),
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.message, self.code)
-    }
-}
 
 /// A bundle that is whole, and signed as it should be.
 #[derive(Debug)]
@@ -89,8 +35,7 @@ pub(crate) struct Shelf {
     verification: Option<Verification>,
     /// What the files of its config held: another key is another shelf.
     pub(super) trust: Vec<Option<Vec<u8>>>,
-    /// Where the last good one is kept.
-    folder: PathBuf,
+    kept: Kept,
     state: Mutex<State>,
 }
 
@@ -98,25 +43,31 @@ pub(crate) struct Shelf {
 struct State {
     newest: Option<Arc<Fetched>>,
     active: Option<Arc<Fetched>>,
+    /// Whether the active one is kept on disk.
+    is_kept: bool,
     /// The tag of the last that came, good or not.
     etag: Option<String>,
-    /// The latest revision that ever counted.
-    highest: Option<String>,
+    /// The latest revision that ever counted; a problem where that can't be known.
+    highest: Highest,
+    status: BundleStatus,
+    /// Where its status is shown, once its config is applied.
+    board: Option<Arc<BundleBoard>>,
 }
 
-/// What is kept beside the file.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    /// Where it came from.
-    origin: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    etag: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    highest: Option<String>,
+#[derive(Clone, Debug)]
+enum Highest {
+    Known(Option<Counted>),
+    Unknown(Problem),
+}
+
+impl Default for Highest {
+    fn default() -> Self {
+        Self::Known(None)
+    }
 }
 
 impl Shelf {
-    /// One with what was kept of it, if that is still as it should be.
+    /// One with what was kept of it, if that is still as it should be. Reads files.
     pub(super) fn new(config: BundleConfig, folder: &Path) -> Result<Self, String> {
         let trust = trust(&config);
         let verification = config
@@ -128,55 +79,54 @@ impl Shelf {
             BundleOrigin::Server(service, polling) => Some(Server::new(service, *polling)?),
             BundleOrigin::Path(_) => None,
         };
+        let status = BundleStatus {
+            name: config.name.clone(),
+            ..BundleStatus::default()
+        };
         let shelf = Self {
+            kept: Kept::new(folder, &config.name),
+            state: Mutex::new(State {
+                status,
+                ..State::default()
+            }),
             config,
             server,
             verification,
             trust,
-            folder: folder.to_owned(),
-            state: Mutex::default(),
         };
         shelf.restore();
         Ok(shelf)
     }
 
     fn restore(&self) {
-        let Some(kept) = self.kept() else {
-            return;
+        let name = &self.config.name;
+        let label = match self.kept.label() {
+            Ok(Some(label)) => label,
+            Ok(None) => return,
+            Err(problem) => {
+                tracing::warn!(bundle = %name, error = %problem, "what is kept of the bundle is not taken");
+                self.state.lock().highest = Highest::Unknown(problem);
+                return;
+            }
         };
-        let mut state = self.state.lock();
-        state.highest = kept.highest;
-        if self.server.is_none() || kept.origin != self.origin() {
+        self.state.lock().highest = Highest::Known(label.highest);
+        if self.server.is_none() || label.origin != self.origin() {
             return;
         }
-        let archive = std::fs::read(self.file("tar.gz"));
-        let Some(archive) = archive.ok() else {
+        let Some(archive) = self.kept.archive() else {
             return;
         };
-        // One that another key should have signed, or that somebody changed, is not taken.
-        match Bundle::read(&archive, self.verification.as_ref()) {
-            Ok(bundle) => {
-                state.etag.clone_from(&kept.etag);
-                state.newest = Some(Arc::new(Fetched {
-                    bundle,
-                    archive,
-                    etag: kept.etag,
-                }));
+        // One that another key should have signed, that is older than it may be, or that somebody changed, is not taken.
+        match self.accept(&archive, label.etag.clone()) {
+            Ok(fetched) => {
+                let mut state = self.state.lock();
+                state.etag = label.etag;
+                state.newest = Some(fetched);
             }
-            Err(error) => {
-                let name = &self.config.name;
-                tracing::warn!(bundle = %name, %error, "the bundle that was kept is not taken");
+            Err(problem) => {
+                tracing::warn!(bundle = %name, error = %problem, "the bundle that was kept is not taken");
             }
         }
-    }
-
-    fn kept(&self) -> Option<Kept> {
-        let text = std::fs::read(self.file("json")).ok()?;
-        serde_json::from_slice(&text).ok()
-    }
-
-    fn file(&self, kind: &str) -> PathBuf {
-        self.folder.join(format!("{}.{kind}", self.config.name))
     }
 
     fn origin(&self) -> String {
@@ -187,17 +137,36 @@ impl Shelf {
         }
     }
 
+    /// Its config is applied: what becomes of it is shown from now on.
+    pub(super) fn show_on(&self, board: &Arc<BundleBoard>) {
+        let mut state = self.state.lock();
+        board.put(state.status.clone());
+        state.board = Some(Arc::clone(board));
+    }
+
+    /// Changes what is said of it.
+    pub(super) fn tell(&self, change: impl FnOnce(&mut BundleStatus)) {
+        let mut state = self.state.lock();
+        change(&mut state.status);
+        if let Some(board) = &state.board {
+            board.put(state.status.clone());
+        }
+    }
+
     /// The one to try.
     pub(super) async fn pick(
         self: &Arc<Self>,
         choice: Choice<'_>,
-        board: &BundleBoard,
     ) -> Result<Arc<Fetched>, Problem> {
         if let BundleOrigin::Path(path) = &self.config.origin {
             let (shelf, path) = (Arc::clone(self), path.clone());
             let reading = tokio::task::spawn_blocking(move || shelf.read(&path)).await;
-            return reading
+            let read = reading
                 .unwrap_or_else(|error| Err(Problem::new("bundle-malformed", error.to_string())));
+            if let Err(problem) = &read {
+                self.tell(|status| status.problem = Some(problem.told()));
+            }
+            return read;
         }
         let at_hand = || {
             let state = self.state.lock();
@@ -211,52 +180,67 @@ impl Shelf {
         if let Some(fetched) = at_hand() {
             return Ok(fetched);
         }
-        let fetching = tokio::time::timeout(FIRST, self.fetch(false, board)).await;
+        let fetching = tokio::time::timeout(FIRST, self.fetch(false)).await;
         let late = || Problem::new("bundle-server", "the server does not answer in time");
         fetching.unwrap_or_else(|_| Err(late()))?;
         at_hand().ok_or_else(|| Problem::new("bundle-server", "the server has no bundle"))
     }
 
-    /// Reads a bundle of this machine.
+    /// Reads a bundle of this machine; the one that counts, if it is the same.
     fn read(&self, path: &Path) -> Result<Arc<Fetched>, Problem> {
         let unreadable = |error: std::io::Error| {
             let message = format!("`{}` can't be read: {error}", path.display());
             Problem::new("bundle-unreadable", message)
         };
-        if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+        let metadata = std::fs::metadata(path).map_err(unreadable)?;
+        let fetched = if metadata.is_dir() {
             if self.verification.is_some() {
                 let message = "a folder has no signature: name a bundle, or take `verify` away";
                 return Err(Problem::new("bundle-unsigned", message));
             }
-            let bundle = Bundle::of_folder(path).map_err(|error| problem(&error))?;
-            return self.accept(bundle, Vec::new(), None);
-        }
-        let length = std::fs::metadata(path).map_err(unreadable)?.len();
-        if length > policy::LONGEST_ARCHIVE as u64 {
-            let message = "the archive has more than 16 MiB";
-            return Err(Problem::new("bundle-too-large", message));
-        }
-        let archive = std::fs::read(path).map_err(unreadable)?;
-        let bundle = Bundle::read(&archive, self.verification.as_ref());
-        self.accept(bundle.map_err(|error| problem(&error))?, archive, None)
+            self.check(Bundle::of_folder(path)?, Vec::new(), None)?
+        } else {
+            if metadata.len() > policy::LONGEST_ARCHIVE as u64 {
+                let message = "the archive has more than 16 MiB";
+                return Err(Problem::new("bundle-too-large", message));
+            }
+            let archive = std::fs::read(path).map_err(unreadable)?;
+            self.accept(&archive, None)?
+        };
+        let active = self.state.lock().active.clone();
+        let is_the_same = |active: &Arc<Fetched>| active.bundle.digest() == fetched.bundle.digest();
+        Ok(active.filter(is_the_same).unwrap_or(fetched))
     }
 
-    /// Refuses one that is older than another that counted, where that is wished.
-    fn accept(
+    /// Reads an archive that is signed as it should be and may follow those that counted.
+    fn accept(&self, archive: &[u8], etag: Option<String>) -> Result<Arc<Fetched>, Problem> {
+        let bundle = Bundle::read(archive, self.verification.as_ref())?;
+        self.check(bundle, archive.to_vec(), etag)
+    }
+
+    fn check(
         &self,
         bundle: Bundle,
         archive: Vec<u8>,
         etag: Option<String>,
     ) -> Result<Arc<Fetched>, Problem> {
-        if self.config.rollback == Rollback::Refuse {
-            let highest = self.state.lock().highest.clone();
-            not_older(&bundle.manifest().revision, highest.as_deref())?;
-        }
+        self.may_follow(&Counted::of(&bundle))?;
         Ok(Arc::new(Fetched {
             bundle,
             archive,
             etag,
         }))
+    }
+
+    /// Refuses one that is older than another that counted, where that is wished.
+    fn may_follow(&self, bundle: &Counted) -> Result<(), Problem> {
+        if self.config.rollback == Rollback::Accept {
+            return Ok(());
+        }
+        match &self.state.lock().highest {
+            Highest::Known(highest) => bundle.check(highest.as_ref()),
+            Highest::Unknown(problem) => Err(problem.clone()),
+        }
     }
 
     /// Whether something came that does not count.
@@ -265,23 +249,16 @@ impl Shelf {
     }
 
     /// Asks the server. True if another bundle came; whether the server waits comes with it.
-    pub(super) async fn fetch(
-        self: &Arc<Self>,
-        waits: bool,
-        board: &BundleBoard,
-    ) -> Result<(bool, bool), Problem> {
-        let name = &self.config.name;
-        board.update(name, |status| status.last_request = Some(now()));
+    pub(super) async fn fetch(self: &Arc<Self>, waits: bool) -> Result<(bool, bool), Problem> {
+        self.tell(|status| status.last_request = Some(now()));
         let fetched = self.ask(waits).await;
-        board.update(name, |status| match &fetched {
+        self.tell(|status| match &fetched {
             Ok((is_new, _)) => {
                 status.last_successful_request = Some(now());
                 if *is_new {
                     status.last_successful_download = Some(now());
                 }
                 // A policy that was not taken stays wrong until another one is.
-                let is_of_policy =
-                    |problem: &BundleProblem| OF_POLICY.contains(&problem.code.as_str());
                 if !status.problem.as_ref().is_some_and(is_of_policy) {
                     status.problem = None;
                 }
@@ -301,14 +278,14 @@ impl Shelf {
             return Ok((false, answer.waits));
         };
         let shelf = Arc::clone(self);
-        let reading = tokio::task::spawn_blocking(move || shelf.take(archive, etag)).await;
+        let reading = tokio::task::spawn_blocking(move || shelf.take(&archive, etag)).await;
         let is_new = reading
             .unwrap_or_else(|error| Err(Problem::new("bundle-malformed", error.to_string())))?;
         Ok((is_new, answer.waits))
     }
 
     /// Takes what came, if it is another one than before.
-    fn take(&self, archive: Vec<u8>, etag: Option<String>) -> Result<bool, Problem> {
+    fn take(&self, archive: &[u8], etag: Option<String>) -> Result<bool, Problem> {
         {
             let mut state = self.state.lock();
             let last = state.newest.as_ref().or(state.active.as_ref());
@@ -317,9 +294,7 @@ impl Shelf {
                 return Ok(false);
             }
         }
-        let bundle = Bundle::read(&archive, self.verification.as_ref());
-        let bundle = bundle.map_err(|error| problem(&error))?;
-        let fetched = self.accept(bundle, archive, etag.clone())?;
+        let fetched = self.accept(archive, etag.clone())?;
         let mut state = self.state.lock();
         // It is not asked for again, whatever its policy is worth.
         state.etag = etag;
@@ -327,74 +302,109 @@ impl Shelf {
         Ok(true)
     }
 
-    /// It counts now; it is kept for a start without the server.
-    pub(super) fn activate(&self, fetched: &Arc<Fetched>, board: &BundleBoard) {
+    /// Writes down that it counts from now on, so that nothing older does after a restart. Where that must be sure and
+    /// fails, it does not count.
+    pub(super) fn write_down(&self, fetched: &Arc<Fetched>) -> Result<(), Problem> {
+        let must = self.config.rollback == Rollback::Refuse;
+        let counted = Counted::of(&fetched.bundle);
+        let (is_active, is_kept, known) = {
+            let state = self.state.lock();
+            let is_active = is_same(state.active.as_ref(), fetched);
+            (is_active, state.is_kept, state.highest.clone())
+        };
+        if is_active && is_kept {
+            return Ok(());
+        }
+        if !is_active && let Err(problem) = self.may_follow(&counted) {
+            // Another one counted since this one came.
+            self.drop(fetched);
+            return Err(problem);
+        }
+        let highest = match known {
+            Highest::Known(highest) => Counted::latest(highest, counted),
+            Highest::Unknown(_) => Some(counted),
+        };
+        let label = Label {
+            origin: self.origin(),
+            etag: fetched.etag.clone(),
+            highest: highest.clone(),
+        };
+        let archive = self.server.as_ref().map(|_| fetched.archive.as_slice());
+        let written = self.kept.write(archive, &label);
+        let mut state = self.state.lock();
+        state.is_kept = written.is_ok();
+        match written {
+            Err(error) if must => {
+                let message = format!("`rollback` is `refuse`, and it can't be kept: {error}");
+                return Err(Problem::new("bundle-not-kept", message));
+            }
+            Err(error) => {
+                tracing::warn!(bundle = %self.config.name, %error, "the bundle is not kept for a start without its server; it is tried again");
+            }
+            Ok(()) => {}
+        }
+        state.highest = Highest::Known(highest);
+        Ok(())
+    }
+
+    /// Writes down once more what counts, if that failed.
+    pub(super) fn keep_again(&self) {
+        let state = self.state.lock();
+        let active = state.active.clone().filter(|_| !state.is_kept);
+        drop(state);
+        if let Some(active) = active
+            && let Err(problem) = self.write_down(&active)
+        {
+            tracing::warn!(bundle = %self.config.name, error = %problem, "the bundle is not kept");
+        }
+    }
+
+    /// It is not tried again.
+    fn drop(&self, fetched: &Arc<Fetched>) {
+        let mut state = self.state.lock();
+        if is_same(state.newest.as_ref(), fetched) {
+            state.newest = None;
+        }
+    }
+
+    /// It counts now.
+    pub(super) fn activate(&self, fetched: &Arc<Fetched>) {
         let revision = &fetched.bundle.manifest().revision;
         let is_new = {
             let mut state = self.state.lock();
-            let is_new = state
-                .active
-                .as_ref()
-                .is_none_or(|active| !Arc::ptr_eq(active, fetched));
+            let is_new = !is_same(state.active.as_ref(), fetched);
             state.active = Some(Arc::clone(fetched));
-            if state
-                .newest
-                .as_ref()
-                .is_some_and(|newest| Arc::ptr_eq(newest, fetched))
-            {
-                state.newest = None;
-            }
-            let highest = state.highest.as_deref().and_then(Rank::of);
-            let rank = Rank::of(revision);
-            if rank.is_some() && highest.is_none_or(|highest| rank >= Some(highest)) {
-                state.highest = Some(revision.clone());
-            }
             is_new
         };
-        let name = &self.config.name;
-        board.update(name, |status| {
+        self.drop(fetched);
+        self.tell(|status| {
             status.active_revision = Some(revision.clone());
             if is_new {
                 status.last_successful_activation = Some(now());
+            }
+            // What else came, and was not taken, is still wrong.
+            if is_new || self.server.is_none() {
                 status.problem = None;
             }
         });
-        if !is_new {
-            return;
-        }
-        tracing::info!(bundle = %name, revision = %revision, "bundle applied");
-        if let Err(error) = self.keep(fetched) {
-            tracing::warn!(bundle = %name, %error, "the bundle is not kept for a start without its server");
+        if is_new {
+            tracing::info!(bundle = %self.config.name, revision = %revision, "bundle applied");
         }
     }
 
     /// It does not count.
-    pub(super) fn refuse(&self, fetched: &Arc<Fetched>, problem: &Problem, board: &BundleBoard) {
-        let is_newest = {
-            let state = self.state.lock();
-            let newest = state.newest.as_ref();
-            newest.is_some_and(|newest| Arc::ptr_eq(newest, fetched)) || self.server.is_none()
-        };
-        if is_newest {
+    pub(super) fn refuse(&self, fetched: &Arc<Fetched>, problem: &Problem) {
+        let is_newest = is_same(self.state.lock().newest.as_ref(), fetched);
+        if is_newest || self.server.is_none() {
             let name = &self.config.name;
             tracing::error!(bundle = %name, error = %problem, "bundle not applied");
-            board.update(name, |status| status.problem = Some(problem.told()));
+            self.tell(|status| status.problem = Some(problem.told()));
         }
     }
+}
 
-    fn keep(&self, fetched: &Fetched) -> Result<(), crate::ground::StartError> {
-        make_private_folder(&self.folder)?;
-        if self.server.is_some() {
-            write_private(&self.file("tar.gz"), &fetched.archive)?;
-        }
-        let kept = Kept {
-            origin: self.origin(),
-            etag: fetched.etag.clone(),
-            highest: self.state.lock().highest.clone(),
-        };
-        let text = serde_json::to_vec(&kept).unwrap_or_default();
-        write_private(&self.file("json"), &text)
-    }
+fn is_same(known: Option<&Arc<Fetched>>, fetched: &Arc<Fetched>) -> bool {
+    known.is_some_and(|known| Arc::ptr_eq(known, fetched))
 }
 
 /// What the files hold that say whom to trust: the key of signatures, the authorities of the server.
@@ -408,64 +418,6 @@ pub(super) fn trust(config: &BundleConfig) -> Vec<Option<Vec<u8>>> {
     vec![read(key), read(ca)]
 }
 
-fn problem(error: &policy::BadBundle) -> Problem {
-    Problem::new(error.code(), error.to_string())
-}
-
-fn not_older(revision: &str, highest: Option<&str>) -> Result<(), Problem> {
-    let Some(rank) = Rank::of(revision) else {
-        let message = format!(
-            "its revision `{revision}` tells no age, and `rollback` is `refuse`: name revisions `42`, `1.12.0` or `2026-01-02T03:04:05Z`"
-        );
-        return Err(Problem::new("bundle-revision", message));
-    };
-    match highest.and_then(Rank::of) {
-        None => Ok(()),
-        Some(highest_rank) if rank >= highest_rank => Ok(()),
-        Some(_) => {
-            let highest = highest.unwrap_or_default();
-            let message = format!(
-                "its revision `{revision}` is older than `{highest}`, and `rollback` is `refuse`"
-            );
-            Err(Problem::new("bundle-rollback", message))
-        }
-    }
-}
-
 fn now() -> String {
     Timestamp::now().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::not_older;
-
-    #[track_caller]
-    fn check(revision: &str, highest: Option<&str>, expect: Option<&str>) {
-        let found = not_older(revision, highest).err();
-        assert_eq!(found.map(|problem| problem.code), expect);
-    }
-
-    #[test]
-    fn the_first_is_taken() {
-        check("7", None, None);
-    }
-    #[test]
-    fn a_later_one_is_taken_and_the_same_again() {
-        check("8", Some("7"), None);
-        check("7", Some("7"), None);
-    }
-    #[test]
-    fn an_older_one_is_not() {
-        check("6", Some("7"), Some("bundle-rollback"));
-    }
-    #[test]
-    fn one_that_tells_no_age_is_not() {
-        check("main", None, Some("bundle-revision"));
-        check("", Some("7"), Some("bundle-revision"));
-    }
-    #[test]
-    fn one_of_another_kind_is_not() {
-        check("2026-01-01T00:00:00Z", Some("7"), Some("bundle-rollback"));
-    }
 }

@@ -236,14 +236,28 @@ impl RawPolling {
     }
 }
 
+/// Nobody is asked or told more often.
+const OFTEN: Duration = Duration::from_millis(10);
+
+/// A time between two questions.
+fn pause(time: &At<Duration>, notes: &mut Notes) -> Option<Duration> {
+    if time.value < OFTEN {
+        let message = "a server is asked or told every 10 ms at most";
+        notes.mistake(&time.place, "wrong_value", message);
+        return None;
+    }
+    Some(time.value)
+}
+
 fn bounds(min: &At<Duration>, max: &At<Duration>, notes: &mut Notes) -> Option<Polling> {
+    let min_delay = pause(min, notes)?;
     if min.value > max.value {
         let message = "`min_delay` is at most `max_delay`";
         notes.mistake(&min.place, "wrong_value", message);
         return None;
     }
     Some(Polling {
-        min_delay: min.value,
+        min_delay,
         max_delay: max.value,
         long_polling: None,
     })
@@ -284,7 +298,7 @@ impl RawStatus {
     pub(super) fn parse(self, notes: &mut Notes) -> Option<StatusConfig> {
         Some(StatusConfig {
             service: service(self.url?, self.token, self.ca, notes)?,
-            every: self.every?.value,
+            every: pause(&self.every?, notes)?,
         })
     }
 }

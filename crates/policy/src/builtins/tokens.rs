@@ -426,6 +426,18 @@ pub(super) mod tests {
         assert_eq!(said, Some(Value::from(false)));
     }
     #[test]
+    fn padding_does_not_belong_to_a_signature() {
+        let token = token(&header("HS256"), "{}");
+        for padding in ["=", "=="] {
+            let said = call(
+                "io.jwt.verify_hs256",
+                &format!("{token}{padding}"),
+                "secret",
+            );
+            assert_eq!(said, Some(Value::from(false)));
+        }
+    }
+    #[test]
     fn extensions_that_must_be_understood_are_not() {
         let header = json!({ "alg": "HS256", "crit": ["b64"], "b64": false });
         check("io.jwt.verify_hs256", &header.to_string(), "secret", false);

@@ -76,6 +76,13 @@ impl Manifest {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// Whether all rules that the gateway asks are its own.
+    pub(crate) fn owns_remit(&self) -> bool {
+        self.roots
+            .iter()
+            .any(|root| matches!(*parts(root), [] | ["remit"]))
+    }
+
     /// Every package and every value of the data lies below a root.
     pub(super) fn check_roots(&self, sources: &[Source]) -> Result<(), BadBundle> {
         let roots: Vec<Vec<&str>> = self.roots.iter().map(|root| parts(root)).collect();

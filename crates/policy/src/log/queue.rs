@@ -1,7 +1,7 @@
 //! Where events wait to be sent: bounded, the oldest go first when there is no room.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -10,9 +10,13 @@ use parking_lot::Mutex;
 pub struct DecisionLog {
     waiting: Mutex<Waiting>,
     /// How many bytes may wait.
-    most: usize,
+    most: AtomicUsize,
+    /// Decisions that were made and are not among the events yet.
+    coming: AtomicUsize,
     dropped: AtomicU64,
     failed: AtomicU64,
+    /// How many of the lost ones were asked for.
+    told: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -29,10 +33,33 @@ impl DecisionLog {
     pub fn new(most: usize) -> Self {
         Self {
             waiting: Mutex::default(),
-            most,
+            most: AtomicUsize::new(most),
+            coming: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            told: AtomicU64::new(0),
         }
+    }
+
+    /// So many bytes may wait from now on.
+    pub fn set_room(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+        self.shorten(&mut self.waiting.lock());
+    }
+
+    /// Says that an event will come, or will be lost.
+    pub(crate) fn announce(&self) {
+        self.coming.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Says that one that was announced has come, or was lost.
+    pub(crate) fn arrive(&self) {
+        self.coming.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How many decisions were made whose events have yet to come.
+    pub fn coming(&self) -> usize {
+        self.coming.load(Ordering::Acquire)
     }
 
     pub(crate) fn push(&self, event: Vec<u8>) {
@@ -93,8 +120,15 @@ impl DecisionLog {
         self.failed.load(Ordering::Relaxed)
     }
 
+    /// How many were lost since this was last asked.
+    pub fn newly_lost(&self) -> u64 {
+        let lost = self.dropped() + self.failed();
+        lost.saturating_sub(self.told.swap(lost, Ordering::Relaxed))
+    }
+
     fn shorten(&self, waiting: &mut Waiting) {
-        while waiting.bytes > self.most {
+        let most = self.most.load(Ordering::Relaxed);
+        while waiting.bytes > most {
             let Some(event) = waiting.events.pop_front() else {
                 break;
             };
@@ -152,6 +186,13 @@ mod tests {
         log.give_up();
         assert_eq!(log.dropped(), 2);
         assert!(taken(&log, 100).is_empty());
+    }
+    #[test]
+    fn where_there_is_less_room_the_oldest_are_dropped() {
+        let log = log(&["aaa", "bbb", "ccc"]);
+        log.set_room(6);
+        assert_eq!(taken(&log, 100), ["bbb", "ccc"]);
+        assert_eq!((log.newly_lost(), log.newly_lost()), (1, 0));
     }
     #[test]
     fn one_that_never_fits_is_dropped() {

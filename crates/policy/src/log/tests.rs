@@ -33,7 +33,7 @@ fn told(rules: &str, judged: &Judgement) -> (Option<Json>, u64) {
         id: "d1",
         at: "2026-01-01T00:00:00Z".to_owned(),
         revision: "r1",
-        input: &Value::from_json_str(&input.to_string()).unwrap(),
+        input: Some(&Value::from_json_str(&input.to_string()).unwrap()),
         judged,
     };
     log.tell(&event, policy.log.as_ref());
@@ -130,4 +130,12 @@ fn what_can_not_be_masked_is_not_told() {
         assert!(event.is_none(), "{rules}");
         assert_eq!(failed, 1, "{rules}");
     }
+}
+#[test]
+fn what_is_too_long_is_told_without_its_input() {
+    let event = json!({ "decision_id": "d1", "input": { "a": 1 }, "erased": ["/input/b"] });
+    let told = super::without_input(event.to_string().as_bytes()).unwrap();
+    let expect = json!({ "decision_id": "d1", "erased": ["/input/b", "/input"] });
+    assert_eq!(serde_json::from_slice::<Json>(&told).unwrap(), expect);
+    assert_eq!(super::without_input(&told), None);
 }
