@@ -180,7 +180,8 @@ fn start(
     );
     let mut applied = control.block_on(built).map_err(StartError::Setup)?;
     if let Some(gathered) = &applied.gathered {
-        gathered.activate().map_err(StartError::Setup)?;
+        let activating = control.block_on(gathered.activate());
+        activating.map_err(StartError::Setup)?;
     }
     let way = Way::new(
         applied.setup.clone(),
