@@ -19,6 +19,7 @@ mod client;
 mod door;
 mod explain;
 mod live;
+mod opening;
 mod operators;
 mod page;
 mod problem;

@@ -106,6 +106,9 @@ impl From<EndingWish> for Ending {
 pub struct EndedTask {
     /// The task.
     pub task: TaskView,
-    /// Its leases, each with its outcome.
+    /// Its leases and those of the tasks below it, each with its outcome.
     pub leases: Vec<LeaseView>,
+    /// The tasks that were delegated from it, and ended with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub below: Vec<TaskId>,
 }

@@ -296,6 +296,7 @@ pub(crate) fn promotion_on_request(reloader: &Arc<Reloader>) -> Reload {
 pub(crate) fn take(live: &mut Live, path: &Path, applied: Applied, at: String) {
     live.policy = Arc::clone(&applied.setup.policy);
     live.credentials = Arc::clone(&applied.setup.credentials);
+    live.identity = Arc::clone(&applied.setup.identity);
     live.operators = applied.operators;
     live.status.revision += 1;
     live.status.warnings = [applied.warnings, applied.findings].concat();

@@ -287,6 +287,7 @@ fn live(ground: &Ground, listening: &Listening, applied: setup::Applied, path: &
     let mut live = Live {
         policy: Arc::clone(&applied.setup.policy),
         credentials: Arc::clone(&applied.setup.credentials),
+        identity: Arc::clone(&applied.setup.identity),
         tokens: Arc::clone(&ground.tokens),
         operators: Arc::clone(&applied.operators),
         bundles: Arc::clone(&ground.bundles.board),

@@ -38,6 +38,16 @@ pub struct DelegationRequest {
     pub limits: Limits,
 }
 
+/// Four deep, 16 wide.
+impl Default for DelegationBounds {
+    fn default() -> Self {
+        Self {
+            depth: 4,
+            children: 16,
+        }
+    }
+}
+
 impl DelegationRequest {
     /// Checks it against the parent, and keeps a place for the child.
     pub(crate) fn opening(
@@ -75,7 +85,7 @@ impl DelegationRequest {
         check_grants(&opening.wish.grants, facts.grants())?;
         check_limits(&opening.wish.limits, &parent.rest())?;
         opening.wish.parent = Some(facts.id().clone());
-        opening.wish.chain = chain;
+        opening.wish.chain = chain.into();
         let place = Place::reserve(parent, bounds.children);
         opening.place = Some(place.ok_or(InvalidOpening::TooManyChildren(bounds.children))?);
         Ok(opening)

@@ -31,7 +31,9 @@ pub use audit::{Broken, Verified, verify};
 pub use config::{Audit, AuditFailure, Config, Otlp, OtlpProtocol};
 pub use decision::DecisionId;
 pub use endpoint::{Endpoint, NotAnEndpoint};
-pub use record::{CallRecord, Ending, LeaseNote, Mcp, PolicyFailure, StrippedKey, Verdict};
+pub use record::{
+    CallRecord, Delegated, Ending, LeaseNote, Mcp, PolicyFailure, StrippedKey, Verdict,
+};
 pub use recorder::{AuditUnavailable, Recorder, StartError, Telemetry};
 pub use stderr::{LogFormat, LogGuard, init_logs};
 pub use trace::Trace;

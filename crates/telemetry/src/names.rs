@@ -25,6 +25,10 @@ pub const DECISION_CAUSE: &str = "remit.decision.cause";
 pub const REFUSAL_CODE: &str = "remit.refusal.code";
 /// The task.
 pub const TASK_ID: &str = "remit.task.id";
+/// The task that it was delegated from.
+pub const TASK_PARENT: &str = "remit.task.parent";
+/// The agents that delegated it, the first of all first.
+pub const TASK_CHAIN: &str = "remit.task.chain";
 /// The tool, as the config names it.
 pub const TOOL_NAME: &str = "remit.tool.name";
 /// `read`, `write` or `execute`.

@@ -36,6 +36,8 @@ pub struct CallRecord {
     pub task: Option<Arc<str>>,
     /// Its owner.
     pub owner: Option<Arc<str>>,
+    /// Where the task was delegated from, if it was.
+    pub delegated: Option<Delegated>,
     /// The tool, once routed.
     pub tool: Option<Arc<str>>,
     /// `http`, `mcp`, `grpc`.
@@ -88,6 +90,15 @@ pub struct CallRecord {
     pub ending: Ending,
 }
 
+/// Where a task was delegated from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Delegated {
+    /// The task.
+    pub parent: Arc<str>,
+    /// The agents that delegated it, the first of all first.
+    pub chain: Arc<[String]>,
+}
+
 /// How a policy failed: it took too long, one of its builtins did, or it contradicts itself.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct PolicyFailure {
@@ -117,6 +128,7 @@ impl CallRecord {
             agent_method: None,
             task: None,
             owner: None,
+            delegated: None,
             tool: None,
             protocol: None,
             operation: None,

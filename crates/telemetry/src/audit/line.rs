@@ -68,6 +68,10 @@ fn call(kind: &'static str, at: Timestamp, record: &CallRecord, line: &mut Objec
     }
     line.maybe("owner", record.owner.as_deref());
     line.maybe("task", record.task.as_deref());
+    if let Some(delegated) = &record.delegated {
+        line.text("parent", &delegated.parent);
+        line.texts("chain", &delegated.chain);
+    }
     line.maybe("tool", record.tool.as_deref());
     line.maybe("environment", record.environment.as_deref());
     line.maybe("operation", record.operation.as_deref());

@@ -1,0 +1,121 @@
+//! From a wish to an open task and the token for its agent.
+
+use identity::{AgentId, TaskClaims, TaskTokens};
+use jiff::Timestamp;
+use policy::Opener;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tasks::{Ending, Grant, OpenError, Opening, TaskView};
+
+use crate::operators::Role;
+use crate::refusal::Refusal;
+use crate::{Control, OpenedTask};
+
+/// Opens a task that policy admits, and mints its token.
+pub(crate) async fn issue(
+    control: &Control,
+    opening: Opening,
+    agent: AgentId,
+    opener: &Opener,
+    role: Option<Role>,
+) -> Result<OpenedTask, Refusal> {
+    let live = control.live.load_full();
+    let admitted = live.policy.policy().admit(opening, opener);
+    let admitted = admitted.map_err(|denial| Refusal::NotAdmitted { denial, role })?;
+    let task = admitted.open(&control.tasks).await;
+    let task = task.map_err(|error| match error {
+        OpenError::ParentEnded => Refusal::ParentEnded,
+        error => Refusal::Store(error.to_string()),
+    })?;
+    let opener = opener.name();
+    match &task.parent {
+        Some(parent) => {
+            tracing::info!(opener, task = %task.id, %parent, %agent, "task delegated");
+        }
+        None => tracing::info!(opener, task = %task.id, %agent, "task opened"),
+    }
+    let id = task.id.clone();
+    let minted = with_token(&live.tokens, task);
+    if minted.is_err() {
+        // Nobody can work on it, so it doesn't stay.
+        if let Err(error) = control.tasks.end(&id, Ending::Revoked).await {
+            tracing::error!(task = %id, %error, "task without a token not ended");
+        }
+    }
+    minted
+}
+
+/// A task with a new token.
+pub(crate) fn with_token(tokens: &TaskTokens, task: TaskView) -> Result<OpenedTask, Refusal> {
+    let agent = task.agent.parse();
+    let agent = agent.map_err(|error| Refusal::Internal(format!("agent of a task: {error}")))?;
+    Ok(OpenedTask {
+        id: task.id.clone(),
+        token: mint(tokens, agent, &task)?,
+        expires_at: task.expires_at.clone(),
+        task,
+    })
+}
+
+fn mint(tokens: &TaskTokens, agent: AgentId, task: &TaskView) -> Result<String, Refusal> {
+    let expires_at: Timestamp = task
+        .expires_at
+        .parse()
+        .map_err(|error| Refusal::Internal(format!("expiry of a task can't be read: {error}")))?;
+    let claims = TaskClaims {
+        txn: task.id.to_string(),
+        owner: task.owner.clone(),
+        agent,
+        chain: task.chain.clone(),
+        scope: scope(&task.grants),
+        authorization_details: authorization_details(&task.grants),
+        expires_at: expires_at.as_second(),
+    };
+    tokens
+        .mint(&claims)
+        .map_err(|error| Refusal::Internal(format!("task token not minted: {error}")))
+}
+
+/// The longest statement of grants in a token, in bytes. Servers take heads of 8 KiB, SDKs send the
+/// token in each; the gateway itself knows the grants without it.
+const STATED: usize = 2048;
+
+/// `tool:access` of each grant (RFC 6749 3.3), or nothing where that is too long to carry.
+fn scope(grants: &[Grant]) -> String {
+    let mut scopes: Vec<String> = grants
+        .iter()
+        .flat_map(|grant| {
+            let access = grant.access.iter();
+            access.map(|access| format!("{}:{}", grant.tool, access.as_str()))
+        })
+        .collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    let scope = scopes.join(" ");
+    if scope.len() > STATED {
+        return String::new();
+    }
+    scope
+}
+
+/// The grants as RFC 9396 authorization details, or none where they are too long to carry.
+fn authorization_details(grants: &[Grant]) -> Value {
+    #[derive(Serialize)]
+    struct Detail<'a> {
+        r#type: &'static str,
+        #[serde(flatten)]
+        grant: &'a Grant,
+    }
+    let details: Vec<Detail<'_>> = grants
+        .iter()
+        .map(|grant| Detail {
+            r#type: "remit_grant",
+            grant,
+        })
+        .collect();
+    let details = json!(details);
+    if details.to_string().len() > STATED {
+        return json!([]);
+    }
+    details
+}
