@@ -41,6 +41,7 @@ pub use bundle_board::{BundleBoard, BundleProblem, BundleStatus};
 pub use client::{Client, ClientError};
 pub use explain::{Explain, ExplainAnswer, ExplainError, ExplainRequest};
 pub use live::{Live, Reload, ReloadError, Reloaded};
+pub use opening::event;
 pub use operators::{Caller, InvalidOperators, Operator, Operators, Right, Role};
 pub use page::{LeasePage, TaskPage};
 pub use problem::Problem;

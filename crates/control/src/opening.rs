@@ -6,6 +6,7 @@ use policy::Opener;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tasks::{Ending, Grant, OpenError, Opening, TaskView};
+use telemetry::{Delegated, TaskEvent, TaskEventKind};
 
 use crate::operators::Role;
 use crate::refusal::Refusal;
@@ -15,7 +16,6 @@ use crate::{Control, OpenedTask};
 pub(crate) async fn issue(
     control: &Control,
     opening: Opening,
-    agent: AgentId,
     opener: &Opener,
     role: Option<Role>,
 ) -> Result<OpenedTask, Refusal> {
@@ -27,13 +27,13 @@ pub(crate) async fn issue(
         OpenError::ParentEnded => Refusal::ParentEnded,
         error => Refusal::Store(error.to_string()),
     })?;
-    let opener = opener.name();
-    match &task.parent {
-        Some(parent) => {
-            tracing::info!(opener, task = %task.id, %parent, %agent, "task delegated");
-        }
-        None => tracing::info!(opener, task = %task.id, %agent, "task opened"),
-    }
+    let kind = match task.parent {
+        Some(_) => TaskEventKind::Delegated,
+        None => TaskEventKind::Opened,
+    };
+    control
+        .recorder
+        .task(event(kind, &task, Some(opener.name())));
     let id = task.id.clone();
     let minted = with_token(&live.tokens, task);
     if minted.is_err() {
@@ -43,6 +43,24 @@ pub(crate) async fn issue(
         }
     }
     minted
+}
+
+/// What happened to a task, for telemetry.
+pub fn event(kind: TaskEventKind, task: &TaskView, by: Option<&str>) -> TaskEvent {
+    TaskEvent {
+        kind,
+        at: Timestamp::now(),
+        task: task.id.as_str().into(),
+        delegated: task.parent.as_ref().map(|parent| Delegated {
+            parent: parent.as_str().into(),
+            chain: task.chain.as_slice().into(),
+        }),
+        agent: task.agent.as_str().into(),
+        owner: task.owner.as_str().into(),
+        by: by.or(task.ended_by.as_deref()).map(Into::into),
+        because: task.ended_because.as_deref().map(Into::into),
+        leases: Vec::new(),
+    }
 }
 
 /// A task with a new token.

@@ -41,11 +41,14 @@ pub(crate) struct Entry {
 }
 
 /// Why and when a task ended.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Ended {
     because: Ending,
     /// Milliseconds since the epoch.
     at: i64,
+    /// Who ended it, if somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
 }
 
 /// A task as the store holds it.
@@ -279,13 +282,19 @@ impl Entry {
 
     /// Ends it from now on, in memory; true if it was open, else the first ending stays.
     pub(crate) fn end(&self, ending: Ending) -> bool {
+        self.end_by(ending, None)
+    }
+
+    /// The same, by somebody who is remembered.
+    pub(crate) fn end_by(&self, ending: Ending, by: Option<&str>) -> bool {
         let because = if self.is_over() {
             Ending::Expired
         } else {
             ending
         };
         let at = self.clock.now();
-        self.ended.set(Ended { because, at }).is_ok()
+        let by = by.map(str::to_owned);
+        self.ended.set(Ended { because, at, by }).is_ok()
     }
 
     /// When it ended, in milliseconds since the epoch.
@@ -350,7 +359,7 @@ impl Entry {
             wish: self.facts.wish(),
             opened_at: self.facts.opened_at_epoch(),
             expires_at: self.facts.expires_at_epoch(),
-            ended: self.ended.get().copied(),
+            ended: self.ended.get().cloned(),
             paused,
         };
         Ok(Write::Put {
@@ -376,6 +385,7 @@ impl Entry {
             }
             .to_owned(),
             ended_because: ending.map(|ending| ending.as_str().to_owned()),
+            ended_by: self.ended.get().and_then(|ended| ended.by.clone()),
             parent: facts.parent().cloned(),
             chain: facts.chain().to_vec(),
             children: {

@@ -264,11 +264,21 @@ impl Tasks {
     /// New calls are refused from the first moment. If the store fails, or the caller goes away, open calls
     /// are cut all the same; [`Self::keep`] writes the ending as soon as the store lets it.
     pub async fn end(&self, id: &TaskId, ending: Ending) -> Result<Ended, EndError> {
+        self.end_by(id, ending, None).await
+    }
+
+    /// [`Self::end`] by somebody who is remembered.
+    pub async fn end_by(
+        &self,
+        id: &TaskId,
+        ending: Ending,
+        by: Option<&str>,
+    ) -> Result<Ended, EndError> {
         let entry = self
             .find(id.as_str())
             .ok_or_else(|| EndError::Unknown(id.clone()))?;
         let mut family = vec![Arc::clone(&entry)];
-        if entry.end(ending) {
+        if entry.end_by(ending, by) {
             self.unwritten.lock().push(Arc::clone(&entry));
         }
         family.extend(entry.close_family());

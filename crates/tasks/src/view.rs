@@ -21,6 +21,9 @@ pub struct TaskView {
     /// Why it ended: `completed`, `revoked`, `expired`, `parent_ended`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_because: Option<String>,
+    /// Who ended it, if somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
     /// The task that it was delegated from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,

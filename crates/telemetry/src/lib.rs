@@ -24,6 +24,7 @@ mod record;
 mod recorder;
 mod spans;
 mod stderr;
+mod task_event;
 mod trace;
 mod wire;
 
@@ -36,4 +37,5 @@ pub use record::{
 };
 pub use recorder::{AuditUnavailable, Recorder, StartError, Telemetry};
 pub use stderr::{LogFormat, LogGuard, init_logs};
+pub use task_event::{EndedLease, TaskEvent, TaskEventKind};
 pub use trace::Trace;

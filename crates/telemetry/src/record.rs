@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{DecisionId, Trace};
+use crate::{DecisionId, TaskEvent, Trace};
 
 /// Everything worth telling about one call. Filled on the way; texts hold no secret.
 #[derive(Clone, Debug)]
@@ -97,6 +97,15 @@ pub struct Delegated {
     pub parent: Arc<str>,
     /// The agents that delegated it, the first of all first.
     pub chain: Arc<[String]>,
+}
+
+/// What is told whole, once it is over.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// A call.
+    Call(Arc<CallRecord>),
+    /// Something that happened to a task.
+    Task(Arc<TaskEvent>),
 }
 
 /// How a policy failed: it took too long, one of its builtins did, or it contradicts itself.

@@ -239,7 +239,12 @@ pub(crate) fn who(record: &CallRecord, attributes: &mut Attributes<'_>) {
     attributes.maybe(names::AGENT_METHOD, record.agent_method);
     attributes.shared(names::ENDUSER_ID, record.owner.as_ref());
     attributes.shared(names::TASK_ID, record.task.as_ref());
-    if let Some(Delegated { parent, chain }) = &record.delegated {
+    delegated(record.delegated.as_ref(), attributes);
+}
+
+/// Where the task was delegated from.
+pub(crate) fn delegated(delegated: Option<&Delegated>, attributes: &mut Attributes<'_>) {
+    if let Some(Delegated { parent, chain }) = delegated {
         attributes.shared(names::TASK_PARENT, Some(parent));
         attributes.texts(names::TASK_CHAIN, chain.iter().map(String::as_str));
     }

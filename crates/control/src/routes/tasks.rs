@@ -6,12 +6,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use credentials::{LeaseView, Leases};
 use http::StatusCode;
 use identity::AgentId;
 use serde::Deserialize;
 use tasks::{DelegationRequest, EndError, Ended, InvalidOpening, PauseError, TaskId, TaskView};
-use tokio::time::Instant;
+use telemetry::TaskEventKind;
 
 use super::{asked, detached};
 use crate::body::{self, OptionalJson};
@@ -41,20 +40,8 @@ async fn open_task(
     let request = request
         .complete(default_agent, caller.name())
         .ok_or_else(|| invalid("agent", "is missing, and no default is configured"))?;
-    // Read before the task is opened: a task whose agent can't be named could get no token.
-    let agent: AgentId = request
-        .agent
-        .parse()
-        .map_err(|error| invalid("agent", error))?;
     let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
-    opening::issue(
-        &control,
-        opening,
-        agent,
-        &caller.opener(),
-        Some(caller.role()),
-    )
-    .await
+    opening::issue(&control, opening, &caller.opener(), Some(caller.role())).await
 }
 
 fn invalid(field: &'static str, problem: impl std::fmt::Display) -> Refusal {
@@ -139,15 +126,17 @@ async fn end_task(
     id: TaskId,
     request: EndRequest,
 ) -> Result<EndedTask, Refusal> {
-    let ended = control.tasks.end(&id, request.ending.into()).await;
+    let ended = control
+        .tasks
+        .end_by(&id, request.ending.into(), Some(caller.name()))
+        .await;
     let Ended { task, below } = ended.map_err(|error| match error {
         EndError::Unknown(id) => Refusal::UnknownTask(id),
         other => Refusal::Store(other.to_string()),
     })?;
-    tracing::info!(operator = caller.name(), task = %id, below = below.len(), "task ended");
     let live = control.live.load_full();
     let family: Vec<TaskId> = std::iter::once(id).chain(below.iter().cloned()).collect();
-    let leases = end_leases(live.credentials.leases(), &family).await;
+    let leases = live.credentials.leases().conclude(&family, OUTCOMES).await;
     Ok(EndedTask {
         task,
         leases,
@@ -158,26 +147,6 @@ async fn end_task(
 /// How long the outcomes of leases are waited for; an upstream may be slow to take one back.
 const OUTCOMES: Duration = Duration::from_secs(20);
 
-/// Ends the leases of these tasks and answers with what became of them.
-///
-/// The gateway ends the leases of every task that ends, too. Whoever comes second finds nothing to end,
-/// and leases whose outcome is not known yet: for that it waits.
-async fn end_leases(leases: &Leases, family: &[TaskId]) -> Vec<LeaseView> {
-    // One that is slow to take its lease back holds up no other.
-    futures::future::join_all(family.iter().map(|id| leases.end(id))).await;
-    let deadline = Instant::now() + OUTCOMES;
-    let mut pause = Duration::from_millis(5);
-    loop {
-        let mut told = leases.list();
-        told.retain(|lease| family.contains(&lease.task));
-        if told.iter().all(|lease| lease.state != "active") || Instant::now() >= deadline {
-            return told;
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
-    }
-}
-
 /// `POST /v1/tasks/{id}/pause`
 pub(super) async fn pause(
     State(control): State<Arc<Control>>,
@@ -187,7 +156,10 @@ pub(super) async fn pause(
     let id = named(id)?;
     let paused = detached(async move {
         let paused = control.tasks.pause(&id).await.map_err(unpaused)?;
-        tracing::info!(operator = caller.name(), task = %id, "task paused");
+        let event = TaskEventKind::Paused;
+        control
+            .recorder
+            .task(opening::event(event, &paused, Some(caller.name())));
         Ok(paused)
     });
     Ok(Json(paused.await?))
@@ -202,7 +174,10 @@ pub(super) async fn resume(
     let id = named(id)?;
     let resumed = detached(async move {
         let resumed = control.tasks.resume(&id).await.map_err(unpaused)?;
-        tracing::info!(operator = caller.name(), task = %id, "task resumed");
+        let event = TaskEventKind::Resumed;
+        control
+            .recorder
+            .task(opening::event(event, &resumed, Some(caller.name())));
         Ok(resumed)
     });
     Ok(Json(resumed.await?))
@@ -255,12 +230,10 @@ async fn delegate_task(
     if asker.task.as_ref().is_some_and(|own| *own != id) {
         return Err(Refusal::UnknownTask(id));
     }
-    let agent = request.agent.parse();
-    let agent: AgentId = agent.map_err(|error| invalid("agent", error))?;
     let opening = control.tasks.delegation(&id, request);
     let opening = opening.ok_or(Refusal::UnknownTask(id))?;
     let opening = opening.map_err(Refusal::Opening)?;
-    opening::issue(&control, opening, agent, &asker.opener, asker.role).await
+    opening::issue(&control, opening, &asker.opener, asker.role).await
 }
 
 fn named(id: Result<Path<String>, PathRejection>) -> Result<TaskId, Refusal> {
