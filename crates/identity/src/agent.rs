@@ -8,7 +8,6 @@ use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use crate::AgentId;
-use crate::slot::Slot;
 use crate::verified::Verified;
 
 /// An authenticated workload.
@@ -18,7 +17,7 @@ use crate::verified::Verified;
 ///
 /// An agent can't be forged:
 /// ```compile_fail,E0451
-/// let agent = identity::Agent { proof: todo!(), task: None, slots: Vec::new() };
+/// let agent = identity::Agent { proof: todo!(), task: None, places: Vec::new() };
 /// ```
 /// nor be used twice:
 /// ```compile_fail,E0599
@@ -30,17 +29,22 @@ use crate::verified::Verified;
 pub struct Agent {
     proof: Arc<Verified>,
     task: Option<Arc<Verified>>,
-    slots: Vec<(Slot, HeaderValue)>,
+    places: Vec<(&'static HeaderName, HeaderValue)>,
 }
 
 impl Agent {
-    /// `proof` tells who the agent is, `task` is its task token, `slots` are where both were found.
+    /// `proof` tells who the agent is, `task` is its task token, `places` are the headers where both,
+    /// and what they are bound to, were found.
     pub(crate) fn new(
         proof: Arc<Verified>,
         task: Option<Arc<Verified>>,
-        slots: Vec<(Slot, HeaderValue)>,
+        places: Vec<(&'static HeaderName, HeaderValue)>,
     ) -> Self {
-        Self { proof, task, slots }
+        Self {
+            proof,
+            task,
+            places,
+        }
     }
 
     /// The name the agent goes by.
@@ -85,13 +89,13 @@ impl Agent {
 
     /// Whether this header value is where a proof was found. Such a value comes off, and is not an agent's key.
     pub fn presented(&self, name: &HeaderName, value: &HeaderValue) -> bool {
-        self.slots
+        self.places
             .iter()
-            .any(|(slot, found)| slot.name() == name && found == value)
+            .any(|(place, found)| *place == name && found == value)
     }
 }
 
-// By hand, since the values in `slots` are bearer tokens.
+// By hand, since the values in `places` are bearer tokens.
 impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Agent")

@@ -10,15 +10,23 @@ mod agent_id;
 mod algorithm;
 mod cache;
 mod clock;
+mod confirmation;
 mod crypto;
 mod digest;
+mod dpop;
 mod fetch;
 mod issuer;
+mod key;
 mod key_set;
 mod key_source;
+mod nonce;
+mod presented;
 mod proofs;
+mod replay;
+mod sender;
 mod slot;
 mod strict_json;
+mod target;
 mod task_tokens;
 mod template;
 mod unauthenticated;
@@ -27,22 +35,24 @@ mod verified;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-
 pub use agent::{Agent, Method};
 pub use agent_id::{AgentId, InvalidAgentId};
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use dpop::{DpopConfig, NonceRule};
 pub use fetch::is_trustworthy;
 pub use issuer::IssuerConfig;
+pub use presented::{CertificateThumbprint, Presented, Transport};
 pub use task_tokens::{InvalidKey, KeyKind, TaskClaims, TaskTokens};
 pub use template::{AgentTemplate, InvalidTemplate};
 pub use unauthenticated::Unauthenticated;
 
 use cache::Cache;
 use digest::Digest;
+use dpop::{DPOP, Dpop};
 use issuer::Issuer;
 use key_source::Pace;
 use proofs::Proofs;
+use sender::Sender;
 use unverified::Unverified;
 use verified::Verified;
 
@@ -52,6 +62,7 @@ pub struct Identity {
     tokens: Arc<TaskTokens>,
     issuers: Vec<Arc<Issuer>>,
     cache: Cache,
+    dpop: Dpop,
 }
 
 /// What identity is made of, parsed.
@@ -61,6 +72,8 @@ pub struct Config {
     pub issuers: Vec<IssuerConfig>,
     /// Our own task tokens.
     pub tokens: Arc<TaskTokens>,
+    /// What is asked of DPoP proofs.
+    pub dpop: DpopConfig,
 }
 
 impl Identity {
@@ -82,6 +95,7 @@ impl Identity {
                 .collect(),
             tokens: config.tokens,
             cache: Cache::new(),
+            dpop: Dpop::new(config.dpop, previous.map(|previous| &previous.dpop)),
         }
     }
 
@@ -93,18 +107,26 @@ impl Identity {
     /// looked at. Equal tokens are one proof. A task token beside a workload token must name the
     /// same agent.
     ///
+    /// A token whose `cnf` binds it is worth nothing without what it is bound to: a key, shown by
+    /// `Authorization: DPoP` and a proof in `DPoP` (RFC 9449), or a client certificate (RFC 8705).
+    ///
     /// # Errors
     /// [`Unauthenticated`], also if just one of several proofs is wrong.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Agent, Unauthenticated> {
+    pub async fn authenticate(&self, presented: &Presented<'_>) -> Result<Agent, Unauthenticated> {
         let mut proofs = Proofs::default();
-        for (slot, value) in slot::filled(headers) {
-            let Some(token) = slot.token(value) else {
+        let mut sender = Sender::new(presented, &self.dpop);
+        for (slot, value) in slot::filled(presented.headers) {
+            let Some((scheme, token)) = slot.token(value) else {
                 continue;
             };
             let Some(verified) = self.verify(&token).await? else {
                 continue;
             };
+            sender.confirm(scheme, &verified)?;
             proofs.add(slot, value, verified)?;
+        }
+        if let Some(proof) = sender.proof() {
+            proofs.show(&DPOP, proof);
         }
         proofs.agree()
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use crate::slot::Slot;
 use crate::verified::Verified;
@@ -13,7 +13,7 @@ use crate::{Agent, Method, Unauthenticated};
 pub(crate) struct Proofs {
     task: Option<Arc<Verified>>,
     workload: Option<Arc<Verified>>,
-    slots: Vec<(Slot, HeaderValue)>,
+    places: Vec<(&'static HeaderName, HeaderValue)>,
 }
 
 impl Proofs {
@@ -35,8 +35,13 @@ impl Proofs {
             Some(_) => {}
             None => *same_kind = Some(verified),
         }
-        self.slots.push((slot, value.clone()));
+        self.places.push((slot.name(), value.clone()));
         Ok(())
+    }
+
+    /// Adds the place of what shows that a token is its sender's.
+    pub(crate) fn show(&mut self, name: &'static HeaderName, value: &HeaderValue) {
+        self.places.push((name, value.clone()));
     }
 
     /// The one agent that all of them name.
@@ -49,6 +54,6 @@ impl Proofs {
             (None, Some(task)) => Arc::clone(task),
             (None, None) => return Err(Unauthenticated::NoProof),
         };
-        Ok(Agent::new(proof, self.task, self.slots))
+        Ok(Agent::new(proof, self.task, self.places))
     }
 }

@@ -11,6 +11,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyP
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use crate::confirmation::Confirmation;
 use crate::digest::Digest;
 use crate::unverified::{Expected, Unverified};
 use crate::verified::{Verified, Voucher};
@@ -164,6 +165,7 @@ impl TaskTokens {
         };
         Ok(Verified {
             digest,
+            confirmations: Confirmation::all(&checked.claims)?,
             agent,
             issuer: checked.issuer,
             claims: checked.claims,

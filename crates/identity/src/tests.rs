@@ -1,6 +1,7 @@
 //! The crate as a whole, with issuers that listen on real sockets.
 
 mod any_header;
+mod binding;
 mod idp;
 mod key_rotation;
 mod signer;
@@ -10,13 +11,13 @@ mod workload_token;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod};
 use serde_json::Value;
 
 use crate::key_source::Pace;
 use crate::{
-    Agent, Algorithm, Config, Identity, IssuerConfig, KeyKind, TaskClaims, TaskTokens,
-    Unauthenticated,
+    Agent, Algorithm, Config, DpopConfig, Identity, IssuerConfig, KeyKind, Presented, TaskClaims,
+    TaskTokens, Transport, Unauthenticated,
 };
 use idp::Idp;
 
@@ -56,6 +57,7 @@ fn identity(issuers: Vec<IssuerConfig>, pace: Pace) -> Identity {
         Config {
             issuers,
             tokens: tokens(KeyKind::P256),
+            dpop: DpopConfig::default(),
         },
         None,
         pace,
@@ -71,6 +73,19 @@ fn head(lines: &[(&'static str, &str)]) -> HeaderMap {
         );
     }
     headers
+}
+
+/// Who asks for `/` with these headers, in the clear?
+async fn ask(identity: &Identity, headers: &HeaderMap) -> Result<Agent, Unauthenticated> {
+    let presented = Presented {
+        headers,
+        method: &HttpMethod::GET,
+        host: "gateway.example",
+        port: None,
+        path: "/",
+        transport: &Transport::Plain,
+    };
+    identity.authenticate(&presented).await
 }
 
 fn bearer(token: &str) -> HeaderMap {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
+use crate::confirmation::Confirmation;
 use crate::digest::Digest;
 use crate::key_set::KeySet;
 use crate::key_source::KeySource;
@@ -20,6 +21,8 @@ pub(crate) struct Verified {
     pub(crate) claims: Map<String, Value>,
     /// Seconds since the epoch.
     pub(crate) expires_at: i64,
+    /// What it is bound to; nothing makes it a bearer.
+    pub(crate) confirmations: Vec<Confirmation>,
     pub(crate) voucher: Voucher,
     /// What somebody prepared of all that, once.
     pub(crate) prepared: OnceLock<Box<dyn Any + Send + Sync>>,
