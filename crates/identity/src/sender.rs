@@ -32,7 +32,7 @@ impl<'s> Sender<'s> {
         scheme: Scheme,
         token: &Verified,
     ) -> Result<(), Unauthenticated> {
-        let mut by_key = false;
+        let mut key = None;
         for confirmation in &token.confirmations {
             match confirmation {
                 Confirmation::X5tS256(expected) => {
@@ -40,30 +40,22 @@ impl<'s> Sender<'s> {
                         return Err(Unauthenticated::CertificateMismatch);
                     }
                 }
-                Confirmation::Jkt(thumbprint) => {
-                    by_key = true;
-                    self.prove(scheme, token, thumbprint)?;
-                }
+                Confirmation::Jkt(thumbprint) => key = Some(thumbprint),
             }
         }
-        if scheme == Scheme::DPoP && !by_key {
-            return Err(Unauthenticated::Invalid(
+        // Last, since a proof that is refused for something else is not used up.
+        match (scheme, key) {
+            (Scheme::DPoP, Some(thumbprint)) => self.prove(token, thumbprint),
+            (Scheme::Bearer, Some(_)) => Err(Unauthenticated::ProofRequired),
+            (Scheme::DPoP, None) => Err(Unauthenticated::Invalid(
                 "it was sent as a DPoP token and is bound to no key",
-            ));
+            )),
+            (Scheme::Bearer, None) => Ok(()),
         }
-        Ok(())
     }
 
     /// Checks the proof of possession; once, since it is used up by that.
-    fn prove(
-        &mut self,
-        scheme: Scheme,
-        token: &Verified,
-        thumbprint: &Digest,
-    ) -> Result<(), Unauthenticated> {
-        if scheme != Scheme::DPoP {
-            return Err(Unauthenticated::ProofRequired);
-        }
+    fn prove(&mut self, token: &Verified, thumbprint: &Digest) -> Result<(), Unauthenticated> {
         if self.proven == Some(token.digest) {
             return Ok(());
         }

