@@ -126,6 +126,7 @@ impl World {
             issuers: Vec::new(),
             tokens,
             dpop: identity::DpopConfig::default(),
+            certificates: None,
         };
         Self {
             identity: Identity::new(identity, None),

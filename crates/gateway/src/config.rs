@@ -151,7 +151,9 @@ impl RawConfig {
             .as_ref()
             .and_then(|listen| listen.value.control.clone());
         let listen = self.listen.and_then(|raw| raw.value.parse(notes));
-        let identity = self.identity.and_then(|raw| raw.value.parse(notes));
+        let identity = self
+            .identity
+            .and_then(|raw| raw.value.parse(listen.as_ref(), notes));
         let tasks = self.tasks.and_then(|raw| raw.value.parse(notes));
         let tools = self.tools.and_then(|raw| tools::parse(raw.value, notes));
         let control = self

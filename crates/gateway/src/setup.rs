@@ -69,6 +69,7 @@ pub(crate) async fn build(
             issuers: config.identity.issuers,
             tokens: Arc::clone(&ground.tokens),
             dpop: config.identity.dpop,
+            certificates: config.identity.certificates,
         },
         previous.map(|setup| &*setup.identity),
     );

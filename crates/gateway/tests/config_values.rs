@@ -167,6 +167,19 @@ fn an_origin_is_nothing_but_one() {
 }
 
 #[test]
+fn agents_are_known_by_certificates_that_are_asked_for() {
+    let known = |tls: &str| {
+        format!(
+            "listen: {{ calls: 127.0.0.1:1, control: 127.0.0.1:2, tls: {{ certificate: c, key: k{tls} }} }}
+policy: {{ path: policies }}
+identity: {{ certificates: {{}} }}"
+        )
+    };
+    check_whole(&known(", client_ca: a"), &[]);
+    check_whole(&known(""), &["identity.certificates no_client_ca"]);
+}
+
+#[test]
 fn proofs_are_remembered_for_minutes_at_most() {
     for (age, expected) in [
         ("1s", &[][..]),

@@ -41,24 +41,24 @@ struct World {
 impl World {
     /// Where every proof must hold a nonce, so that no test depends on when the gateway was started.
     fn new() -> Self {
-        Self::with("nonce: required")
+        Self::with("dpop: { nonce: required }")
     }
 
-    fn with(dpop: &str) -> Self {
+    fn with(identity: &str) -> Self {
         let site = Site::new(REMIT);
         Self::start(
             site,
             "listen: { calls: 127.0.0.1:0, control: 127.0.0.1:0 }",
-            dpop,
+            identity,
             testkit::http(),
         )
     }
 
-    fn start(site: Site, listen: &str, dpop: &str, http: Client) -> Self {
+    fn start(site: Site, listen: &str, identity: &str, http: Client) -> Self {
         let issuer = site.run(Issuer::start());
         let upstream = site.run(Upstream::start(Answer::json(json!({ "notes": [] }))));
         site.write("policy/all.rego", POLICY);
-        site.write("remit.yaml", &config(listen, dpop, &issuer, &upstream));
+        site.write("remit.yaml", &config(listen, identity, &issuer, &upstream));
         let remit = site.serve();
         let (task, _) = remit.open_task(&["--tool", "notes", "--agent", "triage"]);
         Self {
@@ -132,14 +132,14 @@ impl World {
     }
 }
 
-fn config(listen: &str, dpop: &str, issuer: &Issuer, upstream: &Upstream) -> String {
+fn config(listen: &str, identity: &str, issuer: &Issuer, upstream: &Upstream) -> String {
     format!(
         "{listen}
 policy: {{ path: policy }}
 identity:
   issuers:
     - {{ issuer: {}, audience: remit }}
-  dpop: {{ {dpop} }}
+  {identity}
 tools:
   notes:
     upstream: {}
@@ -211,7 +211,11 @@ fn check(answer: Response, code: &str) {
     assert_eq!(problem["code"], code, "{problem}");
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     let scheme = match code {
-        "certificate_mismatch" | "unsupported_confirmation" | "invalid_proof" => "Bearer ",
+        "certificate_mismatch"
+        | "unsupported_confirmation"
+        | "invalid_proof"
+        | "no_proof"
+        | "proofs_disagree" => "Bearer ",
         _ => "DPoP ",
     };
     assert!(challenge.starts_with(scheme), "{challenge}");
@@ -344,7 +348,7 @@ fn b5_a_nonce_is_the_gateways_own() {
 
 #[test]
 fn b5_a_nonce_is_optional_once_the_gateway_has_run_for_a_moment() {
-    let world = World::with("");
+    let world = World::with("dpop: {}");
     let key = Key::new();
     let token = world.bound(&key);
     // Whatever was used before the start is refused for its age or its lack of a nonce.
@@ -357,7 +361,7 @@ fn b5_a_nonce_is_optional_once_the_gateway_has_run_for_a_moment() {
 
 #[test]
 fn b5_a_restart_forgets_no_proof() {
-    let world = World::with(&format!("origins: [\"{ORIGIN}\"]"));
+    let world = World::with(&format!("dpop: {{ origins: [\"{ORIGIN}\"] }}"));
     let key = Key::new();
     let token = world.bound(&key);
     let mut claims = world.claims(&token);
@@ -388,7 +392,7 @@ fn b5_a_restart_forgets_no_proof() {
 
 #[test]
 fn b5_a_reload_forgets_no_proof() {
-    let world = World::with("nonce: required, max_age: 60s");
+    let world = World::with("dpop: { nonce: required, max_age: 60s }");
     let key = Key::new();
     let token = world.bound(&key);
     let mut claims = world.claims(&token);
@@ -399,7 +403,7 @@ fn b5_a_reload_forgets_no_proof() {
     let listen = "listen: { calls: 127.0.0.1:0, control: 127.0.0.1:0 }";
     let next = config(
         listen,
-        "nonce: required, max_age: 50s",
+        "dpop: { nonce: required, max_age: 50s }",
         &world.issuer,
         &world.upstream,
     );
@@ -441,7 +445,12 @@ struct Tls {
 }
 
 impl Tls {
+    /// Where a certificate shows whose a token is.
     fn new(rule: &str) -> Self {
+        Self::with(rule, "dpop: { nonce: required }")
+    }
+
+    fn with(rule: &str, identity: &str) -> Self {
         let site = Site::new(REMIT);
         let authority = Authority::new("agents");
         let server = authority.server(&["127.0.0.1"]);
@@ -455,7 +464,7 @@ impl Tls {
   tls: {{ certificate: server.pem, key: server.key, client_ca: ca.pem, client_certificates: {rule} }}"
         );
         let http = client(&authority, None);
-        let world = World::start(site, &listen, "nonce: required", http);
+        let world = World::start(site, &listen, identity, http);
         Self { world, authority }
     }
 
@@ -564,4 +573,62 @@ fn a_certificate_is_required_unless_it_is_optional() {
     tls.connect(Some(&own));
     let token = tls.world.token(&json!({ "x5t#S256": thumbprint(&own) }));
     allowed(tls.world.request().bearer_auth(&token).send().unwrap());
+}
+
+#[test]
+fn an_agent_is_known_by_its_certificate() {
+    let mut tls = Tls::with("optional", KNOWN);
+    let (task, _) = (tls.world.remit).open_task(&["--tool", "notes", "--agent", "spiffe://x/a"]);
+    tls.world.task = task;
+    let call = |tls: &Tls| tls.world.request().send().unwrap();
+
+    check(call(&tls), "no_proof");
+    let own = tls.authority.workload("spiffe://x/a");
+    tls.connect(Some(&own));
+    allowed(call(&tls));
+    tls.world.upstream.forget();
+    // It says who, and the task is still that agent's alone.
+    let other = tls.authority.workload("spiffe://x/b");
+    tls.connect(Some(&other));
+    assert_eq!(code(call(&tls)), "unknown_task");
+    // One that names nobody is no proof, and not passed over either.
+    let nobody = tls.authority.client("a", 1);
+    tls.connect(Some(&nobody));
+    check(call(&tls), "invalid_proof");
+    assert!(tls.world.upstream.received().is_empty());
+}
+
+#[test]
+fn b8_a_token_and_a_certificate_name_the_same_agent() {
+    let mut tls = Tls::with("optional", KNOWN);
+    let (task, task_token) = tls
+        .world
+        .remit
+        .open_task(&["--tool", "notes", "--agent", "triage"]);
+    let token = {
+        let claims = tls.world.issuer.claims("triage", "remit");
+        tls.world.issuer.mint(Algorithm::ES256, &claims)
+    };
+    tls.world.task = task;
+    let call = |tls: &Tls, token: &str| tls.world.request().bearer_auth(token).send().unwrap();
+
+    let own = tls.authority.workload("triage");
+    tls.connect(Some(&own));
+    allowed(call(&tls, &token));
+    allowed(call(&tls, &task_token));
+    tls.world.upstream.forget();
+
+    let other = tls.authority.workload("spiffe://x/mallory");
+    tls.connect(Some(&other));
+    check(call(&tls, &token), "proofs_disagree");
+    check(call(&tls, &task_token), "proofs_disagree");
+    assert!(tls.world.upstream.received().is_empty());
+}
+
+/// Agents are known by the one URI of their certificate.
+const KNOWN: &str = "certificates: { agent: \"{san_uri}\" }";
+
+fn code(answer: Response) -> String {
+    let problem: Value = answer.json().unwrap();
+    problem["code"].as_str().unwrap().to_owned()
 }

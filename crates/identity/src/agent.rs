@@ -12,7 +12,7 @@ use crate::verified::Verified;
 
 /// An authenticated workload.
 ///
-/// Where it brought a workload token and a task token, the workload token tells who it is
+/// Where it brought several proofs, its workload token, or else its certificate, tells who it is
 /// (`method`, `issuer`, `claims`) and the task token what for (`txn`, `jti`).
 ///
 /// An agent can't be forged:
@@ -57,12 +57,12 @@ impl Agent {
         self.proof.method()
     }
 
-    /// Who vouches for it: the `iss` of its proof.
+    /// Who vouches for it: the `iss` of its proof, or the issuer of its certificate.
     pub fn issuer(&self) -> &str {
         &self.proof.issuer
     }
 
-    /// The verified claims of its proof.
+    /// The verified claims of its proof; of a certificate its `subject`, `san_uri`, `san_dns`.
     pub fn claims(&self) -> &Map<String, Value> {
         &self.proof.claims
     }
@@ -114,6 +114,8 @@ pub enum Method {
     TaskToken,
     /// A JWT of a configured issuer.
     Jwt,
+    /// A client certificate of mutual TLS.
+    Mtls,
 }
 
 impl Method {
@@ -122,6 +124,7 @@ impl Method {
         match self {
             Self::TaskToken => "task_token",
             Self::Jwt => "jwt",
+            Self::Mtls => "mtls",
         }
     }
 }

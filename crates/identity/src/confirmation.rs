@@ -4,15 +4,14 @@ use serde_json::{Map, Value};
 
 use crate::Unauthenticated;
 use crate::digest::Digest;
-use crate::presented::CertificateThumbprint;
 
 /// One thing that a token is bound to: a member of its `cnf` (RFC 7800 section 3.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Confirmation {
     /// A key, by its RFC 7638 thumbprint; shown by a DPoP proof (RFC 9449 section 6.1).
     Jkt(Digest),
-    /// A certificate of mutual TLS (RFC 8705 section 3.1).
-    X5tS256(CertificateThumbprint),
+    /// A certificate of mutual TLS, by its SHA-256 (RFC 8705 section 3.1).
+    X5tS256(Digest),
 }
 
 impl Confirmation {
@@ -31,9 +30,7 @@ impl Confirmation {
             let digest = value.as_str();
             let confirmation = match name.as_str() {
                 "jkt" => digest.and_then(Digest::read).map(Self::Jkt),
-                "x5t#S256" => digest
-                    .and_then(CertificateThumbprint::read)
-                    .map(Self::X5tS256),
+                "x5t#S256" => digest.and_then(Digest::read).map(Self::X5tS256),
                 _ => return Err(Unauthenticated::UnknownConfirmation),
             };
             confirmation.ok_or(Unauthenticated::Invalid("its `cnf` is malformed"))

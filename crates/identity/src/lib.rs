@@ -9,6 +9,7 @@ mod agent;
 mod agent_id;
 mod algorithm;
 mod cache;
+mod certificate;
 mod clock;
 mod confirmation;
 mod crypto;
@@ -38,10 +39,11 @@ use std::sync::Arc;
 pub use agent::{Agent, Method};
 pub use agent_id::{AgentId, InvalidAgentId};
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use certificate::{Certificate, CertificateConfig, UnreadableCertificate};
 pub use dpop::{DpopConfig, NonceRule};
 pub use fetch::is_trustworthy;
 pub use issuer::IssuerConfig;
-pub use presented::{CertificateThumbprint, Presented, Transport};
+pub use presented::{Presented, Transport};
 pub use task_tokens::{InvalidKey, KeyKind, TaskClaims, TaskTokens};
 pub use template::{AgentTemplate, InvalidTemplate};
 pub use unauthenticated::Unauthenticated;
@@ -63,6 +65,7 @@ pub struct Identity {
     issuers: Vec<Arc<Issuer>>,
     cache: Cache,
     dpop: Dpop,
+    certificates: Option<CertificateConfig>,
 }
 
 /// What identity is made of, parsed.
@@ -74,6 +77,8 @@ pub struct Config {
     pub tokens: Arc<TaskTokens>,
     /// What is asked of DPoP proofs.
     pub dpop: DpopConfig,
+    /// How agents are known by their certificates; by none unless given.
+    pub certificates: Option<CertificateConfig>,
 }
 
 impl Identity {
@@ -95,6 +100,7 @@ impl Identity {
                 .collect(),
             tokens: config.tokens,
             cache: Cache::new(),
+            certificates: config.certificates,
             dpop: Dpop::new(config.dpop, previous.map(|previous| &previous.dpop)),
         }
     }
@@ -110,11 +116,17 @@ impl Identity {
     /// A token whose `cnf` binds it is worth nothing without what it is bound to: a key, shown by
     /// `Authorization: DPoP` and a proof in `DPoP` (RFC 9449), or a client certificate (RFC 8705).
     ///
+    /// Where agents are known by their certificates, each that comes is a proof as well: the tokens beside
+    /// it must name the same agent.
+    ///
     /// # Errors
     /// [`Unauthenticated`], also if just one of several proofs is wrong.
     pub async fn authenticate(&self, presented: &Presented<'_>) -> Result<Agent, Unauthenticated> {
         let mut proofs = Proofs::default();
         let mut sender = Sender::new(presented, &self.dpop);
+        if let Some(certificate) = self.certified(presented.transport)? {
+            proofs.certify(certificate);
+        }
         for (slot, value) in slot::filled(presented.headers) {
             let Some((scheme, token)) = slot.token(value) else {
                 continue;
@@ -134,6 +146,23 @@ impl Identity {
     /// Our own task tokens.
     pub fn tokens(&self) -> &Arc<TaskTokens> {
         &self.tokens
+    }
+
+    /// The agent of the client's certificate, where agents are known by them.
+    fn certified(&self, transport: &Transport) -> Result<Option<Arc<Verified>>, Unauthenticated> {
+        let (Some(config), Some(certificate)) = (&self.certificates, transport.certificate())
+        else {
+            return Ok(None);
+        };
+        if certificate.is_expired(clock::now()) {
+            return Err(Unauthenticated::Expired);
+        }
+        if let Some(verified) = self.cache.find(certificate.thumbprint()) {
+            return Ok(Some(verified));
+        }
+        let verified = Arc::new(certificate.agent(config)?);
+        self.cache.keep(&verified);
+        Ok(Some(verified))
     }
 
     /// Verifies a token, or answers `None` where it is no proof but the agent's key.

@@ -1,8 +1,10 @@
 //! What a request presents to tell who sends it.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method};
 
-use crate::digest::Digest;
+use crate::Certificate;
 
 /// What a request presents to tell who sends it: its headers, and what proofs in them may be bound to.
 #[derive(Clone, Copy, Debug)]
@@ -30,24 +32,8 @@ pub enum Transport {
     /// Over TLS.
     Tls {
         /// The certificate that the client proved to be its own in the handshake, if it was asked for one.
-        client: Option<CertificateThumbprint>,
+        client: Option<Arc<Certificate>>,
     },
-}
-
-/// The SHA-256 of a certificate in DER: `x5t#S256` (RFC 8705 section 3.1).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct CertificateThumbprint(Digest);
-
-impl CertificateThumbprint {
-    /// Takes the digest itself; `None` where these are not 32 bytes.
-    pub fn from_sha256(digest: &[u8]) -> Option<Self> {
-        Digest::from_bytes(digest).map(Self)
-    }
-
-    /// Reads what a token says.
-    pub(crate) fn read(text: &str) -> Option<Self> {
-        Digest::read(text).map(Self)
-    }
 }
 
 impl Transport {
@@ -60,10 +46,10 @@ impl Transport {
     }
 
     /// The certificate of the client.
-    pub(crate) fn certificate(&self) -> Option<&CertificateThumbprint> {
+    pub(crate) fn certificate(&self) -> Option<&Certificate> {
         match self {
             Self::Plain => None,
-            Self::Tls { client } => client.as_ref(),
+            Self::Tls { client } => client.as_deref(),
         }
     }
 }

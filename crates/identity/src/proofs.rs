@@ -13,10 +13,16 @@ use crate::{Agent, Method, Unauthenticated};
 pub(crate) struct Proofs {
     task: Option<Arc<Verified>>,
     workload: Option<Arc<Verified>>,
+    certificate: Option<Arc<Verified>>,
     places: Vec<(&'static HeaderName, HeaderValue)>,
 }
 
 impl Proofs {
+    /// Adds what the handshake proved.
+    pub(crate) fn certify(&mut self, certificate: Arc<Verified>) {
+        self.certificate = Some(certificate);
+    }
+
     /// Adds a proof; one that is there already, in another slot, adds only its place.
     pub(crate) fn add(
         &mut self,
@@ -27,6 +33,7 @@ impl Proofs {
         let same_kind = match verified.method() {
             Method::TaskToken => &mut self.task,
             Method::Jwt => &mut self.workload,
+            Method::Mtls => &mut self.certificate,
         };
         match same_kind {
             Some(other) if other.digest != verified.digest => {
@@ -46,14 +53,16 @@ impl Proofs {
 
     /// The one agent that all of them name.
     pub(crate) fn agree(self) -> Result<Agent, Unauthenticated> {
-        let proof = match (&self.workload, &self.task) {
-            (Some(workload), Some(task)) if workload.agent != task.agent => {
-                return Err(Unauthenticated::Disagreement);
-            }
-            (Some(workload), _) => Arc::clone(workload),
-            (None, Some(task)) => Arc::clone(task),
-            (None, None) => return Err(Unauthenticated::NoProof),
+        let all = || {
+            [&self.workload, &self.certificate, &self.task]
+                .into_iter()
+                .flatten()
         };
+        let proof = all().next().map(Arc::clone);
+        let proof = proof.ok_or(Unauthenticated::NoProof)?;
+        if all().any(|other| other.agent != proof.agent) {
+            return Err(Unauthenticated::Disagreement);
+        }
         Ok(Agent::new(proof, self.task, self.places))
     }
 }

@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::dpop::{Bound, DPOP, Dpop};
 use crate::slot::Scheme;
 use crate::verified::Verified;
-use crate::{Presented, Unauthenticated};
+use crate::{Presented, Unauthenticated, clock};
 
 /// Who sends a request, as far as its tokens ask.
 pub(crate) struct Sender<'s> {
@@ -36,8 +36,11 @@ impl<'s> Sender<'s> {
         for confirmation in &token.confirmations {
             match confirmation {
                 Confirmation::X5tS256(expected) => {
-                    if self.presented.transport.certificate() != Some(expected) {
-                        return Err(Unauthenticated::CertificateMismatch);
+                    let certificate = self.presented.transport.certificate();
+                    let certificate = certificate.filter(|certificate| certificate.is(expected));
+                    let certificate = certificate.ok_or(Unauthenticated::CertificateMismatch)?;
+                    if certificate.is_expired(clock::now()) {
+                        return Err(Unauthenticated::Expired);
                     }
                 }
                 Confirmation::Jkt(thumbprint) => key = Some(thumbprint),

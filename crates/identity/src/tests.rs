@@ -2,6 +2,7 @@
 
 mod any_header;
 mod binding;
+mod certificates;
 mod idp;
 mod key_rotation;
 mod signer;
@@ -58,6 +59,7 @@ fn identity(issuers: Vec<IssuerConfig>, pace: Pace) -> Identity {
             issuers,
             tokens: tokens(KeyKind::P256),
             dpop: DpopConfig::default(),
+            certificates: None,
         },
         None,
         pace,

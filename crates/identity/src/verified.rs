@@ -1,4 +1,4 @@
-//! What a verified token said, for as long as it may be believed.
+//! What a verified token or certificate said, for as long as it may be believed.
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
@@ -11,10 +11,10 @@ use crate::key_set::KeySet;
 use crate::key_source::KeySource;
 use crate::{AgentId, Method};
 
-/// What a verified token said. Holds nothing that could be used as the token.
+/// What a verified token or certificate said. Holds nothing that could be used as the token.
 #[derive(Debug)]
 pub(crate) struct Verified {
-    /// Of the whole token, signature included.
+    /// Of the whole token, signature included, or of the certificate.
     pub(crate) digest: Digest,
     pub(crate) agent: AgentId,
     pub(crate) issuer: String,
@@ -33,6 +33,8 @@ pub(crate) struct Verified {
 pub(crate) enum Voucher {
     /// Ours.
     Ourselves,
+    /// An authority's that a listener trusts, in a handshake.
+    Certificate,
     /// An issuer's, by a key of this set.
     Issuer {
         source: Arc<KeySource>,
@@ -45,6 +47,7 @@ impl Verified {
     pub(crate) fn method(&self) -> Method {
         match self.voucher {
             Voucher::Ourselves => Method::TaskToken,
+            Voucher::Certificate => Method::Mtls,
             Voucher::Issuer { .. } => Method::Jwt,
         }
     }
@@ -54,7 +57,7 @@ impl Verified {
     pub(crate) fn holds(&self, now: i64) -> bool {
         now < self.expires_at
             && match &self.voucher {
-                Voucher::Ourselves => true,
+                Voucher::Ourselves | Voucher::Certificate => true,
                 Voucher::Issuer { source, keys } => source.is_current(keys, now),
             }
     }

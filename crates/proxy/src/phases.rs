@@ -12,7 +12,7 @@ use call::{Body, Head};
 use credentials::Outbound;
 use http::Version;
 use http::header::ALT_SVC;
-use identity::{CertificateThumbprint, Transport};
+use identity::{Certificate, Transport};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{BError, Error, ErrorSource, ErrorType};
@@ -362,15 +362,13 @@ fn is_tls(session: &Session) -> bool {
         .is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
-/// How a call came. TLS sees to it that the client holds the key of its certificate, and resumed sessions
-/// remember it.
+/// How a call came; the server put the certificate there after the handshake.
 fn transport(session: &Session) -> Transport {
     let tls = session
         .digest()
         .and_then(|digest| digest.ssl_digest.as_ref());
     tls.map_or(Transport::Plain, |tls| Transport::Tls {
-        // SHA-256 of the leaf; empty where there is none.
-        client: CertificateThumbprint::from_sha256(&tls.cert_digest),
+        client: tls.extension.get::<Arc<Certificate>>().map(Arc::clone),
     })
 }
 

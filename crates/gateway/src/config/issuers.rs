@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use identity::{AgentTemplate, Algorithm, DpopConfig, IssuerConfig, NonceRule};
+use identity::{AgentTemplate, Algorithm, CertificateConfig, DpopConfig, IssuerConfig, NonceRule};
 use url::Url;
 
 use super::collection::NonEmpty;
+use super::listen::Listen;
 use super::mistake::{At, Notes};
 use super::shape::{section, words};
 use super::tools::is_loopback;
@@ -17,6 +18,8 @@ pub struct IdentityConfig {
     pub issuers: Vec<IssuerConfig>,
     /// What is asked of DPoP proofs.
     pub dpop: DpopConfig,
+    /// How agents are known by their certificates; by none unless given.
+    pub certificates: Option<CertificateConfig>,
 }
 
 words! { NonceRule { "required" => Self::Required, "optional" => Self::Optional } }
@@ -36,6 +39,8 @@ section! {
         issuers: Vec<At<RawIssuer>> = default([]);
         /// What is asked of the proofs that go with tokens that are bound to a key (DPoP, RFC 9449).
         dpop: RawDpop = default({});
+        /// Makes a client certificate of `listen.tls.client_ca` a proof of identity: alone, or beside tokens that must name the same agent. Unless given, a certificate only shows that a bound token is its sender's.
+        certificates: RawCertificates = optional;
     }
     later { spiffe: "SPIFFE" }
 }
@@ -59,6 +64,14 @@ section! {
 }
 
 section! {
+    /// Agents that are known by their certificates.
+    struct RawCertificates {
+        /// How the agent's id is made of `san_uri` or `san_dns` (the certificate's one name of that kind) or `subject`.
+        agent: AgentTemplate = default("{san_uri}");
+    }
+}
+
+section! {
     /// What is asked of DPoP proofs.
     struct RawDpop {
         /// Whether a proof must hold a nonce of this gateway. One is asked for in any case in the first seconds after a start.
@@ -74,8 +87,23 @@ section! {
 const MAX_AGE: Duration = Duration::from_secs(600);
 
 impl RawIdentity {
-    pub(super) fn parse(self, notes: &mut Notes) -> Option<IdentityConfig> {
+    pub(super) fn parse(
+        self,
+        listen: Option<&Listen>,
+        notes: &mut Notes,
+    ) -> Option<IdentityConfig> {
         let dpop = self.dpop.and_then(|raw| raw.value.parse(notes));
+        let takes_certificates = listen.is_none_or(Listen::takes_certificates);
+        let certificates = match self.certificates {
+            Some(raw) => {
+                if !takes_certificates {
+                    let message = "no certificate is asked for without `listen.tls.client_ca`";
+                    notes.mistake(&raw.place, "no_client_ca", message);
+                }
+                Some(raw.value.parse()?)
+            }
+            None => None,
+        };
         let mut issuers: Vec<IssuerConfig> = Vec::new();
         for issuer in self.issuers?.value {
             let Some(parsed) = issuer.value.parse(notes) else {
@@ -93,6 +121,15 @@ impl RawIdentity {
         Some(IdentityConfig {
             issuers,
             dpop: dpop?,
+            certificates,
+        })
+    }
+}
+
+impl RawCertificates {
+    fn parse(self) -> Option<CertificateConfig> {
+        Some(CertificateConfig {
+            agent: self.agent?.value,
         })
     }
 }

@@ -20,6 +20,13 @@ pub struct Listen {
     pub plaintext: Plaintext,
 }
 
+impl Listen {
+    /// Whether clients are asked for certificates.
+    pub(super) fn takes_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.clients.is_some())
+    }
+}
+
 /// How a listener proves itself, and whose certificates it takes.
 #[derive(Clone, Debug)]
 pub struct ServerTls {

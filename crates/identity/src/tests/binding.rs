@@ -8,21 +8,16 @@ use ring::digest;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::certificates::{der, over};
 use super::signer::{Signer, base64url};
 use super::{Idp, believe, expect, head, identity, run, task};
 use crate::clock::{LEEWAY, now};
 use crate::dpop::Dpop;
 use crate::key_source::Pace;
-use crate::{
-    Agent, CertificateThumbprint, DpopConfig, Identity, NonceRule, Presented, Transport,
-    Unauthenticated,
-};
+use crate::{Agent, DpopConfig, Identity, NonceRule, Presented, Transport, Unauthenticated};
 
 /// The `htu` of every request here.
 const HTU: &str = "http://gateway.example:4180/notes/notes";
-
-/// A certificate's SHA-256.
-const CERTIFICATE: [u8; 32] = [7; 32];
 
 /// An issuer that binds tokens, and the key of an agent.
 struct Bound {
@@ -152,11 +147,6 @@ fn check_bearer(cnf: &Value, transport: Transport, answer: &str) {
         bound.ask(&super::bearer(&token)).await
     });
     expect(&result, answer);
-}
-
-fn tls(certificate: Option<[u8; 32]>) -> Transport {
-    let client = certificate.map(|sha256| CertificateThumbprint::from_sha256(&sha256).unwrap());
-    Transport::Tls { client }
 }
 
 #[test]
@@ -469,23 +459,32 @@ fn b5_behind_a_terminator_the_gateway_goes_by_its_own_origins() {
 }
 #[test]
 fn b5_a_certificate_must_be_the_one_that_the_token_is_bound_to() {
-    let cnf = json!({"x5t#S256": base64url(CERTIFICATE)});
-    check_bearer(&cnf, tls(Some(CERTIFICATE)), "a");
-    check_bearer(&cnf, tls(Some([8; 32])), "!certificate");
-    check_bearer(&cnf, tls(None), "!certificate");
+    let (own, other) = (der(&[], 2099), der(&[], 2099));
+    let cnf = json!({"x5t#S256": base64url(digest::digest(&digest::SHA256, &own))});
+    check_bearer(&cnf, over(&own), "a");
+    check_bearer(&cnf, over(&other), "!certificate");
+    check_bearer(&cnf, Transport::Tls { client: None }, "!certificate");
     check_bearer(&cnf, Transport::Plain, "!certificate");
+}
+#[test]
+fn b5_a_certificate_counts_until_it_expires() {
+    let old = der(&[], 2021);
+    let cnf = json!({"x5t#S256": base64url(digest::digest(&digest::SHA256, &old))});
+    check_bearer(&cnf, over(&old), "!expired");
 }
 #[test]
 fn b5_a_token_that_is_bound_twice_needs_both() {
     run(async {
         let mut bound = Bound::new().await;
-        let cnf = json!({"x5t#S256": base64url(CERTIFICATE), "jkt": thumbprint(&bound.agent)});
+        let own = der(&[], 2099);
+        let x5t = base64url(digest::digest(&digest::SHA256, &own));
+        let cnf = json!({"x5t#S256": x5t, "jkt": thumbprint(&bound.agent)});
         let token = bound.token(&cnf);
         let htu = json!({"htu": HTU.replace("http:", "https:")});
         let proof = bound.proof(&token, &json!({}), &htu);
-        bound.transport = tls(None);
+        bound.transport = Transport::Tls { client: None };
         expect(&bound.send(&token, &proof).await, "!certificate");
-        bound.transport = tls(Some(CERTIFICATE));
+        bound.transport = over(&own);
         expect(&bound.ask(&super::bearer(&token)).await, "!possession");
         // None of these has used the proof up.
         expect(&bound.send(&token, &proof).await, "a");
@@ -495,9 +494,9 @@ fn b5_a_token_that_is_bound_twice_needs_both() {
 fn b5_what_can_not_be_checked_refuses() {
     let jwk = Signer::p256().jwk("x");
     for cnf in [json!({ "jwk": jwk }), json!({"kid": "1"}), json!({"x": 1})] {
-        check_bearer(&cnf, tls(Some(CERTIFICATE)), "!can't be checked");
+        check_bearer(&cnf, Transport::Plain, "!can't be checked");
     }
     for cnf in [json!({}), json!(null), json!("x"), json!({"jkt": "x"})] {
-        check_bearer(&cnf, tls(Some(CERTIFICATE)), "!malformed");
+        check_bearer(&cnf, Transport::Plain, "!malformed");
     }
 }

@@ -198,6 +198,7 @@ fn b4_a_new_config_keeps_the_last_good_keys() {
                 issuers: vec![issuer],
                 tokens,
                 dpop: crate::DpopConfig::default(),
+                certificates: None,
             },
             Some(&stage.identity),
         );

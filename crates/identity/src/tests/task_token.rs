@@ -17,6 +17,7 @@ fn authenticate(
         issuers: Vec::new(),
         tokens: std::sync::Arc::clone(tokens),
         dpop: crate::DpopConfig::default(),
+        certificates: None,
     };
     let identity = Identity::new(config, None);
     run(ask(&identity, &bearer(token)))
@@ -249,6 +250,7 @@ fn a_form_is_prepared_once_per_token() {
             issuers: Vec::new(),
             tokens: std::sync::Arc::clone(&tokens),
             dpop: crate::DpopConfig::default(),
+            certificates: None,
         },
         None,
     );
