@@ -33,6 +33,10 @@ pub struct OpenRequest {
     /// Labels, for policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// What its token is bound to, as a token's `cnf`: `jkt` (RFC 9449), `x5t#S256` (RFC 8705), or both; a bearer
+    /// unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Value>,
 }
 
 impl OpenRequest {
@@ -56,7 +60,7 @@ impl OpenRequest {
 pub struct OpenedTask {
     /// The task's id.
     pub id: TaskId,
-    /// The task token: whoever holds it works on the task. Shown this once.
+    /// The task token: whoever holds it, and what it may be bound to, works on the task. Shown this once.
     pub token: String,
     /// When task and token expire, RFC 3339.
     pub expires_at: String,

@@ -632,3 +632,55 @@ fn code(answer: Response) -> String {
     let problem: Value = answer.json().unwrap();
     problem["code"].as_str().unwrap().to_owned()
 }
+
+#[test]
+fn b5_a_stolen_task_token_is_worth_nothing_without_its_key() {
+    let world = World::new();
+    let key = Key::new();
+    let (_, token) = world.remit.open_task(&[
+        "--tool",
+        "notes",
+        "--agent",
+        "triage",
+        "--dpop-jkt",
+        &key.thumbprint(),
+    ]);
+    let call = || world.http.get(world.remit.call("/notes/notes"));
+    check(call().bearer_auth(&token).send().unwrap(), "proof_required");
+    check(
+        call().header("x-api-key", &token).send().unwrap(),
+        "proof_required",
+    );
+    let mut claims = world.claims(&token);
+    claims["nonce"] = world.nonce(&key, &token).into();
+    let thief = Key::new().proof(&claims);
+    let send = |proof: &str| {
+        let request = call().header("authorization", format!("DPoP {token}"));
+        request.header("dpop", proof).send().unwrap()
+    };
+    check(send(&thief), "invalid_dpop_proof");
+    let proof = key.proof(&claims);
+    allowed(send(&proof));
+    check(send(&proof), "proof_replayed");
+}
+
+#[test]
+fn b5_a_stolen_task_token_is_worth_nothing_without_its_certificate() {
+    let mut tls = Tls::new("optional");
+    let (own, other) = (tls.authority.client("a", 1), tls.authority.client("b", 2));
+    let open = ["--tool", "notes", "--agent", "triage", "--x5t-s256"];
+    let bound_to = thumbprint(&own);
+    let (_, token) = tls
+        .world
+        .remit
+        .open_task(&[&open[..], &[&bound_to]].concat());
+    let call = |tls: &Tls| {
+        let request = tls.world.http.get(tls.world.remit.call("/notes/notes"));
+        request.header("x-api-key", &token).send().unwrap()
+    };
+    check(call(&tls), "certificate_mismatch");
+    tls.connect(Some(&other));
+    check(call(&tls), "certificate_mismatch");
+    tls.connect(Some(&own));
+    allowed(call(&tls));
+}

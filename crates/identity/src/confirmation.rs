@@ -22,10 +22,15 @@ impl Confirmation {
         let Some(cnf) = claims.get("cnf") else {
             return Ok(Vec::new());
         };
-        let malformed = Unauthenticated::Invalid("its `cnf` is malformed");
-        let Some(members) = cnf.as_object().filter(|members| !members.is_empty()) else {
-            return Err(malformed);
-        };
+        let members = cnf.as_object();
+        Self::read(members.ok_or(Unauthenticated::Invalid("its `cnf` is malformed"))?)
+    }
+
+    /// Everything that the members of a `cnf` name.
+    pub(crate) fn read(members: &Map<String, Value>) -> Result<Vec<Self>, Unauthenticated> {
+        if members.is_empty() {
+            return Err(Unauthenticated::Invalid("its `cnf` is malformed"));
+        }
         let member = |(name, value): (&String, &Value)| {
             let digest = value.as_str();
             let confirmation = match name.as_str() {

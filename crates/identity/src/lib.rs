@@ -8,6 +8,7 @@
 mod agent;
 mod agent_id;
 mod algorithm;
+mod binding;
 mod cache;
 mod certificate;
 mod clock;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 pub use agent::{Agent, Method};
 pub use agent_id::{AgentId, InvalidAgentId};
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use binding::{Binding, InvalidBinding};
 pub use certificate::{Certificate, CertificateConfig, UnreadableCertificate};
 pub use dpop::{DpopConfig, NonceRule};
 pub use fetch::is_trustworthy;

@@ -8,7 +8,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use credentials::{LeaseView, Leases};
 use http::StatusCode;
-use identity::{AgentId, TaskClaims, TaskTokens};
+use identity::{AgentId, Binding, TaskClaims, TaskTokens};
 use jiff::Timestamp;
 use policy::Opener;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ async fn open_task(
     request: OpenRequest,
 ) -> Result<OpenedTask, Refusal> {
     let default_agent = control.options.default_agent.as_ref().map(AgentId::as_str);
+    let binding = request.cnf.as_ref().map(Binding::read).transpose();
+    let binding = binding.map_err(|error| invalid("cnf", error))?;
     let request = request
         .complete(default_agent, caller.name())
         .ok_or_else(|| invalid("agent", "is missing, and no default is configured"))?;
@@ -72,7 +74,7 @@ async fn open_task(
         .await
         .map_err(|error| Refusal::Store(error.to_string()))?;
     tracing::info!(operator = caller.name(), task = %task.id, agent = %agent, "task opened");
-    match mint(&live.tokens, agent, &task) {
+    match mint(&live.tokens, agent, &task, binding) {
         Ok(token) => Ok(OpenedTask {
             id: task.id.clone(),
             token,
@@ -96,7 +98,12 @@ fn invalid(field: &'static str, problem: impl std::fmt::Display) -> Refusal {
     }
 }
 
-fn mint(tokens: &TaskTokens, agent: AgentId, task: &TaskView) -> Result<String, Refusal> {
+fn mint(
+    tokens: &TaskTokens,
+    agent: AgentId,
+    task: &TaskView,
+    binding: Option<Binding>,
+) -> Result<String, Refusal> {
     let expires_at: Timestamp = task
         .expires_at
         .parse()
@@ -109,9 +116,11 @@ fn mint(tokens: &TaskTokens, agent: AgentId, task: &TaskView) -> Result<String, 
         authorization_details: authorization_details(&task.grants),
         expires_at: expires_at.as_second(),
     };
-    tokens
-        .mint(&claims)
-        .map_err(|error| Refusal::Internal(format!("task token not minted: {error}")))
+    let minted = match binding {
+        Some(binding) => tokens.mint_bound(&claims, binding),
+        None => tokens.mint(&claims),
+    };
+    minted.map_err(|error| Refusal::Internal(format!("task token not minted: {error}")))
 }
 
 /// The longest statement of grants in a token, in bytes. Servers take heads of 8 KiB, SDKs send the

@@ -63,6 +63,12 @@ pub(crate) struct Open {
     /// An attribute for policy, `name=value`; may be repeated.
     #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     attributes: Vec<(String, String)>,
+    /// The thumbprint of the key that its token is bound to: it is worth nothing without DPoP proofs by that key.
+    #[arg(long, value_name = "THUMBPRINT")]
+    dpop_jkt: Option<String>,
+    /// The SHA-256 of the client certificate that its token is bound to, in base64url.
+    #[arg(long, value_name = "SHA-256")]
+    x5t_s256: Option<String>,
     /// Print `export TASK=… TOKEN=…` for a shell to evaluate.
     #[arg(long, conflicts_with = "json")]
     shell: bool,
@@ -128,6 +134,17 @@ impl Open {
     fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
         let client = self.gateway.client()?;
         let shell = self.shell;
+        let hint = match (&self.dpop_jkt, &self.x5t_s256) {
+            (None, None) => {
+                "the agent sends the token as `Authorization: Bearer …` or as its SDK's API key"
+            }
+            (Some(_), _) => {
+                "the agent sends the token as `Authorization: DPoP …`, with a proof by its key"
+            }
+            (None, Some(_)) => {
+                "the agent sends the token over a connection with its client certificate"
+            }
+        };
         let opened = ask(client.open(&self.request()))?;
         if shell {
             screen.line(&format!("export TASK={} TOKEN={}", opened.id, opened.token))?;
@@ -141,9 +158,7 @@ impl Open {
                 opened.id,
                 opened.expires_at,
                 opened.token,
-                screen.dim(
-                    "the agent sends the token as `Authorization: Bearer …` or as its SDK's API key"
-                )
+                screen.dim(hint)
             )
         })
     }
@@ -159,6 +174,11 @@ impl Open {
             .attributes
             .into_iter()
             .map(|(name, value)| (name, Value::from(value)));
+        let bound = [("jkt", self.dpop_jkt), ("x5t#S256", self.x5t_s256)];
+        let cnf: Map<_, _> = bound
+            .into_iter()
+            .filter_map(|(name, to)| Some((name.to_owned(), Value::from(to?))))
+            .collect();
         OpenRequest {
             agent: self.agent,
             owner: self.owner,
@@ -171,6 +191,7 @@ impl Open {
             },
             attributes: attributes.collect::<Map<_, _>>(),
             labels: self.labels,
+            cnf: (!cnf.is_empty()).then_some(Value::Object(cnf)),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{GATEWAY, ask, bearer, expect, run, task, tokens};
 use crate::clock::now;
-use crate::{Config, Identity, KeyKind, Method, TaskTokens, Unauthenticated};
+use crate::{Binding, Config, Identity, KeyKind, Method, TaskTokens, Unauthenticated};
 
 fn authenticate(
     tokens: &std::sync::Arc<TaskTokens>,
@@ -275,4 +275,31 @@ fn b5_a_bound_task_token_is_no_bearer() {
     );
     check(&json!({}), &bound(json!({"jwk": {}})), "!can't be checked");
     check(&json!({}), &bound(json!({})), "!malformed");
+}
+
+#[test]
+fn b5_a_token_is_minted_bound() {
+    let tokens = tokens(KeyKind::P256);
+    let digest = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
+    for name in ["jkt", "x5t#S256"] {
+        let cnf = json!({ name: digest });
+        let binding = Binding::read(&cnf).unwrap();
+        let token = tokens.mint_bound(&task("triage"), binding).unwrap();
+        assert_eq!(part(&token, 1)["cnf"], cnf);
+        assert!(authenticate(&tokens, &token).is_err());
+    }
+    let unbound = tokens.mint(&task("triage")).unwrap();
+    assert_eq!(part(&unbound, 1).get("cnf"), None);
+}
+
+#[test]
+fn a_token_is_bound_only_to_what_can_be_checked() {
+    for cnf in [
+        json!({}),
+        json!({"jkt": "x"}),
+        json!({"jwk": {}}),
+        json!(null),
+    ] {
+        assert!(Binding::read(&cnf).is_err(), "{cnf}");
+    }
 }
