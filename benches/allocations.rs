@@ -33,3 +33,21 @@ fn the_policy_of_sixty_lines_on_two_kibibytes() {
 fn the_policy_of_sixty_lines() {
     check(Sent::McpCall, 90);
 }
+
+#[test]
+fn a_bearer_token_that_is_known() {
+    let world = World::new();
+    let head = world.head(Sent::Get);
+    let authenticate = || {
+        let mut agent = None;
+        let counted = allocation_counter::measure(|| {
+            let presented = head.presented();
+            let checking = world.identity.authenticate(&presented);
+            agent = Some(world.runtime.block_on(checking).unwrap());
+        });
+        counted.count_total
+    };
+    authenticate();
+    let count = authenticate();
+    assert!(count <= 1, "it allocates {count} times");
+}

@@ -125,6 +125,8 @@ impl World {
         let identity = identity::Config {
             issuers: Vec::new(),
             tokens,
+            dpop: identity::DpopConfig::default(),
+            certificates: None,
         };
         Self {
             identity: Identity::new(identity, None),
@@ -222,7 +224,7 @@ impl World {
         let head = self.head(sent);
         let agent = self
             .runtime
-            .block_on(self.identity.authenticate(head.headers()));
+            .block_on(self.identity.authenticate(&head.presented()));
         let task = self.tasks.bind(agent.unwrap(), head.headers()).unwrap();
         let route = self.tools.route(&head).unwrap();
         let body = match sent.body() {

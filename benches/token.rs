@@ -3,13 +3,22 @@ use std::hint::black_box;
 
 use benches::{Sent, World};
 use criterion::{BatchSize, Criterion};
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method};
+use identity::{Presented, Transport};
 
 pub(crate) fn token(criterion: &mut Criterion) {
     let world = World::new();
     let check = |headers: &HeaderMap| {
-        let checking = world.identity.authenticate(headers);
+        let presented = Presented {
+            headers,
+            method: &Method::GET,
+            host: "127.0.0.1",
+            port: Some(4180),
+            path: "/notes/notes",
+            transport: &Transport::Plain,
+        };
+        let checking = world.identity.authenticate(&presented);
         world.runtime.block_on(checking).unwrap()
     };
     let known = world.request(Sent::Get).headers;

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 use http::request::Parts;
 use http::{HeaderMap, Method, Version, header};
+use identity::{Presented, Transport};
 
 pub(crate) use authority::Authority;
 pub(crate) use framing::folded;
@@ -26,6 +27,7 @@ pub struct Head {
     path: Path,
     query: Vec<Pair>,
     client: Option<SocketAddr>,
+    transport: Transport,
 }
 
 /// What a head is made of, for the step that reads and strips it.
@@ -69,7 +71,26 @@ impl Head {
             path,
             query,
             client,
+            transport: Transport::Plain,
         })
+    }
+
+    /// Says how the head came; in the clear, unless this says otherwise.
+    #[must_use]
+    pub fn over(self, transport: Transport) -> Self {
+        Self { transport, ..self }
+    }
+
+    /// What the agent presents to tell who it is.
+    pub fn presented(&self) -> Presented<'_> {
+        Presented {
+            headers: self.headers(),
+            method: self.method(),
+            host: self.host(),
+            port: self.authority.port,
+            path: self.path(),
+            transport: &self.transport,
+        }
     }
 
     /// The method, one of the known ones.
@@ -125,6 +146,7 @@ impl Head {
             path,
             query,
             client,
+            transport: _,
         } = self;
         Pieces {
             parts,

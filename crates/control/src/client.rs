@@ -8,15 +8,15 @@ use http::{HeaderValue, Method};
 use policy::ShadowReport;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tasks::{DelegationRequest, TaskId, TaskView};
+use tasks::{TaskId, TaskView};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use credentials::LeaseView;
 
 use crate::{
-    EndRequest, EndedTask, ExplainAnswer, ExplainRequest, LeasePage, OpenRequest, OpenedTask,
-    Problem, Reloaded, StatusView, TaskPage,
+    DelegateRequest, EndRequest, EndedTask, ExplainAnswer, ExplainRequest, LeasePage, OpenRequest,
+    OpenedTask, Problem, Reloaded, StatusView, TaskPage,
 };
 
 /// How long an answer may take: a little longer than the gateway takes to give up.
@@ -137,7 +137,7 @@ impl Client {
     pub async fn delegate(
         &self,
         id: &TaskId,
-        request: &DelegationRequest,
+        request: &DelegateRequest,
     ) -> Result<OpenedTask, ClientError> {
         let path = ["v1", "tasks", id.as_str(), "delegate"];
         self.post(&path, request).await

@@ -11,7 +11,7 @@ use http::header::{self, HOST};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use identity::Unauthenticated;
+use identity::{Presented, Transport, Unauthenticated};
 use policy::Opener;
 use tasks::TaskId;
 
@@ -81,17 +81,19 @@ pub(crate) struct Asker {
 pub(crate) async fn guard_or_agent(
     State((control, right)): State<(Arc<Control>, Right)>,
     peer: Peer,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
     check_plaintext(peer, control.options.plaintext)?;
-    let asker = asker(&control, right, request.headers()).await?;
-    request.extensions_mut().insert(asker);
-    Ok(next.run(request).await)
+    let (mut parts, body) = request.into_parts();
+    let asker = asker(&control, right, &parts).await?;
+    parts.extensions.insert(asker);
+    Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
-async fn asker(control: &Control, right: Right, headers: &HeaderMap) -> Result<Asker, Refusal> {
+async fn asker(control: &Control, right: Right, parts: &Parts) -> Result<Asker, Refusal> {
     let live = control.live.load_full();
+    let headers = &parts.headers;
     let nobody = match live.operators.authenticate(headers) {
         Ok(caller) => {
             let caller = caller.holding(right)?;
@@ -103,7 +105,17 @@ async fn asker(control: &Control, right: Right, headers: &HeaderMap) -> Result<A
         }
         Err(nobody) => nobody,
     };
-    let agent = match live.identity.authenticate(headers).await {
+    let authority = named_authority(&parts.uri, headers)?;
+    let presented = Presented {
+        headers,
+        method: &parts.method,
+        host: authority.host(),
+        port: authority.port_u16(),
+        path: parts.uri.path(),
+        // The control API speaks no TLS itself.
+        transport: &Transport::Plain,
+    };
+    let agent = match live.identity.authenticate(&presented).await {
         // Then it is the operator's token that is missing or wrong.
         Err(Unauthenticated::NoProof) => return Err(nobody),
         agent => agent.map_err(Refusal::Agent)?,
@@ -189,6 +201,11 @@ fn check_host(request: &Request, peer: Peer, options: &Options) -> Result<(), Re
 
 /// The one host that a request names, lower case and without the port.
 fn named_host(uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
+    let authority = named_authority(uri, headers)?;
+    Ok(authority.host().to_ascii_lowercase())
+}
+
+fn named_authority(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
     let mut values = headers.get_all(HOST).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(Refusal::WrongHost(String::new()));
@@ -200,7 +217,7 @@ fn named_host(uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
     if userinfo || contradicted {
         return Err(wrong());
     }
-    Ok(authority.host().to_ascii_lowercase())
+    Ok(authority)
 }
 
 fn is_ip_literal(host: &str) -> bool {

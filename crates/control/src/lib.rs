@@ -49,7 +49,9 @@ pub use server::ServeError;
 pub use status::{
     BridgeStatus, ConfigStatus, Counts, ListenerStatus, ReloadStatus, Status, StatusView,
 };
-pub use task_request::{EndRequest, EndedTask, EndingWish, OpenRequest, OpenedTask};
+pub use task_request::{
+    DelegateRequest, EndRequest, EndedTask, EndingWish, OpenRequest, OpenedTask,
+};
 
 /// The control API: everything it answers from.
 pub struct Control {

@@ -1,6 +1,6 @@
 //! From a wish to an open task and the token for its agent.
 
-use identity::{AgentId, TaskClaims, TaskTokens};
+use identity::{AgentId, Binding, TaskClaims, TaskTokens};
 use jiff::Timestamp;
 use policy::Opener;
 use serde::Serialize;
@@ -16,8 +16,8 @@ use crate::{Control, OpenedTask};
 pub(crate) async fn issue(
     control: &Control,
     opening: Opening,
-    opener: &Opener,
-    role: Option<Role>,
+    (opener, role): (&Opener, Option<Role>),
+    binding: Option<Binding>,
 ) -> Result<OpenedTask, Refusal> {
     let live = control.live.load_full();
     let admitted = live.policy.policy().admit(opening, opener);
@@ -35,7 +35,7 @@ pub(crate) async fn issue(
         .recorder
         .task(event(kind, &task, Some(opener.name())));
     let id = task.id.clone();
-    let minted = with_token(&live.tokens, task);
+    let minted = with_token(&live.tokens, task, binding);
     if minted.is_err() {
         // Nobody can work on it, so it doesn't stay.
         if let Err(error) = control.tasks.end(&id, Ending::Revoked).await {
@@ -63,19 +63,28 @@ pub fn event(kind: TaskEventKind, task: &TaskView, by: Option<&str>) -> TaskEven
     }
 }
 
-/// A task with a new token.
-pub(crate) fn with_token(tokens: &TaskTokens, task: TaskView) -> Result<OpenedTask, Refusal> {
+/// A task with a new token, bound to a key if there is one.
+pub(crate) fn with_token(
+    tokens: &TaskTokens,
+    task: TaskView,
+    binding: Option<Binding>,
+) -> Result<OpenedTask, Refusal> {
     let agent = task.agent.parse();
     let agent = agent.map_err(|error| Refusal::Internal(format!("agent of a task: {error}")))?;
     Ok(OpenedTask {
         id: task.id.clone(),
-        token: mint(tokens, agent, &task)?,
+        token: mint(tokens, agent, &task, binding)?,
         expires_at: task.expires_at.clone(),
         task,
     })
 }
 
-fn mint(tokens: &TaskTokens, agent: AgentId, task: &TaskView) -> Result<String, Refusal> {
+fn mint(
+    tokens: &TaskTokens,
+    agent: AgentId,
+    task: &TaskView,
+    binding: Option<Binding>,
+) -> Result<String, Refusal> {
     let expires_at: Timestamp = task
         .expires_at
         .parse()
@@ -89,9 +98,11 @@ fn mint(tokens: &TaskTokens, agent: AgentId, task: &TaskView) -> Result<String, 
         authorization_details: authorization_details(&task.grants),
         expires_at: expires_at.as_second(),
     };
-    tokens
-        .mint(&claims)
-        .map_err(|error| Refusal::Internal(format!("task token not minted: {error}")))
+    let minted = match binding {
+        Some(binding) => tokens.mint_bound(&claims, binding),
+        None => tokens.mint(&claims),
+    };
+    minted.map_err(|error| Refusal::Internal(format!("task token not minted: {error}")))
 }
 
 /// The longest statement of grants in a token, in bytes. Servers take heads of 8 KiB, SDKs send the

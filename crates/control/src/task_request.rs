@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tasks::{Ending, Grant, Limits, OpeningRequest, TaskId, TaskView};
+use tasks::{DelegationRequest, Ending, Grant, Limits, OpeningRequest, TaskId, TaskView};
 
 use credentials::LeaseView;
 
@@ -33,6 +33,10 @@ pub struct OpenRequest {
     /// Labels, for policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// What its token is bound to, as a token's `cnf`: `jkt` (RFC 9449), `x5t#S256` (RFC 8705), or both; a bearer
+    /// unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Value>,
 }
 
 impl OpenRequest {
@@ -51,12 +55,46 @@ impl OpenRequest {
     }
 }
 
+/// The body of `POST /v1/tasks/{id}/delegate`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DelegateRequest {
+    /// The agent that is to work on it.
+    pub agent: String,
+    /// What for; the parent's purpose unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    /// What it may touch, within what the parent may.
+    pub grants: Vec<Grant>,
+    /// How long it lives, in seconds; the configured default unless given, and no longer than the parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// What it may use up, within what the parent has left.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What its token is bound to (RFC 7800); see [`OpenRequest::cnf`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Value>,
+}
+
+impl From<DelegateRequest> for DelegationRequest {
+    fn from(request: DelegateRequest) -> Self {
+        Self {
+            agent: request.agent,
+            purpose: request.purpose,
+            grants: request.grants,
+            ttl_seconds: request.ttl_seconds,
+            limits: request.limits,
+        }
+    }
+}
+
 /// A task that was opened, with the token for its agent.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct OpenedTask {
     /// The task's id.
     pub id: TaskId,
-    /// The task token: whoever holds it works on the task. Shown this once.
+    /// The task token: whoever holds it, and what it may be bound to, works on the task. Shown this once.
     pub token: String,
     /// When task and token expire, RFC 3339.
     pub expires_at: String,

@@ -97,6 +97,8 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
     let identity = identity::Config {
         issuers: Vec::new(),
         tokens: Arc::clone(&tokens),
+        dpop: identity::DpopConfig::default(),
+        certificates: None,
     };
     let (recorder, telemetry) = Recorder::start(telemetry::Config {
         otlp: None,
@@ -316,6 +318,20 @@ async fn an_opening_that_can_not_be_is_named_by_field() {
     };
     let error = client.open(&spaced).await.unwrap_err();
     assert_eq!(error.problem().unwrap().field.as_deref(), Some("agent"));
+
+    for cnf in [
+        json!({}),
+        json!({"jkt": "x"}),
+        json!({"kid": "1"}),
+        json!("x"),
+    ] {
+        let unprovable = OpenRequest {
+            cnf: Some(cnf),
+            ..wish()
+        };
+        let error = client.open(&unprovable).await.unwrap_err();
+        assert_eq!(error.problem().unwrap().field.as_deref(), Some("cnf"));
+    }
     assert!(client.list(None).await.unwrap().is_empty());
 }
 

@@ -23,7 +23,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use identity::IssuerConfig;
 use serde_json::Value;
 
 pub use binding::{BindingConfig, ProviderConfig};
@@ -31,7 +30,8 @@ pub use book::{StoreConfig, TasksConfig};
 pub use control_plane::{
     BundleConfig, BundleOrigin, DecisionLogsConfig, Polling, Rollback, ServiceConfig, StatusConfig,
 };
-pub use listen::{Listen, Plaintext, ServerTls};
+pub use issuers::IdentityConfig;
+pub use listen::{CertificateRule, ClientCertificates, Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
 pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
@@ -50,8 +50,8 @@ const MAX_BYTES: usize = 1 << 20;
 pub struct Config {
     /// Where the gateway listens.
     pub listen: Listen,
-    /// Who vouches for agents, besides our own task tokens; no two of one issuer.
-    pub identity: Vec<IssuerConfig>,
+    /// Who is believed.
+    pub identity: IdentityConfig,
     /// How long tasks live, who signs their tokens, where they are kept.
     pub tasks: TasksConfig,
     /// The upstreams, in the file's order; no two of one name or host.
@@ -151,7 +151,9 @@ impl RawConfig {
             .as_ref()
             .and_then(|listen| listen.value.control.clone());
         let listen = self.listen.and_then(|raw| raw.value.parse(notes));
-        let identity = self.identity.and_then(|raw| raw.value.parse(notes));
+        let identity = self
+            .identity
+            .and_then(|raw| raw.value.parse(listen.as_ref(), notes));
         let tasks = self.tasks.and_then(|raw| raw.value.parse(notes));
         let tools = self.tools.and_then(|raw| tools::parse(raw.value, notes));
         let control = self

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use crate::config::{self, Config, ServerTls};
+use crate::config::{self, CertificateRule, ClientCertificates, Config, ServerTls};
 use crate::explain;
 use crate::fixed::Fixed;
 use crate::ground::{Ground, StartError};
@@ -345,9 +345,9 @@ fn server_tls(tls: &ServerTls) -> Result<rustls::ServerConfig, String> {
     let builder = builder
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let builder = match &tls.client_ca {
+    let builder = match &tls.clients {
         None => builder.with_no_client_auth(),
-        Some(authorities) => {
+        Some(ClientCertificates { authorities, rule }) => {
             let mut roots = rustls::RootCertStore::empty();
             for authority in setup::certificates(authorities)? {
                 roots
@@ -358,6 +358,10 @@ fn server_tls(tls: &ServerTls) -> Result<rustls::ServerConfig, String> {
                 Arc::new(roots),
                 provider,
             );
+            let verifier = match rule {
+                CertificateRule::Required => verifier,
+                CertificateRule::Optional => verifier.allow_unauthenticated(),
+            };
             builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
         }
     };

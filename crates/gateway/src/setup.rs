@@ -66,8 +66,10 @@ pub(crate) async fn build(
     let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
     let identity = Identity::new(
         identity::Config {
-            issuers: config.identity,
+            issuers: config.identity.issuers,
             tokens: Arc::clone(&ground.tokens),
+            dpop: config.identity.dpop,
+            certificates: config.identity.certificates,
         },
         previous.map(|setup| &*setup.identity),
     );

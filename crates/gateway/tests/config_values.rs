@@ -97,6 +97,22 @@ fn tls_needs_a_key() {
 }
 
 #[test]
+fn certificates_of_nobody_are_not_optional() {
+    let tls = |more: &str, expected: &[&str]| {
+        let tls = format!("tls: {{ certificate: c, key: k{more} }}");
+        check_listen(
+            &format!("calls: 127.0.0.1:1, control: 127.0.0.1:2, {tls}"),
+            expected,
+        );
+    };
+    tls(", client_ca: a, client_certificates: optional", &[]);
+    tls(
+        ", client_certificates: optional",
+        &["listen.tls.client_certificates no_client_ca"],
+    );
+}
+
+#[test]
 fn a_control_listener_for_others_needs_operators() {
     check_listen(
         "calls: 127.0.0.1:1, control: 0.0.0.0:2, plaintext: allowed",
@@ -125,6 +141,57 @@ fn issuers_are_spoken_to_over_tls() {
         "identity: { issuers: [{ issuer: 'http://localhost:8080', audience: a }] }",
         &[],
     );
+}
+
+#[test]
+fn an_origin_is_nothing_but_one() {
+    let origins = |origins: &str, expected: &[&str]| {
+        check(
+            &format!("identity: {{ dpop: {{ origins: [{origins}] }} }}"),
+            expected,
+        );
+    };
+    origins("'https://a.example', 'http://a.example:8080/'", &[]);
+    for (wrong, code) in [
+        ("https://a.example/x", "no_origin"),
+        ("https://a.example/?q", "no_origin"),
+        ("https://a.example/#f", "wrong_value"),
+        ("https://user@a.example", "literal_secret"),
+        ("ftp://a.example", "wrong_value"),
+    ] {
+        origins(
+            &format!("'https://a.example', '{wrong}'"),
+            &[&format!("identity.dpop.origins[1] {code}")],
+        );
+    }
+}
+
+#[test]
+fn agents_are_known_by_certificates_that_are_asked_for() {
+    let known = |tls: &str| {
+        format!(
+            "listen: {{ calls: 127.0.0.1:1, control: 127.0.0.1:2, tls: {{ certificate: c, key: k{tls} }} }}
+policy: {{ path: policies }}
+identity: {{ certificates: {{}} }}"
+        )
+    };
+    check_whole(&known(", client_ca: a"), &[]);
+    check_whole(&known(""), &["identity.certificates no_client_ca"]);
+}
+
+#[test]
+fn proofs_are_remembered_for_minutes_at_most() {
+    for (age, expected) in [
+        ("1s", &[][..]),
+        ("10m", &[]),
+        ("11m", &["identity.dpop.max_age wrong_value"]),
+        ("500ms", &["identity.dpop.max_age wrong_value"]),
+    ] {
+        check(
+            &format!("identity: {{ dpop: {{ max_age: {age} }} }}"),
+            expected,
+        );
+    }
 }
 
 #[test]

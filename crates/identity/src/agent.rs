@@ -8,17 +8,16 @@ use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use crate::AgentId;
-use crate::slot::Slot;
 use crate::verified::Verified;
 
 /// An authenticated workload.
 ///
-/// Where it brought a workload token and a task token, the workload token tells who it is
+/// Where it brought several proofs, its workload token, or else its certificate, tells who it is
 /// (`method`, `issuer`, `claims`) and the task token what for (`txn`, `jti`).
 ///
 /// An agent can't be forged:
 /// ```compile_fail,E0451
-/// let agent = identity::Agent { proof: todo!(), task: None, slots: Vec::new() };
+/// let agent = identity::Agent { proof: todo!(), task: None, places: Vec::new() };
 /// ```
 /// nor be used twice:
 /// ```compile_fail,E0599
@@ -30,17 +29,22 @@ use crate::verified::Verified;
 pub struct Agent {
     proof: Arc<Verified>,
     task: Option<Arc<Verified>>,
-    slots: Vec<(Slot, HeaderValue)>,
+    places: Vec<(&'static HeaderName, HeaderValue)>,
 }
 
 impl Agent {
-    /// `proof` tells who the agent is, `task` is its task token, `slots` are where both were found.
+    /// `proof` tells who the agent is, `task` is its task token, `places` are the headers where both,
+    /// and what they are bound to, were found.
     pub(crate) fn new(
         proof: Arc<Verified>,
         task: Option<Arc<Verified>>,
-        slots: Vec<(Slot, HeaderValue)>,
+        places: Vec<(&'static HeaderName, HeaderValue)>,
     ) -> Self {
-        Self { proof, task, slots }
+        Self {
+            proof,
+            task,
+            places,
+        }
     }
 
     /// The name the agent goes by.
@@ -53,12 +57,12 @@ impl Agent {
         self.proof.method()
     }
 
-    /// Who vouches for it: the `iss` of its proof.
+    /// Who vouches for it: the `iss` of its proof, or the issuer of its certificate.
     pub fn issuer(&self) -> &str {
         &self.proof.issuer
     }
 
-    /// The verified claims of its proof.
+    /// The verified claims of its proof; of a certificate its `subject`, `san_uri`, `san_dns`.
     pub fn claims(&self) -> &Map<String, Value> {
         &self.proof.claims
     }
@@ -85,13 +89,13 @@ impl Agent {
 
     /// Whether this header value is where a proof was found. Such a value comes off, and is not an agent's key.
     pub fn presented(&self, name: &HeaderName, value: &HeaderValue) -> bool {
-        self.slots
+        self.places
             .iter()
-            .any(|(slot, found)| slot.name() == name && found == value)
+            .any(|(place, found)| *place == name && found == value)
     }
 }
 
-// By hand, since the values in `slots` are bearer tokens.
+// By hand, since the values in `places` are bearer tokens.
 impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Agent")
@@ -110,6 +114,8 @@ pub enum Method {
     TaskToken,
     /// A JWT of a configured issuer.
     Jwt,
+    /// A client certificate of mutual TLS.
+    Mtls,
 }
 
 impl Method {
@@ -118,6 +124,7 @@ impl Method {
         match self {
             Self::TaskToken => "task_token",
             Self::Jwt => "jwt",
+            Self::Mtls => "mtls",
         }
     }
 }

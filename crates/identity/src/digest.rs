@@ -1,5 +1,7 @@
 //! The SHA-256 that stands for a whole text, so that no bearer token is kept in memory.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 
 /// The SHA-256 of something.
@@ -14,5 +16,15 @@ impl Digest {
             *to = *from;
         }
         Self(sha256)
+    }
+
+    /// Reads one in base64url without padding.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        Self::from_bytes(&URL_SAFE_NO_PAD.decode(text).ok()?)
+    }
+
+    /// Takes the 32 bytes of one.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
     }
 }

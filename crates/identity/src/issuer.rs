@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use url::Url;
 
+use crate::confirmation::Confirmation;
 use crate::digest::Digest;
 use crate::key_source::{KeySource, NoKey, Pace};
 use crate::unverified::{Expected, Unverified, media_type};
@@ -99,6 +100,7 @@ impl Issuer {
         })?;
         Ok(Verified {
             digest,
+            confirmations: Confirmation::all(&checked.claims)?,
             agent: self.config.agent.resolve(&checked.claims)?,
             issuer: checked.issuer,
             claims: checked.claims,

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::Algorithm;
 use crate::digest::Digest;
+use crate::key::Key;
 
 /// The usable keys of one JWK Set (RFC 7517 section 5).
 #[derive(Debug)]
@@ -16,23 +16,6 @@ pub(crate) struct KeySet {
     keys: Vec<Key>,
     /// Of the document it was read from.
     digest: Digest,
-}
-
-#[derive(Debug)]
-struct Key {
-    id: Option<String>,
-    kind: Kind,
-    /// The one algorithm that the set gives the key to, if it says so.
-    only: Option<Algorithm>,
-    verifying: Arc<DecodingKey>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    P256,
-    P384,
-    Ed25519,
-    Rsa,
 }
 
 impl KeySet {
@@ -43,7 +26,8 @@ impl KeySet {
             keys: Vec<Value>,
         }
         let document_keys = serde_json::from_slice::<Document>(document).ok()?.keys;
-        let keys = document_keys.into_iter().filter_map(Key::read).collect();
+        let keys = document_keys.into_iter();
+        let keys = keys.filter_map(|key| Key::read(&key)).collect();
         Some(Self {
             keys,
             digest: Digest::of(document),
@@ -66,63 +50,9 @@ impl KeySet {
         let mut fitting = self
             .keys
             .iter()
-            .filter(|key| key.fits(algorithm) && id.is_none_or(|id| key.id.as_deref() == Some(id)));
+            .filter(|key| key.fits(algorithm) && id.is_none_or(|id| key.id() == Some(id)));
         let found = fitting.next()?;
-        (id.is_some() || fitting.next().is_none()).then_some(&found.verifying)
-    }
-}
-
-impl Key {
-    fn read(value: Value) -> Option<Self> {
-        let jwk: Jwk = serde_json::from_value(value).ok()?;
-        let common = &jwk.common;
-        if common
-            .public_key_use
-            .as_ref()
-            .is_some_and(|usage| *usage != PublicKeyUse::Signature)
-        {
-            return None;
-        }
-        if common
-            .key_operations
-            .as_ref()
-            .is_some_and(|all| !all.contains(&KeyOperations::Verify))
-        {
-            return None;
-        }
-        let only = match &common.key_algorithm {
-            Some(algorithm) => Some(algorithm.to_string().parse().ok()?),
-            None => None,
-        };
-        let kind = match &jwk.algorithm {
-            AlgorithmParameters::EllipticCurve(ec) => match ec.curve {
-                EllipticCurve::P256 => Kind::P256,
-                EllipticCurve::P384 => Kind::P384,
-                _ => return None,
-            },
-            AlgorithmParameters::OctetKeyPair(okp) if okp.curve == EllipticCurve::Ed25519 => {
-                Kind::Ed25519
-            }
-            AlgorithmParameters::RSA(_) => Kind::Rsa,
-            _ => return None,
-        };
-        let verifying = Arc::new(DecodingKey::from_jwk(&jwk).ok()?);
-        Some(Self {
-            id: common.key_id.clone(),
-            kind,
-            only,
-            verifying,
-        })
-    }
-
-    fn fits(&self, algorithm: Algorithm) -> bool {
-        use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
-        let by_kind = match (self.kind, algorithm) {
-            (Kind::P256, ES256) | (Kind::P384, ES384) | (Kind::Ed25519, EdDSA) => true,
-            (Kind::Rsa, RS256 | RS384 | RS512 | PS256 | PS384 | PS512) => true,
-            (Kind::P256 | Kind::P384 | Kind::Ed25519 | Kind::Rsa, _) => false,
-        };
-        by_kind && self.only.is_none_or(|only| only == algorithm)
+        (id.is_some() || fitting.next().is_none()).then(|| found.verifying())
     }
 }
 

@@ -8,17 +8,27 @@
 mod agent;
 mod agent_id;
 mod algorithm;
+mod binding;
 mod cache;
+mod certificate;
 mod clock;
+mod confirmation;
 mod crypto;
 mod digest;
+mod dpop;
 mod fetch;
 mod issuer;
+mod key;
 mod key_set;
 mod key_source;
+mod nonce;
+mod presented;
 mod proofs;
+mod replay;
+mod sender;
 mod slot;
 mod strict_json;
+mod target;
 mod task_tokens;
 mod template;
 mod unauthenticated;
@@ -27,22 +37,26 @@ mod verified;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-
 pub use agent::{Agent, Method};
 pub use agent_id::{AgentId, InvalidAgentId};
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use binding::{Binding, InvalidBinding};
+pub use certificate::{Certificate, CertificateConfig, UnreadableCertificate};
+pub use dpop::{DpopConfig, NonceRule};
 pub use fetch::is_trustworthy;
 pub use issuer::IssuerConfig;
+pub use presented::{Presented, Transport};
 pub use task_tokens::{InvalidKey, KeyKind, TaskClaims, TaskTokens};
 pub use template::{AgentTemplate, InvalidTemplate};
 pub use unauthenticated::Unauthenticated;
 
 use cache::Cache;
 use digest::Digest;
+use dpop::{DPOP, Dpop};
 use issuer::Issuer;
 use key_source::Pace;
 use proofs::Proofs;
+use sender::Sender;
 use unverified::Unverified;
 use verified::Verified;
 
@@ -52,6 +66,8 @@ pub struct Identity {
     tokens: Arc<TaskTokens>,
     issuers: Vec<Arc<Issuer>>,
     cache: Cache,
+    dpop: Dpop,
+    certificates: Option<CertificateConfig>,
 }
 
 /// What identity is made of, parsed.
@@ -61,6 +77,10 @@ pub struct Config {
     pub issuers: Vec<IssuerConfig>,
     /// Our own task tokens.
     pub tokens: Arc<TaskTokens>,
+    /// What is asked of DPoP proofs.
+    pub dpop: DpopConfig,
+    /// How agents are known by their certificates; by none unless given.
+    pub certificates: Option<CertificateConfig>,
 }
 
 impl Identity {
@@ -82,6 +102,8 @@ impl Identity {
                 .collect(),
             tokens: config.tokens,
             cache: Cache::new(),
+            certificates: config.certificates,
+            dpop: Dpop::new(config.dpop, previous.map(|previous| &previous.dpop)),
         }
     }
 
@@ -93,18 +115,32 @@ impl Identity {
     /// looked at. Equal tokens are one proof. A task token beside a workload token must name the
     /// same agent.
     ///
+    /// A token whose `cnf` binds it is worth nothing without what it is bound to: a key, shown by
+    /// `Authorization: DPoP` and a proof in `DPoP` (RFC 9449), or a client certificate (RFC 8705).
+    ///
+    /// Where agents are known by their certificates, each that comes is a proof as well: the tokens beside
+    /// it must name the same agent.
+    ///
     /// # Errors
     /// [`Unauthenticated`], also if just one of several proofs is wrong.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Agent, Unauthenticated> {
+    pub async fn authenticate(&self, presented: &Presented<'_>) -> Result<Agent, Unauthenticated> {
         let mut proofs = Proofs::default();
-        for (slot, value) in slot::filled(headers) {
-            let Some(token) = slot.token(value) else {
+        let mut sender = Sender::new(presented, &self.dpop);
+        if let Some(certificate) = self.certified(presented.transport)? {
+            proofs.certify(certificate);
+        }
+        for (slot, value) in slot::filled(presented.headers) {
+            let Some((scheme, token)) = slot.token(value) else {
                 continue;
             };
             let Some(verified) = self.verify(&token).await? else {
                 continue;
             };
+            sender.confirm(scheme, &verified)?;
             proofs.add(slot, value, verified)?;
+        }
+        if let Some(proof) = sender.proof() {
+            proofs.show(&DPOP, proof);
         }
         proofs.agree()
     }
@@ -112,6 +148,23 @@ impl Identity {
     /// Our own task tokens.
     pub fn tokens(&self) -> &Arc<TaskTokens> {
         &self.tokens
+    }
+
+    /// The agent of the client's certificate, where agents are known by them.
+    fn certified(&self, transport: &Transport) -> Result<Option<Arc<Verified>>, Unauthenticated> {
+        let (Some(config), Some(certificate)) = (&self.certificates, transport.certificate())
+        else {
+            return Ok(None);
+        };
+        if certificate.is_expired(clock::now()) {
+            return Err(Unauthenticated::Expired);
+        }
+        if let Some(verified) = self.cache.find(certificate.thumbprint()) {
+            return Ok(Some(verified));
+        }
+        let verified = Arc::new(certificate.agent(config)?);
+        self.cache.keep(&verified);
+        Ok(Some(verified))
     }
 
     /// Verifies a token, or answers `None` where it is no proof but the agent's key.

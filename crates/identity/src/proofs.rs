@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use crate::slot::Slot;
 use crate::verified::Verified;
@@ -13,10 +13,16 @@ use crate::{Agent, Method, Unauthenticated};
 pub(crate) struct Proofs {
     task: Option<Arc<Verified>>,
     workload: Option<Arc<Verified>>,
-    slots: Vec<(Slot, HeaderValue)>,
+    certificate: Option<Arc<Verified>>,
+    places: Vec<(&'static HeaderName, HeaderValue)>,
 }
 
 impl Proofs {
+    /// Adds what the handshake proved.
+    pub(crate) fn certify(&mut self, certificate: Arc<Verified>) {
+        self.certificate = Some(certificate);
+    }
+
     /// Adds a proof; one that is there already, in another slot, adds only its place.
     pub(crate) fn add(
         &mut self,
@@ -27,6 +33,7 @@ impl Proofs {
         let same_kind = match verified.method() {
             Method::TaskToken => &mut self.task,
             Method::Jwt => &mut self.workload,
+            Method::Mtls => &mut self.certificate,
         };
         match same_kind {
             Some(other) if other.digest != verified.digest => {
@@ -35,20 +42,27 @@ impl Proofs {
             Some(_) => {}
             None => *same_kind = Some(verified),
         }
-        self.slots.push((slot, value.clone()));
+        self.places.push((slot.name(), value.clone()));
         Ok(())
+    }
+
+    /// Adds the place of what shows that a token is its sender's.
+    pub(crate) fn show(&mut self, name: &'static HeaderName, value: &HeaderValue) {
+        self.places.push((name, value.clone()));
     }
 
     /// The one agent that all of them name.
     pub(crate) fn agree(self) -> Result<Agent, Unauthenticated> {
-        let proof = match (&self.workload, &self.task) {
-            (Some(workload), Some(task)) if workload.agent != task.agent => {
-                return Err(Unauthenticated::Disagreement);
-            }
-            (Some(workload), _) => Arc::clone(workload),
-            (None, Some(task)) => Arc::clone(task),
-            (None, None) => return Err(Unauthenticated::NoProof),
+        let all = || {
+            [&self.workload, &self.certificate, &self.task]
+                .into_iter()
+                .flatten()
         };
-        Ok(Agent::new(proof, self.task, self.slots))
+        let proof = all().next().map(Arc::clone);
+        let proof = proof.ok_or(Unauthenticated::NoProof)?;
+        if all().any(|other| other.agent != proof.agent) {
+            return Err(Unauthenticated::Disagreement);
+        }
+        Ok(Agent::new(proof, self.task, self.places))
     }
 }

@@ -16,6 +16,15 @@ pub(crate) enum Slot {
     XGoogApiKey,
 }
 
+/// How a token was sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Scheme {
+    /// By itself, under whatever name.
+    Bearer,
+    /// Together with a proof that its sender holds a key (RFC 9449 section 7.1).
+    DPoP,
+}
+
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 static API_KEY: HeaderName = HeaderName::from_static("api-key");
 static X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
@@ -50,44 +59,56 @@ impl Slot {
         }
     }
 
-    /// The text in `value` that may be a token.
-    pub(crate) fn token(self, value: &HeaderValue) -> Option<Cow<'_, str>> {
+    /// The text in `value` that may be a token, and how it was sent.
+    pub(crate) fn token(self, value: &HeaderValue) -> Option<(Scheme, Cow<'_, str>)> {
         // Not `to_str`, which looks at each byte by itself: a token is checked for its alphabet later.
         let text = std::str::from_utf8(value.as_bytes())
             .ok()?
             .trim_matches(' ');
         match self {
             Self::Authorization | Self::ProxyAuthorization => credentials(text),
-            Self::XApiKey | Self::ApiKey | Self::XGoogApiKey => Some(Cow::Borrowed(text)),
+            Self::XApiKey | Self::ApiKey | Self::XGoogApiKey => {
+                Some((Scheme::Bearer, Cow::Borrowed(text)))
+            }
         }
     }
 }
 
-/// The token of `Bearer`, the password of `Basic` (RFC 9110 section 11.4, RFC 7617 section 2).
-fn credentials(text: &str) -> Option<Cow<'_, str>> {
+/// The token of `Bearer` or `DPoP`, the password of `Basic` (RFC 9110 section 11.4, RFC 7617 section 2).
+fn credentials(text: &str) -> Option<(Scheme, Cow<'_, str>)> {
     let (scheme, rest) = text.split_once(' ')?;
     let rest = rest.trim_start_matches(' ');
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(Cow::Borrowed(rest));
+        return Some((Scheme::Bearer, Cow::Borrowed(rest)));
+    }
+    if scheme.eq_ignore_ascii_case("dpop") {
+        return Some((Scheme::DPoP, Cow::Borrowed(rest)));
     }
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
     let pair = String::from_utf8(STANDARD.decode(rest).ok()?).ok()?;
     let (_, password) = pair.split_once(':')?;
-    Some(Cow::Owned(password.to_owned()))
+    Some((Scheme::Bearer, Cow::Owned(password.to_owned())))
 }
 
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, HeaderValue};
 
-    use super::{Slot, filled};
+    use super::{Scheme, Slot, filled};
 
     #[track_caller]
     fn check(slot: Slot, value: &'static str, expect: Option<&str>) {
         let value = HeaderValue::from_static(value);
-        assert_eq!(slot.token(&value).as_deref(), expect);
+        let token = slot.token(&value);
+        assert_eq!(token.as_ref().map(|(_, token)| &**token), expect);
+        let expected = if value.as_bytes().starts_with(b"DPoP ") {
+            Scheme::DPoP
+        } else {
+            Scheme::Bearer
+        };
+        assert!(token.is_none_or(|(scheme, _)| scheme == expected));
     }
 
     #[test]
@@ -106,6 +127,11 @@ mod tests {
     #[test]
     fn more_spaces_are_one() {
         check(Slot::Authorization, "Bearer   a.b.c", Some("a.b.c"));
+    }
+    #[test]
+    fn dpop_holds_a_token_that_is_bound() {
+        check(Slot::Authorization, "DPoP a.b.c", Some("a.b.c"));
+        check(Slot::ProxyAuthorization, "DPoP a.b.c", Some("a.b.c"));
     }
     #[test]
     fn basic_holds_a_token_as_password() {

@@ -11,10 +11,11 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyP
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use crate::confirmation::Confirmation;
 use crate::digest::Digest;
 use crate::unverified::{Expected, Unverified};
 use crate::verified::{Verified, Voucher};
-use crate::{AgentId, Algorithm, Unauthenticated, clock, crypto};
+use crate::{AgentId, Algorithm, Binding, Unauthenticated, clock, crypto};
 
 /// The `typ` of an access token, without `application/` (RFC 9068 section 2.1).
 const KIND: &str = "at+jwt";
@@ -23,7 +24,7 @@ const KIND: &str = "at+jwt";
 ///
 /// The header has `kid`, the RFC 7638 thumbprint of the key. The claims are `iss` and `aud` (both the
 /// gateway's issuer), `iat`, `exp`, `jti`, `sub` (the owner), `act` and `client_id` (the agent), `txn`
-/// (the task), `scope` and `authorization_details`.
+/// (the task), `scope` and `authorization_details`; `cnf` where it is bound.
 pub struct TaskTokens {
     issuer: String,
     algorithm: Algorithm,
@@ -112,23 +113,47 @@ impl TaskTokens {
     /// # Errors
     /// Where the system has no randomness to give.
     pub fn mint(&self, claims: &TaskClaims) -> Result<String, InvalidKey> {
+        self.sign(&self.claims(claims)?)
+    }
+
+    /// Signs a task token that is worth nothing without what it is bound to (`cnf`).
+    ///
+    /// # Errors
+    /// Where the system has no randomness to give.
+    pub fn mint_bound(&self, claims: &TaskClaims, to: Binding) -> Result<String, InvalidKey> {
+        let mut claims = self.claims(claims)?;
+        claims.insert("cnf".to_owned(), to.into_cnf());
+        self.sign(&claims)
+    }
+
+    fn sign(&self, claims: &Map<String, Value>) -> Result<String, InvalidKey> {
         let mut header = jsonwebtoken::Header::new(self.algorithm.into());
         header.typ = Some(KIND.to_owned());
         header.kid = Some(self.key_id.clone());
-        let claims = json!({
-            "iss": self.issuer,
-            "aud": self.issuer,
-            "iat": clock::now(),
-            "exp": claims.expires_at,
-            "jti": unique()?,
-            "sub": claims.owner,
-            "act": actors(claims),
-            "client_id": claims.agent.as_str(),
-            "txn": claims.txn,
-            "scope": claims.scope,
-            "authorization_details": claims.authorization_details,
-        });
-        jsonwebtoken::encode(&header, &claims, &self.signing).map_err(|error| blame(&error))
+        jsonwebtoken::encode(&header, claims, &self.signing).map_err(|error| blame(&error))
+    }
+
+    fn claims(&self, claims: &TaskClaims) -> Result<Map<String, Value>, InvalidKey> {
+        let claims = [
+            ("iss", json!(self.issuer)),
+            ("aud", json!(self.issuer)),
+            ("iat", json!(clock::now())),
+            ("exp", json!(claims.expires_at)),
+            ("jti", json!(unique()?)),
+            ("sub", json!(claims.owner)),
+            ("act", actors(claims)),
+            ("client_id", json!(claims.agent.as_str())),
+            ("txn", json!(claims.txn)),
+            ("scope", json!(claims.scope)),
+            (
+                "authorization_details",
+                claims.authorization_details.clone(),
+            ),
+        ];
+        let claims = claims.into_iter();
+        Ok(claims
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect())
     }
 
     /// The public keys, as a JWK Set (RFC 7517 section 5).
@@ -166,6 +191,7 @@ impl TaskTokens {
         };
         Ok(Verified {
             digest,
+            confirmations: Confirmation::all(&checked.claims)?,
             agent,
             issuer: checked.issuer,
             claims: checked.claims,

@@ -1,6 +1,8 @@
 //! The crate as a whole, with issuers that listen on real sockets.
 
 mod any_header;
+mod binding;
+mod certificates;
 mod idp;
 mod key_rotation;
 mod signer;
@@ -10,13 +12,13 @@ mod workload_token;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod};
 use serde_json::Value;
 
 use crate::key_source::Pace;
 use crate::{
-    Agent, Algorithm, Config, Identity, IssuerConfig, KeyKind, TaskClaims, TaskTokens,
-    Unauthenticated,
+    Agent, Algorithm, Config, DpopConfig, Identity, IssuerConfig, KeyKind, Presented, TaskClaims,
+    TaskTokens, Transport, Unauthenticated,
 };
 use idp::Idp;
 
@@ -57,6 +59,8 @@ fn identity(issuers: Vec<IssuerConfig>, pace: Pace) -> Identity {
         Config {
             issuers,
             tokens: tokens(KeyKind::P256),
+            dpop: DpopConfig::default(),
+            certificates: None,
         },
         None,
         pace,
@@ -72,6 +76,19 @@ fn head(lines: &[(&'static str, &str)]) -> HeaderMap {
         );
     }
     headers
+}
+
+/// Who asks for `/` with these headers, in the clear?
+async fn ask(identity: &Identity, headers: &HeaderMap) -> Result<Agent, Unauthenticated> {
+    let presented = Presented {
+        headers,
+        method: &HttpMethod::GET,
+        host: "gateway.example",
+        port: None,
+        path: "/",
+        transport: &Transport::Plain,
+    };
+    identity.authenticate(&presented).await
 }
 
 fn bearer(token: &str) -> HeaderMap {

@@ -156,7 +156,10 @@ fn in_time(claims: &Map<String, Value>, now: i64) -> Result<i64, Unauthenticated
 }
 
 /// A `NumericDate` (RFC 7519 section 2) without its fraction.
-fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Unauthenticated> {
+pub(crate) fn seconds(
+    claims: &Map<String, Value>,
+    name: &str,
+) -> Result<Option<i64>, Unauthenticated> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };

@@ -1,25 +1,28 @@
-//! What a verified token said, for as long as it may be believed.
+//! What a verified token or certificate said, for as long as it may be believed.
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
+use crate::confirmation::Confirmation;
 use crate::digest::Digest;
 use crate::key_set::KeySet;
 use crate::key_source::KeySource;
 use crate::{AgentId, Method};
 
-/// What a verified token said. Holds nothing that could be used as the token.
+/// What a verified token or certificate said. Holds nothing that could be used as the token.
 #[derive(Debug)]
 pub(crate) struct Verified {
-    /// Of the whole token, signature included.
+    /// Of the whole token, signature included, or of the certificate.
     pub(crate) digest: Digest,
     pub(crate) agent: AgentId,
     pub(crate) issuer: String,
     pub(crate) claims: Map<String, Value>,
     /// Seconds since the epoch.
     pub(crate) expires_at: i64,
+    /// What it is bound to; nothing makes it a bearer.
+    pub(crate) confirmations: Vec<Confirmation>,
     pub(crate) voucher: Voucher,
     /// What somebody prepared of all that, once.
     pub(crate) prepared: OnceLock<Box<dyn Any + Send + Sync>>,
@@ -30,6 +33,8 @@ pub(crate) struct Verified {
 pub(crate) enum Voucher {
     /// Ours.
     Ourselves,
+    /// An authority's that a listener trusts, in a handshake.
+    Certificate,
     /// An issuer's, by a key of this set.
     Issuer {
         source: Arc<KeySource>,
@@ -42,6 +47,7 @@ impl Verified {
     pub(crate) fn method(&self) -> Method {
         match self.voucher {
             Voucher::Ourselves => Method::TaskToken,
+            Voucher::Certificate => Method::Mtls,
             Voucher::Issuer { .. } => Method::Jwt,
         }
     }
@@ -51,7 +57,7 @@ impl Verified {
     pub(crate) fn holds(&self, now: i64) -> bool {
         now < self.expires_at
             && match &self.voucher {
-                Voucher::Ourselves => true,
+                Voucher::Ourselves | Voucher::Certificate => true,
                 Voucher::Issuer { source, keys } => source.is_current(keys, now),
             }
     }

@@ -87,7 +87,7 @@ impl Way {
         mut body: Reader<'_>,
         exchange: &Exchange,
     ) -> Result<Outbound, Refusal> {
-        let agent = exchange.saw(setup.identity.authenticate(head.headers()).await?); // Who asks?
+        let agent = exchange.saw(setup.identity.authenticate(&head.presented()).await?); // Who asks?
         let task = exchange.saw(self.tasks.bind(agent, head.headers())?); // What for?
         let route = exchange.saw(setup.tools.route(&head)?);
         let body = body.read(route.body_plan(&head)?).await?;
@@ -111,7 +111,7 @@ impl Way {
         let proof = self.proof(setup.identity.tokens(), task)?;
         parts.headers.insert(AUTHORIZATION, proof);
         let head = Head::canonical(parts, None)?;
-        let agent = setup.identity.authenticate(head.headers()).await?;
+        let agent = setup.identity.authenticate(&head.presented()).await?;
         let task = self
             .tasks
             .rehearse(agent, task)

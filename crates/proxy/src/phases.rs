@@ -12,6 +12,7 @@ use call::{Body, Head};
 use credentials::Outbound;
 use http::Version;
 use http::header::ALT_SVC;
+use identity::{Certificate, Transport};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{BError, Error, ErrorSource, ErrorType};
@@ -25,7 +26,7 @@ use crate::body::Reader;
 use crate::exchange::Exchange;
 use crate::forward::{Forward, is_websocket, not_walked};
 use crate::refusal::Refusal;
-use crate::reply::{Form, REMIT_DECISION, Reply};
+use crate::reply::{DPOP_NONCE, Form, REMIT_DECISION, Reply};
 use crate::upstream::Talk;
 use crate::{Setup, Way, body, framing};
 
@@ -90,6 +91,7 @@ impl Phases {
         framing::check(session)?;
         let client = client(session);
         let head = Head::canonical(session.req_header().as_owned_parts(), client)?;
+        let head = head.over(transport(session));
         context.exchange.note(|record| {
             record.host = head.host().to_owned();
             record.path = head.path().to_owned();
@@ -241,6 +243,8 @@ impl ProxyHttp for Phases {
     ) -> Result<(), BError> {
         // An agent that followed it would go around the gateway.
         response.remove_header(&ALT_SVC);
+        // An agent that put it into its next proof would be refused here.
+        response.remove_header(&DPOP_NONCE);
         response.insert_header(REMIT_DECISION, context.exchange.decision().as_str())?;
         context.exchange.note(|record| {
             // Known from here on, should the call be cut before its end.
@@ -356,6 +360,16 @@ fn is_tls(session: &Session) -> bool {
     session
         .digest()
         .is_some_and(|digest| digest.ssl_digest.is_some())
+}
+
+/// How a call came; the server put the certificate there after the handshake.
+fn transport(session: &Session) -> Transport {
+    let tls = session
+        .digest()
+        .and_then(|digest| digest.ssl_digest.as_ref());
+    tls.map_or(Transport::Plain, |tls| Transport::Tls {
+        client: tls.extension.get::<Arc<Certificate>>().map(Arc::clone),
+    })
 }
 
 fn client(session: &Session) -> crate::Client {

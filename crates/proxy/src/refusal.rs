@@ -117,6 +117,12 @@ codes! {
     INVALID_PROOF = UNAUTHORIZED, "invalid_proof", "the token is not one that this gateway believes; get a new one";
     EXPIRED_PROOF = UNAUTHORIZED, "expired_proof", "the token has expired; open a task or get a new token";
     PROOFS_DISAGREE = UNAUTHORIZED, "proofs_disagree", "send one proof of identity, or two that name the same agent and task";
+    UNSUPPORTED_CONFIRMATION = UNAUTHORIZED, "unsupported_confirmation", "the token's `cnf` binds it to something other than a DPoP key (`jkt`) or a client certificate (`x5t#S256`); get one that is bound to these";
+    PROOF_REQUIRED = UNAUTHORIZED, "proof_required", "the token is bound to a key: send it as `Authorization: DPoP …`, with a proof by that key in `DPoP` (RFC 9449)";
+    INVALID_DPOP_PROOF = UNAUTHORIZED, "invalid_dpop_proof", "make a new DPoP proof for each request: one, by the token's key, with its `htm`, `htu` and `ath`, and an `iat` of now";
+    USE_DPOP_NONCE = UNAUTHORIZED, "use_dpop_nonce", "send the request again with a new DPoP proof whose `nonce` is that of the `DPoP-Nonce` header";
+    PROOF_REPLAYED = UNAUTHORIZED, "proof_replayed", "make a new DPoP proof for each request, with a `jti` of its own";
+    CERTIFICATE_MISMATCH = UNAUTHORIZED, "certificate_mismatch", "the token is bound to a client certificate: connect over TLS with that certificate";
     ISSUER_UNAVAILABLE = SERVICE_UNAVAILABLE, "issuer_unavailable", "the keys of the token's issuer can't be had right now; try again";
     NO_TASK = FORBIDDEN, "no_task", "name an open task: send a task token, or `Agent-Task: <id>` beside your credential";
     UNKNOWN_TASK = FORBIDDEN, "unknown_task", "there is no open task of this id for this agent";
@@ -225,6 +231,15 @@ impl Refusal {
         }
     }
 
+    /// The nonce that the agent's next DPoP proof must hold.
+    pub(crate) fn dpop_nonce(&self) -> Option<&str> {
+        if let Self::Unauthenticated(Unauthenticated::UseDpopNonce(nonce)) = self {
+            Some(nonce)
+        } else {
+            None
+        }
+    }
+
     /// How the record rules it.
     pub(crate) fn verdict(&self) -> Verdict {
         if matches!(self, Self::ApprovalRequired { .. }) {
@@ -266,6 +281,13 @@ fn unauthenticated_code(unauthenticated: &Unauthenticated) -> Code {
         Unauthenticated::NoProof => NO_PROOF,
         Unauthenticated::Expired => EXPIRED_PROOF,
         Unauthenticated::Disagreement => PROOFS_DISAGREE,
+        Unauthenticated::UnknownConfirmation => UNSUPPORTED_CONFIRMATION,
+        Unauthenticated::ProofRequired => PROOF_REQUIRED,
+        Unauthenticated::InvalidDpopProof(_) => INVALID_DPOP_PROOF,
+        Unauthenticated::UseDpopNonce(_) => USE_DPOP_NONCE,
+        Unauthenticated::ProofReplayed => PROOF_REPLAYED,
+        Unauthenticated::CertificateMismatch => CERTIFICATE_MISMATCH,
+        Unauthenticated::Busy => BUSY,
         Unauthenticated::KeysUnavailable(_) => ISSUER_UNAVAILABLE,
         Unauthenticated::Invalid(_) => INVALID_PROOF,
     }

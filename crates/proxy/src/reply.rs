@@ -12,6 +12,9 @@ use crate::refusal::{Code, Refusal};
 /// Carries the decision's id on every reply.
 pub(crate) const REMIT_DECISION: HeaderName = HeaderName::from_static("remit-decision");
 
+/// Carries the nonce for the next proof (RFC 9449 section 8).
+pub(crate) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
 /// MCP 2026-07-28: a header says something else than the body.
 const MCP_HEADER_MISMATCH: i64 = -32020;
 /// JSON-RPC 2.0: the method does not exist.
@@ -42,7 +45,7 @@ impl Reply {
         decision: &DecisionId,
     ) -> Result<Self, pingora_core::BError> {
         let code = refusal.outcome();
-        match form {
+        let mut reply = match form {
             Form::Problem => Self::json(
                 code.status,
                 "application/problem+json",
@@ -62,7 +65,11 @@ impl Reply {
                 )
             }
             Form::Grpc => Self::grpc(code, decision),
+        }?;
+        if let Some(nonce) = refusal.dpop_nonce() {
+            reply.head.insert_header(DPOP_NONCE, nonce)?;
         }
+        Ok(reply)
     }
 
     fn json(
@@ -170,10 +177,59 @@ fn grpc_status(status: StatusCode) -> u16 {
     }
 }
 
-/// RFC 6750, section 3.
+/// A challenge with the algorithms that a DPoP proof may be signed with.
+macro_rules! dpop_challenge {
+    ($error:literal) => {
+        concat!(
+            r#"DPoP realm="remit", error=""#,
+            $error,
+            r#"", algs="ES256 ES384 EdDSA RS256 RS384 RS512 PS256 PS384 PS512""#
+        )
+    };
+}
+
+/// RFC 6750, section 3; RFC 9449, section 7.1.
 fn challenge(code: Code) -> &'static str {
     match code.code {
         "no_proof" => r#"Bearer realm="remit""#,
+        "proof_required" => dpop_challenge!("invalid_token"),
+        "invalid_dpop_proof" | "proof_replayed" => dpop_challenge!("invalid_dpop_proof"),
+        "use_dpop_nonce" => dpop_challenge!("use_dpop_nonce"),
         _ => r#"Bearer realm="remit", error="invalid_token""#,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use identity::Algorithm;
+
+    use super::challenge;
+    use crate::refusal::CODES;
+
+    #[track_caller]
+    fn check(code: &str, expect: &str) {
+        let code = CODES.iter().find(|known| known.code == code).unwrap();
+        let challenge = challenge(*code);
+        assert!(challenge.contains(expect), "{challenge}");
+    }
+
+    #[test]
+    fn a_dpop_challenge_names_the_algorithms() {
+        let algorithms = Algorithm::ALL.map(Algorithm::as_str).join(" ");
+        let named = format!(r#"algs="{algorithms}""#);
+        for code in [
+            "proof_required",
+            "invalid_dpop_proof",
+            "use_dpop_nonce",
+            "proof_replayed",
+        ] {
+            check(code, "DPoP ");
+            check(code, &named);
+        }
+    }
+    #[test]
+    fn a_bearer_challenge_names_the_error_of_a_token_that_came() {
+        check("no_proof", r#"Bearer realm="remit""#);
+        check("certificate_mismatch", r#"error="invalid_token""#);
     }
 }

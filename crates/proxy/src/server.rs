@@ -4,12 +4,19 @@
 //! counted, a preface is waited for no longer than a head, and workers have the deep stacks that
 //! policy needs.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use identity::Certificate;
+use pingora_core::listeners::TlsAccept;
 use pingora_core::listeners::tls::Acceptor;
+use pingora_core::protocols::tls::TlsRef;
+use pingora_core::protocols::tls::server::handshake_with_callback;
 use pingora_core::protocols::{GetSocketDigest, SocketDigest, Stream, l4};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -172,8 +179,13 @@ impl Server {
     /// Learns what a connection speaks.
     async fn open(&self, stream: TcpStream, client: SocketAddr) -> Option<(Stream, Begins)> {
         if let Some(acceptor) = &self.tls {
-            let handshake = acceptor.tls_handshake(with_client(stream, client));
-            return Some((Box::new(handshake.await.ok()?), Begins::Otherwise));
+            let stream = with_client(stream, client);
+            let reader = CertificateReader::default();
+            let handshake = handshake_with_callback(acceptor, stream, &reader);
+            let stream = handshake.await.ok()?;
+            // A certificate that nobody could check a token against is none to go on with.
+            let is_readable = !reader.failed.load(Ordering::Relaxed);
+            return is_readable.then(|| (Box::new(stream) as Stream, Begins::Otherwise));
         }
         let begins = if begins_http2(&stream).await {
             Begins::WithPreface
@@ -183,6 +195,30 @@ impl Server {
         Some((Box::new(with_client(stream, client)), begins))
     }
 }
+
+/// Keeps the client's certificate where its calls find it.
+#[derive(Default)]
+struct CertificateReader {
+    failed: AtomicBool,
+}
+
+#[async_trait]
+impl TlsAccept for CertificateReader {
+    async fn handshake_complete_callback(&self, tls: &TlsRef) -> Option<Extension> {
+        let der = tls.peer_certificate_der()?;
+        match Certificate::read(der) {
+            Ok(certificate) => Some(Arc::new(Arc::new(certificate))),
+            Err(error) => {
+                tracing::warn!(%error, "connection is refused");
+                self.failed.store(true, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+}
+
+/// What pingora keeps beside a TLS connection.
+type Extension = Arc<dyn Any + Send + Sync>;
 
 /// Waits until the server stops, and then for what was on its way to it.
 pub(crate) async fn stopped(mut shutdown: watch::Receiver<bool>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
+    KeyPair, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::server::WebPkiClientVerifier;
@@ -67,6 +67,15 @@ impl Authority {
         let mut params = params(&[], name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.serial_number = Some(SerialNumber::from(serial));
+        self.certify(&params)
+    }
+
+    /// A certificate for a client that is known by a URI, as workloads are.
+    pub fn workload(&self, uri: &str) -> Certified {
+        let mut params = params(&[], "workload");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let name = SanType::URI(uri.try_into().unwrap());
+        params.subject_alt_names.push(name);
         self.certify(&params)
     }
 

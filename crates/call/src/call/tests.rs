@@ -59,6 +59,8 @@ impl World {
         let config = identity::Config {
             issuers: Vec::new(),
             tokens,
+            dpop: identity::DpopConfig::default(),
+            certificates: None,
         };
         Self {
             identity: Identity::new(config, None),
@@ -73,7 +75,7 @@ impl World {
         let proof = format!("Bearer {}", self.token).parse().unwrap();
         request.headers_mut().insert("authorization", proof);
         let head = Head::canonical(request.into_parts().0, None)?;
-        let agent = self.identity.authenticate(head.headers()).await.unwrap();
+        let agent = self.identity.authenticate(&head.presented()).await.unwrap();
         let task = self.tasks.bind(agent, head.headers()).unwrap();
         let route = self.tools.route(&head).unwrap();
         Call::observe(task, route, head, body)

@@ -7,9 +7,9 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
-use identity::AgentId;
+use identity::{AgentId, Binding};
 use serde::Deserialize;
-use tasks::{DelegationRequest, EndError, Ended, InvalidOpening, PauseError, TaskId, TaskView};
+use tasks::{EndError, Ended, InvalidOpening, PauseError, TaskId, TaskView};
 use telemetry::TaskEventKind;
 
 use super::{asked, detached};
@@ -18,7 +18,7 @@ use crate::door::Asker;
 use crate::opening;
 use crate::page::{PAGE, TaskPage, page};
 use crate::refusal::Refusal;
-use crate::task_request::{EndRequest, EndedTask, OpenRequest, OpenedTask};
+use crate::task_request::{DelegateRequest, EndRequest, EndedTask, OpenRequest, OpenedTask};
 use crate::{Caller, Control};
 
 /// `POST /v1/tasks`
@@ -37,11 +37,14 @@ async fn open_task(
     request: OpenRequest,
 ) -> Result<OpenedTask, Refusal> {
     let default_agent = control.options.default_agent.as_ref().map(AgentId::as_str);
+    let binding = request.cnf.as_ref().map(Binding::read).transpose();
+    let binding = binding.map_err(|error| invalid("cnf", error))?;
     let request = request
         .complete(default_agent, caller.name())
         .ok_or_else(|| invalid("agent", "is missing, and no default is configured"))?;
     let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
-    opening::issue(&control, opening, &caller.opener(), Some(caller.role())).await
+    let asker = (&caller.opener(), Some(caller.role()));
+    opening::issue(&control, opening, asker, binding).await
 }
 
 fn invalid(field: &'static str, problem: impl std::fmt::Display) -> Refusal {
@@ -203,7 +206,7 @@ pub(super) async fn token(
     if task.state == "ended" {
         return Err(Refusal::TaskNotOpen(id));
     }
-    let opened = opening::with_token(&control.live.load().tokens, task)?;
+    let opened = opening::with_token(&control.live.load().tokens, task, None)?;
     tracing::info!(operator = caller.name(), task = %id, "task token minted");
     Ok((StatusCode::CREATED, Json(opened)))
 }
@@ -213,7 +216,7 @@ pub(super) async fn delegate(
     State(control): State<Arc<Control>>,
     asker: Asker,
     id: Result<Path<String>, PathRejection>,
-    body::Json(request): body::Json<DelegationRequest>,
+    body::Json(request): body::Json<DelegateRequest>,
 ) -> Result<(StatusCode, Json<OpenedTask>), Refusal> {
     let id = named(id)?;
     let opened = detached(delegate_task(control, asker, id, request)).await?;
@@ -224,16 +227,18 @@ async fn delegate_task(
     control: Arc<Control>,
     asker: Asker,
     id: TaskId,
-    request: DelegationRequest,
+    request: DelegateRequest,
 ) -> Result<OpenedTask, Refusal> {
     // The tasks of others are as if they were not there.
     if asker.task.as_ref().is_some_and(|own| *own != id) {
         return Err(Refusal::UnknownTask(id));
     }
-    let opening = control.tasks.delegation(&id, request);
+    let binding = request.cnf.as_ref().map(Binding::read).transpose();
+    let binding = binding.map_err(|error| invalid("cnf", error))?;
+    let opening = control.tasks.delegation(&id, request.into());
     let opening = opening.ok_or(Refusal::UnknownTask(id))?;
     let opening = opening.map_err(Refusal::Opening)?;
-    opening::issue(&control, opening, &asker.opener, asker.role).await
+    opening::issue(&control, opening, (&asker.opener, asker.role), binding).await
 }
 
 fn named(id: Result<Path<String>, PathRejection>) -> Result<TaskId, Refusal> {

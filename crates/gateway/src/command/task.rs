@@ -4,11 +4,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use control::{Client, ClientError, EndRequest, EndingWish, OpenRequest, OpenedTask};
-use serde_json::{Map, Value, json};
-use tasks::{
-    Access, DelegationRequest, Grant, Limits, OperationPattern, TaskId, TaskView, ToolName,
+use control::{
+    Client, ClientError, DelegateRequest, EndRequest, EndingWish, OpenRequest, OpenedTask,
 };
+use serde_json::{Map, Value, json};
+use tasks::{Access, Grant, Limits, OperationPattern, TaskId, TaskView, ToolName};
 
 use crate::command::outcome::{Failure, Screen, pretty};
 use crate::command::whereabouts::{Whereabouts, ask};
@@ -135,6 +135,12 @@ pub(crate) struct Open {
     /// An attribute for policy, `name=value`; may be repeated.
     #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     attributes: Vec<(String, String)>,
+    /// The thumbprint of the key that its token is bound to: it is worth nothing without DPoP proofs by that key.
+    #[arg(long, value_name = "THUMBPRINT")]
+    dpop_jkt: Option<String>,
+    /// The SHA-256 of the client certificate that its token is bound to, in base64url.
+    #[arg(long, value_name = "SHA-256")]
+    x5t_s256: Option<String>,
     /// Print `export TASK=… TOKEN=…` for a shell to evaluate.
     #[arg(long, conflicts_with = "json")]
     shell: bool,
@@ -177,7 +183,7 @@ impl Task {
             Self::Delegate(delegate) => delegate.run(screen),
             Self::Token(one) => {
                 let opened = ask(one.gateway.client()?.token(&one.id))?;
-                print_token(&opened, one.shell, screen)
+                print_token(&opened, one.shell, BEARER, screen)
             }
             Self::Tree(one) => {
                 let client = one.gateway.client()?;
@@ -216,15 +222,16 @@ impl Task {
 
 impl Delegate {
     fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
-        let request = DelegationRequest {
+        let request = DelegateRequest {
             agent: self.agent,
             purpose: self.purpose,
             ttl_seconds: self.remit.ttl_seconds(),
             limits: self.remit.limits(),
             grants: self.remit.grants(),
+            cnf: None,
         };
         let opened = ask(self.gateway.client()?.delegate(&self.parent, &request))?;
-        print_token(&opened, self.shell, screen)
+        print_token(&opened, self.shell, BEARER, screen)
     }
 }
 
@@ -232,8 +239,17 @@ impl Open {
     fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
         let client = self.gateway.client()?;
         let shell = self.shell;
+        let hint = match (&self.dpop_jkt, &self.x5t_s256) {
+            (None, None) => BEARER,
+            (Some(_), _) => {
+                "the agent sends the token as `Authorization: DPoP …`, with a proof by its key"
+            }
+            (None, Some(_)) => {
+                "the agent sends the token over a connection with its client certificate"
+            }
+        };
         let opened = ask(client.open(&self.request()))?;
-        print_token(&opened, shell, screen)
+        print_token(&opened, shell, hint, screen)
     }
 
     fn request(self) -> OpenRequest {
@@ -241,6 +257,11 @@ impl Open {
             .attributes
             .into_iter()
             .map(|(name, value)| (name, Value::from(value)));
+        let bound = [("jkt", self.dpop_jkt), ("x5t#S256", self.x5t_s256)];
+        let cnf: Map<_, _> = bound
+            .into_iter()
+            .filter_map(|(name, to)| Some((name.to_owned(), Value::from(to?))))
+            .collect();
         OpenRequest {
             agent: self.agent,
             owner: self.owner,
@@ -250,11 +271,21 @@ impl Open {
             grants: self.remit.grants(),
             attributes: attributes.collect::<Map<_, _>>(),
             labels: self.labels,
+            cnf: (!cnf.is_empty()).then_some(Value::Object(cnf)),
         }
     }
 }
 
-fn print_token(opened: &OpenedTask, shell: bool, screen: &Screen) -> Result<ExitCode, Failure> {
+/// How an agent sends a token that is bound to nothing.
+const BEARER: &str =
+    "the agent sends the token as `Authorization: Bearer …` or as its SDK's API key";
+
+fn print_token(
+    opened: &OpenedTask,
+    shell: bool,
+    hint: &str,
+    screen: &Screen,
+) -> Result<ExitCode, Failure> {
     if shell {
         screen.line(&format!("export TASK={} TOKEN={}", opened.id, opened.token))?;
         return Ok(ExitCode::SUCCESS);
@@ -266,9 +297,7 @@ fn print_token(opened: &OpenedTask, shell: bool, screen: &Screen) -> Result<Exit
             opened.id,
             opened.expires_at,
             opened.token,
-            screen.dim(
-                "the agent sends the token as `Authorization: Bearer …` or as its SDK's API key"
-            )
+            screen.dim(hint)
         )
     })
 }

@@ -1,12 +1,28 @@
-//! `identity`: who vouches for agents.
+//! `identity`: who vouches for agents, and how they prove what their tokens are bound to.
 
-use identity::{AgentTemplate, Algorithm, IssuerConfig};
+use std::time::Duration;
+
+use identity::{AgentTemplate, Algorithm, CertificateConfig, DpopConfig, IssuerConfig, NonceRule};
 use url::Url;
 
 use super::collection::NonEmpty;
+use super::listen::Listen;
 use super::mistake::{At, Notes};
 use super::shape::{section, words};
 use super::tools::is_loopback;
+
+/// Who is believed.
+#[derive(Clone, Debug)]
+pub struct IdentityConfig {
+    /// Who vouches for agents, besides our own task tokens; no two of one issuer.
+    pub issuers: Vec<IssuerConfig>,
+    /// What is asked of DPoP proofs.
+    pub dpop: DpopConfig,
+    /// How agents are known by their certificates; by none unless given.
+    pub certificates: Option<CertificateConfig>,
+}
+
+words! { NonceRule { "required" => Self::Required, "optional" => Self::Optional } }
 
 words! {
     Algorithm {
@@ -21,6 +37,10 @@ section! {
     struct RawIdentity {
         /// OpenID issuers whose workload tokens are believed.
         issuers: Vec<At<RawIssuer>> = default([]);
+        /// What is asked of the proofs that go with tokens that are bound to a key (DPoP, RFC 9449).
+        dpop: RawDpop = default({});
+        /// Makes a client certificate of `listen.tls.client_ca` a proof of identity: alone, or beside tokens that must name the same agent. Unless given, a certificate only shows that a bound token is its sender's.
+        certificates: RawCertificates = optional;
     }
     later { spiffe: "SPIFFE" }
 }
@@ -43,8 +63,47 @@ section! {
     }
 }
 
+section! {
+    /// Agents that are known by their certificates.
+    struct RawCertificates {
+        /// How the agent's id is made of `san_uri` or `san_dns` (the certificate's one name of that kind) or `subject`.
+        agent: AgentTemplate = default("{san_uri}");
+    }
+}
+
+section! {
+    /// What is asked of DPoP proofs.
+    struct RawDpop {
+        /// Whether a proof must hold a nonce of this gateway. One is asked for in any case in the first seconds after a start.
+        nonce: NonceRule = default("optional");
+        /// The origins that agents know the gateway by, such as `https://remit.example`, where something in front ends TLS. Unless given, a proof's `htu` must have the host that the request names.
+        origins: Vec<At<Url>> = default([]);
+        /// How old a proof may be; at most `10m`.
+        max_age: Duration = default("60s");
+    }
+}
+
+/// Each proof is remembered for as long as it may be used.
+const MAX_AGE: Duration = Duration::from_secs(600);
+
 impl RawIdentity {
-    pub(super) fn parse(self, notes: &mut Notes) -> Option<Vec<IssuerConfig>> {
+    pub(super) fn parse(
+        self,
+        listen: Option<&Listen>,
+        notes: &mut Notes,
+    ) -> Option<IdentityConfig> {
+        let dpop = self.dpop.and_then(|raw| raw.value.parse(notes));
+        let takes_certificates = listen.is_none_or(Listen::takes_certificates);
+        let certificates = match self.certificates {
+            Some(raw) => {
+                if !takes_certificates {
+                    let message = "no certificate is asked for without `listen.tls.client_ca`";
+                    notes.mistake(&raw.place, "no_client_ca", message);
+                }
+                Some(raw.value.parse()?)
+            }
+            None => None,
+        };
         let mut issuers: Vec<IssuerConfig> = Vec::new();
         for issuer in self.issuers?.value {
             let Some(parsed) = issuer.value.parse(notes) else {
@@ -59,8 +118,47 @@ impl RawIdentity {
             }
             issuers.push(parsed);
         }
-        Some(issuers)
+        Some(IdentityConfig {
+            issuers,
+            dpop: dpop?,
+            certificates,
+        })
     }
+}
+
+impl RawCertificates {
+    fn parse(self) -> Option<CertificateConfig> {
+        Some(CertificateConfig {
+            agent: self.agent?.value,
+        })
+    }
+}
+
+impl RawDpop {
+    fn parse(self, notes: &mut Notes) -> Option<DpopConfig> {
+        let origins = self.origins?.value;
+        for origin in &origins {
+            if !is_origin(&origin.value) {
+                let message = "an origin is `https://` or `http://`, a host and maybe a port";
+                notes.mistake(&origin.place, "no_origin", message);
+            }
+        }
+        let max_age = self.max_age?;
+        if max_age.value > MAX_AGE || max_age.value < Duration::from_secs(1) {
+            notes.mistake(&max_age.place, "wrong_value", "it is from `1s` to `10m`");
+        }
+        let origins = origins.iter().map(|origin| origin.value.origin());
+        Some(DpopConfig {
+            nonce: self.nonce?.value,
+            origins: origins.collect(),
+            max_age: max_age.value,
+        })
+    }
+}
+
+/// A URL of a config has a host and no user, and is of HTTP.
+fn is_origin(url: &Url) -> bool {
+    url.path() == "/" && url.query().is_none()
 }
 
 impl RawIssuer {

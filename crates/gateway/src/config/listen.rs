@@ -20,6 +20,13 @@ pub struct Listen {
     pub plaintext: Plaintext,
 }
 
+impl Listen {
+    /// Whether clients are asked for certificates.
+    pub(super) fn takes_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.clients.is_some())
+    }
+}
+
 /// How a listener proves itself, and whose certificates it takes.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
@@ -27,9 +34,28 @@ pub struct ServerTls {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
-    /// The authorities whose client certificates are taken, PEM; none are asked for unless given.
-    pub client_ca: Option<PathBuf>,
+    /// Whose client certificates are taken; none are asked for unless given.
+    pub clients: Option<ClientCertificates>,
 }
+
+/// Whose client certificates are taken.
+#[derive(Clone, Debug)]
+pub struct ClientCertificates {
+    /// The authorities, PEM.
+    pub authorities: PathBuf,
+    /// Whether a client must have one.
+    pub rule: CertificateRule,
+}
+
+/// Whether a client must have a certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CertificateRule {
+    /// Whoever has none does not get past the handshake.
+    Required,
+    /// Whoever has none can't use tokens that are bound to one.
+    Optional,
+}
+words! { CertificateRule { "required" => Self::Required, "optional" => Self::Optional } }
 
 /// Whether secrets may cross a network in the clear.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,6 +91,8 @@ section! {
         key: PathBuf = required;
         /// The authorities whose client certificates are accepted, PEM. No certificate is asked for unless given.
         client_ca: PathBuf = optional;
+        /// Whether every client must have a certificate of `client_ca`. Where it is optional, a client without one can't use tokens that are bound to one (RFC 8705).
+        client_certificates: CertificateRule = default("required");
     }
 }
 
@@ -91,7 +119,7 @@ impl RawListen {
             }
         }
         let tls = match self.tls {
-            Some(tls) => Some(tls.value.parse()?),
+            Some(tls) => Some(tls.value.parse(notes)?),
             None => None,
         };
         Some(Listen {
@@ -104,11 +132,20 @@ impl RawListen {
 }
 
 impl RawServerTls {
-    fn parse(self) -> Option<ServerTls> {
+    fn parse(self, notes: &mut Notes) -> Option<ServerTls> {
+        let rule = self.client_certificates?;
+        if self.client_ca.is_none() && rule.value == CertificateRule::Optional {
+            let message = "no certificate is asked for without `client_ca`";
+            notes.mistake(&rule.place, "no_client_ca", message);
+        }
+        let clients = self.client_ca.map(|authorities| ClientCertificates {
+            authorities: authorities.value,
+            rule: rule.value,
+        });
         Some(ServerTls {
             certificate: self.certificate?.value,
             key: self.key?.value,
-            client_ca: self.client_ca.map(|path| path.value),
+            clients,
         })
     }
 }

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::signer::base64url;
-use super::{GATEWAY, identity, run};
+use super::{GATEWAY, ask, identity, run};
 use crate::key_source::Pace;
 use crate::{AgentTemplate, Algorithm};
 
@@ -15,6 +15,7 @@ fn slot() -> impl Strategy<Value = &'static str> {
         "x-api-key",
         "api-key",
         "x-goog-api-key",
+        "dpop",
     ])
 }
 
@@ -47,7 +48,7 @@ proptest! {
             }
         }
         let identity = identity(Vec::new(), Pace::default());
-        prop_assert!(run(identity.authenticate(&headers)).is_err());
+        prop_assert!(run(ask(&identity, &headers)).is_err());
     }
 
     #[test]

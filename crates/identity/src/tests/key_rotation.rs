@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::idp::Answer;
 use super::signer::Signer;
-use super::{Idp, bearer, believe, expect, identity, run};
+use super::{Idp, ask, bearer, believe, expect, identity, run};
 use crate::clock::now;
 use crate::key_source::{MAX_WAITING, Pace};
 use crate::{Agent, Config, Identity, Unauthenticated};
@@ -48,7 +48,7 @@ impl Stage {
     }
 
     async fn call(&self, token: &str) -> Result<Agent, Unauthenticated> {
-        self.identity.authenticate(&bearer(token)).await
+        ask(&self.identity, &bearer(token)).await
     }
 
     #[track_caller]
@@ -197,11 +197,13 @@ fn b4_a_new_config_keeps_the_last_good_keys() {
             Config {
                 issuers: vec![issuer],
                 tokens,
+                dpop: crate::DpopConfig::default(),
+                certificates: None,
             },
             Some(&stage.identity),
         );
         expect(
-            &next.authenticate(&bearer(&stage.token("old"))).await,
+            &ask(&next, &bearer(&stage.token("old"))).await,
             "agents/triage",
         );
         stage.asked(1);
@@ -238,7 +240,7 @@ fn b4_a_caller_that_goes_away_does_not_stop_the_fetch() {
         let stage = Stage::new(Pace::default()).await;
         let (headers, token) = (bearer(&stage.token("old")), stage.token("old"));
         {
-            let gone = stage.identity.authenticate(&headers);
+            let gone = ask(&stage.identity, &headers);
             tokio::pin!(gone);
             tokio::select! {
                 biased;
@@ -277,7 +279,7 @@ fn b4_calls_that_wait_for_a_slow_issuer_are_bounded() {
         let headers = bearer(&stage.token("old"));
         let mut context = Context::from_waker(Waker::noop());
         let mut calls: Vec<_> = (0..=MAX_WAITING)
-            .map(|_| Box::pin(stage.identity.authenticate(&headers)))
+            .map(|_| Box::pin(ask(&stage.identity, &headers)))
             .collect();
         let refused: Vec<_> = calls
             .iter_mut()
@@ -381,7 +383,7 @@ fn a_known_key_set_needs_no_discovery() {
         let mut issuer = believe(&stage.idp);
         issuer.jwks_uri = Some(format!("{}/keys", stage.idp.issuer()).parse().unwrap());
         let identity = identity(vec![issuer], EAGER);
-        identity.authenticate(&bearer(&stage.token("old"))).await
+        ask(&identity, &bearer(&stage.token("old"))).await
     });
     expect(&result, "triage");
 }
@@ -392,7 +394,7 @@ fn keys_are_not_fetched_in_the_clear() {
         let mut issuer = believe(&stage.idp);
         issuer.jwks_uri = Some("http://idp.example/keys".parse().unwrap());
         let identity = identity(vec![issuer], EAGER);
-        identity.authenticate(&bearer(&stage.token("old"))).await
+        ask(&identity, &bearer(&stage.token("old"))).await
     });
     expect(&result, "!not available");
 }
@@ -407,7 +409,7 @@ fn an_issuer_over_tls_is_not_asked_in_the_clear() {
                 .unwrap(),
         );
         let identity = identity(vec![issuer], EAGER);
-        let result = identity.authenticate(&bearer(&stage.token("old"))).await;
+        let result = ask(&identity, &bearer(&stage.token("old"))).await;
         expect(&result, "!not available");
         stage.asked(0);
     });

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 
 use super::signer::Signer;
-use super::{Idp, bearer, believe, expect, head, identity, run, task};
+use super::{Idp, ask, bearer, believe, expect, head, identity, run, task};
 use crate::clock::now;
 use crate::key_source::Pace;
 use crate::{Agent, Identity, Method, Unauthenticated};
@@ -64,7 +64,7 @@ fn authenticate(lines: &[(&'static str, &str)]) -> (HeaderMap, Result<Agent, Una
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
         let headers = head(&lines);
-        let result = brought.identity.authenticate(&headers).await;
+        let result = ask(&brought.identity, &headers).await;
         (headers, result)
     })
 }
@@ -257,8 +257,8 @@ fn a_cached_token_makes_the_same_agent() {
     run(async {
         let brought = Brought::new().await;
         let headers = bearer(&brought.work_a);
-        let first = brought.identity.authenticate(&headers).await.unwrap();
-        let second = brought.identity.authenticate(&headers).await.unwrap();
+        let first = ask(&brought.identity, &headers).await.unwrap();
+        let second = ask(&brought.identity, &headers).await.unwrap();
         assert!(std::ptr::eq(first.claims(), second.claims()));
     });
 }
@@ -269,13 +269,12 @@ fn a_new_config_keeps_its_task_tokens() {
         let config = crate::Config {
             issuers: Vec::new(),
             tokens: Arc::clone(brought.identity.tokens()),
+            dpop: crate::DpopConfig::default(),
+            certificates: None,
         };
         let next = Identity::new(config, Some(&brought.identity));
-        expect(&next.authenticate(&bearer(&brought.task_a)).await, "a");
+        expect(&ask(&next, &bearer(&brought.task_a)).await, "a");
         // Its issuer is no longer believed.
-        expect(
-            &next.authenticate(&bearer(&brought.work_a)).await,
-            "!no proof",
-        );
+        expect(&ask(&next, &bearer(&brought.work_a)).await, "!no proof");
     });
 }

@@ -5,9 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 
-use super::{GATEWAY, bearer, expect, run, task, tokens};
+use super::{GATEWAY, ask, bearer, expect, run, task, tokens};
 use crate::clock::now;
-use crate::{Config, Identity, KeyKind, Method, TaskTokens, Unauthenticated};
+use crate::{Binding, Config, Identity, KeyKind, Method, TaskTokens, Unauthenticated};
 
 fn authenticate(
     tokens: &std::sync::Arc<TaskTokens>,
@@ -16,9 +16,11 @@ fn authenticate(
     let config = Config {
         issuers: Vec::new(),
         tokens: std::sync::Arc::clone(tokens),
+        dpop: crate::DpopConfig::default(),
+        certificates: None,
     };
     let identity = Identity::new(config, None);
-    run(identity.authenticate(&bearer(token)))
+    run(ask(&identity, &bearer(token)))
 }
 
 /// Signs with our key what we would not mint; `null` takes a claim away.
@@ -247,14 +249,57 @@ fn a_form_is_prepared_once_per_token() {
         Config {
             issuers: Vec::new(),
             tokens: std::sync::Arc::clone(&tokens),
+            dpop: crate::DpopConfig::default(),
+            certificates: None,
         },
         None,
     );
-    let call = |token: &str| run(identity.authenticate(&bearer(token))).unwrap();
+    let call = |token: &str| run(ask(&identity, &bearer(token))).unwrap();
     let token = tokens.mint(&task("triage")).unwrap();
     assert_eq!(call(&token).prepared(|_| 1_u8), Some(&1));
     assert_eq!(call(&token).prepared(|_| 2_u8), Some(&1));
     assert_eq!(call(&token).prepared(|_| "another type"), None);
     let another = tokens.mint(&task("triage")).unwrap();
     assert_eq!(call(&another).prepared(|_| 2_u8), Some(&2));
+}
+
+#[test]
+fn b5_a_bound_task_token_is_no_bearer() {
+    let digest = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
+    let bound = |cnf: Value| json!({ "cnf": cnf });
+    check(&json!({}), &bound(json!({"jkt": digest})), "!possession");
+    check(
+        &json!({}),
+        &bound(json!({"x5t#S256": digest})),
+        "!certificate",
+    );
+    check(&json!({}), &bound(json!({"jwk": {}})), "!can't be checked");
+    check(&json!({}), &bound(json!({})), "!malformed");
+}
+
+#[test]
+fn b5_a_token_is_minted_bound() {
+    let tokens = tokens(KeyKind::P256);
+    let digest = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
+    for name in ["jkt", "x5t#S256"] {
+        let cnf = json!({ name: digest });
+        let binding = Binding::read(&cnf).unwrap();
+        let token = tokens.mint_bound(&task("triage"), binding).unwrap();
+        assert_eq!(part(&token, 1)["cnf"], cnf);
+        assert!(authenticate(&tokens, &token).is_err());
+    }
+    let unbound = tokens.mint(&task("triage")).unwrap();
+    assert_eq!(part(&unbound, 1).get("cnf"), None);
+}
+
+#[test]
+fn a_token_is_bound_only_to_what_can_be_checked() {
+    for cnf in [
+        json!({}),
+        json!({"jkt": "x"}),
+        json!({"jwk": {}}),
+        json!(null),
+    ] {
+        assert!(Binding::read(&cnf).is_err(), "{cnf}");
+    }
 }
