@@ -27,6 +27,8 @@ pub struct Facts {
 pub(crate) struct Wish {
     pub(crate) agent: String,
     pub(crate) owner: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) opener: Option<String>,
     pub(crate) purpose: String,
     pub(crate) grants: Vec<Grant>,
     #[serde(default)]
@@ -65,6 +67,11 @@ impl Facts {
     /// On whose behalf.
     pub fn owner(&self) -> &str {
         &self.wish.owner
+    }
+
+    /// Who opened it, where that is known.
+    pub fn opener(&self) -> Option<&str> {
+        self.wish.opener.as_deref()
     }
 
     /// What for.
