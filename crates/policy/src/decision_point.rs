@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use call::Call;
+use tasks::{Approvals, Demand, Granted, Unspent};
 use telemetry::DecisionId;
 
 use crate::decision::{Judgement, Terms};
 use crate::log::{DecisionLogConfig, Log};
-use crate::permit::{Denial, Ruling};
+use crate::permit::{Denial, DenialKind, Ruling};
 use crate::policy::Policy;
 use crate::recording::Recording;
 use crate::shadow::{Shadow, ShadowReport, Verdicts, Work};
@@ -108,21 +109,65 @@ impl DecisionPoint {
     }
 
     /// Decides one call, and reserves its place in the task's limits.
-    pub async fn decide(&self, call: Call, id: DecisionId) -> Result<Ruling, Denial> {
-        let judged = self.policy.judge_call(&call);
+    ///
+    /// What policy escalates is judged again with an approval of this very call, if there is one: policy may still say
+    /// no, and then the approval stays. Where it says yes the approval is spent, before there is a permit.
+    pub async fn decide(
+        &self,
+        call: Call,
+        id: DecisionId,
+        approvals: &Approvals,
+    ) -> Result<Ruling, Denial> {
+        let judged = self.policy.judge_call(&call, None);
         let enforced = match self.mode {
             Mode::Enforce => None,
             Mode::Shadow => Some(unenforced(&judged)),
         };
+        let asked = enforced.as_ref().unwrap_or(&judged);
+        let granted = match asked {
+            Judgement::Escalate { demands, .. } => find(&call, demands, approvals),
+            Judgement::Allow(_) | Judgement::Deny { .. } => None,
+        };
+        let Some(granted) = granted else {
+            self.saw(&call, &id, &judged, enforced.as_ref(), None);
+            let judgement = enforced.unwrap_or(judged);
+            return self.policy.rule(call, id, judgement, None).await;
+        };
+        let again = self.policy.judge_call(&call, Some(&granted));
+        self.saw(&call, &id, &again, None, Some(&granted));
+        if !matches!(again, Judgement::Allow(_)) {
+            return match self.policy.rule(call, id, again, None).await {
+                Ok(Ruling::Escalate(_)) => Err(Denial::new(
+                    DenialKind::Failed,
+                    "the policy escalates what was approved",
+                )),
+                ruled => ruled,
+            };
+        }
+        match approvals.spend(granted).await {
+            Ok(approved) => self.policy.rule(call, id, again, Some(approved)).await,
+            // Another call was quicker: this one needs an approval of its own.
+            Err(Unspent::Gone) => self.policy.rule(call, id, judged, None).await,
+            Err(error) => Err(Denial::new(DenialKind::StoreFailed, error.to_string())),
+        }
+    }
+
+    fn saw(
+        &self,
+        call: &Call,
+        id: &DecisionId,
+        judged: &Judgement,
+        enforced: Option<&Judgement>,
+        granted: Option<&Granted>,
+    ) {
         if let Some(shadow) = &self.shadow {
             let verdicts = Verdicts {
-                enforced: enforced.as_ref().unwrap_or(&judged),
-                judged: &judged,
+                enforced: enforced.unwrap_or(judged),
+                judged,
+                granted,
             };
-            shadow.saw(&self.policy, &call, &id, verdicts);
+            shadow.saw(&self.policy, call, id, verdicts);
         }
-        let judgement = enforced.unwrap_or(judged);
-        self.policy.rule(call, id, judgement).await
     }
 
     /// What was found besides deciding.
@@ -134,6 +179,12 @@ impl DecisionPoint {
             ..found
         }
     }
+}
+
+/// An approval of this very call. A call that can't be told from others has none.
+fn find(call: &Call, demands: &[Demand], approvals: &Approvals) -> Option<Granted> {
+    let digest = call.digest().ok()?;
+    approvals.find_granted(call.task().id(), digest.as_str(), demands)
 }
 
 /// What is done where a policy's answer does not count.

@@ -162,7 +162,6 @@ pub struct Question {
 
 /// Why nobody was asked.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum NotAsked {
     /// The call is too long to be read.
     #[error("a call of over {LONGEST_CALL} bytes is read by nobody")]
