@@ -36,7 +36,7 @@ impl std::fmt::Debug for Operator {
 pub enum Role {
     /// Looks.
     Viewer,
-    /// Looks, and answers approvals (once they are built).
+    /// Looks, and answers approvals.
     Approver,
     /// Looks, opens and ends tasks.
     Orchestrator,
@@ -65,6 +65,10 @@ impl Role {
                 Self::Orchestrator | Self::Operator => true,
                 Self::Viewer | Self::Approver => false,
             },
+            Right::Approve => match self {
+                Self::Approver | Self::Operator => true,
+                Self::Viewer | Self::Orchestrator => false,
+            },
             Right::Reload => match self {
                 Self::Operator => true,
                 Self::Viewer | Self::Approver | Self::Orchestrator => false,
@@ -76,12 +80,14 @@ impl Role {
 /// Something an operator may or may not do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Right {
-    /// See tasks, leases, explanations, the status, the metrics.
+    /// See tasks, approvals, leases, explanations, the status, the metrics.
     View,
     /// Open tasks.
     OpenTasks,
     /// End tasks.
     EndTasks,
+    /// Grant and refuse approvals.
+    Approve,
     /// Apply the configuration anew.
     Reload,
 }
@@ -93,6 +99,7 @@ impl Right {
             Self::View => "view",
             Self::OpenTasks => "open_tasks",
             Self::EndTasks => "end_tasks",
+            Self::Approve => "approve",
             Self::Reload => "reload",
         }
     }
@@ -405,6 +412,7 @@ mod tests {
             Right::View,
             Right::OpenTasks,
             Right::EndTasks,
+            Right::Approve,
             Right::Reload,
         ];
         let table: Vec<String> = [
@@ -427,9 +435,9 @@ mod tests {
             table,
             [
                 "viewer: view",
-                "approver: view",
+                "approver: view approve",
                 "orchestrator: view open_tasks end_tasks",
-                "operator: view open_tasks end_tasks reload",
+                "operator: view open_tasks end_tasks approve reload",
             ]
         );
     }

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use policy::{Denial, DenialKind};
-use tasks::TaskId;
+use tasks::{ApprovalState, TaskId};
 
 use crate::operators::{Right, Role};
 use crate::problem::Problem;
@@ -43,6 +43,14 @@ pub(crate) enum Refusal {
     TaskId(String),
     #[error("no task `{0}`")]
     UnknownTask(TaskId),
+    #[error("no approval `{0}`")]
+    UnknownApproval(String),
+    #[error("approval is {} already", .0.as_str())]
+    NotWaiting(ApprovalState),
+    #[error("nobody approves a call of a task that is its own")]
+    OwnTask,
+    #[error("`{0}` is not among those who were asked for this approval")]
+    NotAsked(String),
     #[error("task can't be opened: `{field}`: {problem}")]
     Opening {
         field: &'static str,
@@ -83,6 +91,10 @@ impl Refusal {
             Self::Body { .. } => (StatusCode::BAD_REQUEST, "invalid_body"),
             Self::TaskId(_) => (StatusCode::BAD_REQUEST, "invalid_task_id"),
             Self::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown_task"),
+            Self::UnknownApproval(_) => (StatusCode::NOT_FOUND, "unknown_approval"),
+            Self::NotWaiting(_) => (StatusCode::CONFLICT, "approval_not_waiting"),
+            Self::OwnTask => (StatusCode::FORBIDDEN, "own_task"),
+            Self::NotAsked(_) => (StatusCode::FORBIDDEN, "not_an_approver"),
             Self::Opening { .. } => (StatusCode::BAD_REQUEST, "invalid_opening"),
             Self::NotAdmitted { denial, .. } => admission_row(denial.kind),
             Self::Unexplainable(_) => (StatusCode::BAD_REQUEST, "unexplainable"),
@@ -116,6 +128,16 @@ impl Refusal {
             Self::Body { .. } => "correct the named field",
             Self::TaskId(_) => "a task id is a UUID, as answered when the task was opened",
             Self::UnknownTask(_) => "list the tasks with `remit task list` or GET /v1/tasks",
+            Self::UnknownApproval(_) => {
+                "list the approvals with `remit approval list` or GET /v1/approvals"
+            }
+            Self::NotWaiting(_) => {
+                "nothing is left to answer; if the call is made again, it is asked about anew"
+            }
+            Self::OwnTask => {
+                "somebody else must answer: not whoever opened the task, nor whom it is done for"
+            }
+            Self::NotAsked(_) => "`demands` of the approval names those whose answer counts",
             Self::Opening { .. } => "correct the named field",
             Self::NotAdmitted { denial, .. } => admission_hint(denial.kind),
             Self::Unexplainable(_) => {
@@ -170,6 +192,10 @@ impl Refusal {
             | Self::BrokenBody
             | Self::TaskId(_)
             | Self::UnknownTask(_)
+            | Self::UnknownApproval(_)
+            | Self::NotWaiting(_)
+            | Self::OwnTask
+            | Self::NotAsked(_)
             | Self::Unexplainable(_)
             | Self::Store(_)
             | Self::Draining
@@ -203,6 +229,10 @@ impl Refusal {
             | Self::Body { .. }
             | Self::TaskId(_)
             | Self::UnknownTask(_)
+            | Self::UnknownApproval(_)
+            | Self::NotWaiting(_)
+            | Self::OwnTask
+            | Self::NotAsked(_)
             | Self::Opening { .. }
             | Self::Unexplainable(_)
             | Self::Draining
@@ -418,6 +448,10 @@ mod tests {
             },
             Refusal::TaskId(text()),
             Refusal::UnknownTask(serde_json::from_value(Value::from(NIL)).unwrap()),
+            Refusal::UnknownApproval(text()),
+            Refusal::NotWaiting(ApprovalState::Spent),
+            Refusal::OwnTask,
+            Refusal::NotAsked(text()),
             Refusal::Opening {
                 field: "",
                 problem: text(),

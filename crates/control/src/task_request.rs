@@ -37,10 +37,11 @@ pub struct OpenRequest {
 
 impl OpenRequest {
     /// Fills in who is not named. None if no agent is known.
-    pub(crate) fn complete(self, agent: Option<&str>, owner: &str) -> Option<OpeningRequest> {
+    pub(crate) fn complete(self, agent: Option<&str>, caller: &str) -> Option<OpeningRequest> {
         Some(OpeningRequest {
             agent: self.agent.or_else(|| agent.map(str::to_owned))?,
-            owner: self.owner.unwrap_or_else(|| owner.to_owned()),
+            owner: self.owner.unwrap_or_else(|| caller.to_owned()),
+            opener: Some(caller.to_owned()),
             purpose: self.purpose,
             grants: self.grants,
             ttl_seconds: self.ttl_seconds,

@@ -29,6 +29,8 @@ pub(crate) struct Reloader {
     pub(crate) ground: Ground,
     pub(crate) way: Arc<Way>,
     pub(crate) live: Arc<ArcSwap<Live>>,
+    /// The address of the control listener.
+    pub(crate) control: String,
     /// The token of this machine's own operator, where the config names none.
     pub(crate) own_token: Option<Zeroizing<String>>,
     /// What the gateway started with, and keeps.
@@ -66,6 +68,8 @@ impl Reloader {
         let outcome = applied.map(|applied| {
             self.way.replace(applied.setup.clone());
             self.ground.tasks.configure(applied.book.clone());
+            let asking = applied.approvals.asking(&self.control);
+            self.ground.approvals.configure(asking);
             tend(self, &applied.policy, applied.gathered.as_ref());
             turn.policy = applied.policy.clone();
             turn.warnings.clone_from(&applied.warnings);

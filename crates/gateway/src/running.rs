@@ -10,6 +10,7 @@ use control::{Control, ListenerStatus, Live, Options, Plaintext, Status};
 use identity::AgentId;
 use jiff::Timestamp;
 use proxy::{Server, Way};
+use tasks::Approvals;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
@@ -87,7 +88,7 @@ fn control_threads() -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Keeps tasks and leases: expiry, and the end of leases with their task.
+/// Keeps tasks, approvals and leases: expiry, and the end of leases with their task.
 struct Keeping {
     stop: CancellationToken,
     open: TaskTracker,
@@ -100,6 +101,8 @@ impl Keeping {
         let handle = control.handle();
         open.spawn_on(Arc::clone(&ground.tasks).keep(stop.clone()), handle);
         open.spawn_on(end_leases(ground.clone(), stop.clone()), handle);
+        let approvals = Arc::clone(&ground.approvals);
+        open.spawn_on(forget_approvals(approvals, stop.clone()), handle);
         open.close();
         Self { stop, open }
     }
@@ -107,6 +110,22 @@ impl Keeping {
     async fn finish(self) {
         self.stop.cancel();
         self.open.wait().await;
+    }
+}
+
+/// How often approvals that are over are looked for. They count as over without it.
+const FORGETTING: Duration = Duration::from_secs(30);
+
+/// Forgets approvals that were over long ago.
+async fn forget_approvals(approvals: Arc<Approvals>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(FORGETTING) => {}
+        }
+        if let Err(error) = approvals.sweep().await {
+            tracing::warn!(%error, "approvals that are over are not forgotten");
+        }
     }
 }
 
@@ -185,6 +204,7 @@ fn start(
     let way = Way::new(
         applied.setup.clone(),
         Arc::clone(&ground.tasks),
+        Arc::clone(&ground.approvals),
         ground.recorder.clone(),
         limits,
     );
@@ -215,6 +235,8 @@ fn start(
     }
     let (control_listener, bound) = bind(listen.control)?;
     listening.control = bound;
+    let asking = applied.approvals.asking(&bound.to_string());
+    ground.approvals.configure(asking);
 
     let (policy, gathered) = (applied.policy.clone(), applied.gathered.take());
     let turn = Turn {
@@ -227,6 +249,7 @@ fn start(
             ground, &listening, applied, &path,
         ))),
         path,
+        control: bound.to_string(),
         ground: ground.clone(),
         way: Arc::clone(&way),
         own_token,
@@ -243,6 +266,7 @@ fn start(
     let api = Control {
         live: Arc::clone(&reloader.live),
         tasks: Arc::clone(&ground.tasks),
+        approvals: Arc::clone(&ground.approvals),
         recorder: ground.recorder.clone(),
         explain: explain::by(&way),
         reload: reload::on_request(&reloader),

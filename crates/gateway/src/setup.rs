@@ -19,8 +19,8 @@ use url::Url;
 
 use crate::bundles::{Choice, Gathered, client};
 use crate::config::{
-    BindingConfig, Config, PolicyConfig, PolicyOrigin, ProviderConfig, ToolConfig, UpstreamConfig,
-    VerifyConfig,
+    ApprovalsConfig, BindingConfig, Config, PolicyConfig, PolicyOrigin, ProviderConfig, ToolConfig,
+    UpstreamConfig, VerifyConfig,
 };
 use crate::ground::Ground;
 
@@ -37,6 +37,8 @@ pub(crate) struct Applied {
     pub(crate) operators: Arc<Operators>,
     /// Bounds of new tasks, and header names.
     pub(crate) book: tasks::Config,
+    /// How people are asked for approvals.
+    pub(crate) approvals: ApprovalsConfig,
     /// The SHA-256 of the config's text.
     pub(crate) hash: String,
     /// What of the config is right but worth a look.
@@ -120,6 +122,7 @@ pub(crate) async fn build(
         setup,
         operators: Arc::new(operators),
         book,
+        approvals: config.approvals,
         hash: config.hash,
         warnings,
         policy: config.policy,

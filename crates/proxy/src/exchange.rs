@@ -130,7 +130,7 @@ impl Exchange {
             let record = &mut open.record;
             if matches!(
                 refusal,
-                Refusal::Denied(_) | Refusal::ApprovalRequired { .. }
+                Refusal::Denied(_) | Refusal::Unapproved { .. } | Refusal::Unaskable { .. }
             ) {
                 record.policy_time = took;
             }

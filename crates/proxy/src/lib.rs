@@ -31,8 +31,8 @@ use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use identity::{InvalidAgentId, TaskClaims, TaskTokens};
 use jiff::Timestamp;
-use policy::{Explanation, Ruling};
-use tasks::{TaskId, Tasks};
+use policy::{Explanation, Permit, Ruling};
+use tasks::{Approvals, TaskId, Tasks};
 use telemetry::Recorder;
 
 use crate::body::{Budget, Reader};
@@ -50,6 +50,7 @@ pub use crate::upstream::{
 pub struct Way {
     setup: ArcSwap<Setup>,
     tasks: Arc<Tasks>,
+    approvals: Arc<Approvals>,
     recorder: Recorder,
     limits: Limits,
     /// Of all listeners together.
@@ -58,11 +59,18 @@ pub struct Way {
 
 impl Way {
     /// Makes the way of all calls. `setup` can be replaced while calls are on it.
-    pub fn new(setup: Setup, tasks: Arc<Tasks>, recorder: Recorder, limits: Limits) -> Arc<Self> {
+    pub fn new(
+        setup: Setup,
+        tasks: Arc<Tasks>,
+        approvals: Arc<Approvals>,
+        recorder: Recorder,
+        limits: Limits,
+    ) -> Arc<Self> {
         let setup = ArcSwap::from_pointee(setup);
         Arc::new(Self {
             setup,
             tasks,
+            approvals,
             recorder,
             limits,
             budget: Budget::new(limits.buffered),
@@ -92,10 +100,33 @@ impl Way {
         let route = exchange.saw(setup.tools.route(&head)?);
         let body = body.read(route.body_plan(&head)?).await?;
         let call = exchange.saw(Call::observe(task, route, head, body)?); // What is asked? (keys off)
-        let ruling = setup.policy.decide(call, exchange.decision()).await?;
-        let permit = exchange.saw(permitted(ruling)?); // May it?
+        let policy = &setup.policy;
+        let ruling = policy.decide(call, exchange.decision(), &self.approvals);
+        let permit = exchange.saw(self.permitted(ruling.await?).await?); // May it?
         let credential = exchange.saw(setup.credentials.issue(permit).await?); // With what?
         Ok(credential.inject()?) // (key on)
+    }
+
+    /// A ruling that allows. What policy escalates is asked for; the agent makes its call again once it is granted.
+    async fn permitted(&self, ruling: Ruling) -> Result<Permit, Refusal> {
+        let pending = match ruling {
+            Ruling::Allow(permit) => return Ok(permit),
+            Ruling::Escalate(pending) => pending,
+        };
+        let reason = pending.reason().map(str::to_owned);
+        let message = pending.message().map(str::to_owned);
+        Err(match pending.ask(&self.approvals).await {
+            Ok(question) => Refusal::Unapproved {
+                reason,
+                message,
+                question,
+            },
+            Err(cause) => Refusal::Unaskable {
+                reason,
+                message,
+                cause,
+            },
+        })
     }
 
     /// Says what would be decided of a call, and why. Nothing is counted, leased or sent.
@@ -152,14 +183,6 @@ impl Way {
 
 fn unknown(task: &TaskId) -> Refusal {
     Refusal::UnknownTask(task.clone())
-}
-
-/// A ruling that allows; approvals are not built yet, so what needs one is refused.
-fn permitted(ruling: Ruling) -> Result<policy::Permit, Refusal> {
-    match ruling {
-        Ruling::Allow(permit) => Ok(permit),
-        Ruling::Escalate(pending) => Err(Refusal::approval_required(&pending)),
-    }
 }
 
 /// The caller's network address, where the socket tells.

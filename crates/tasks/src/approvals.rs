@@ -176,7 +176,6 @@ pub enum NotAsked {
 
 /// Why somebody's answer does not count.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum VoteError {
     /// No such approval.
     #[error("no approval `{0}`")]
