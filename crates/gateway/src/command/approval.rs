@@ -26,7 +26,7 @@ pub(crate) enum Approval {
 pub(crate) struct List {
     /// Only those that are in this state.
     #[arg(long, value_enum)]
-    state: Option<State>,
+    only: Option<State>,
     /// Only those of one task.
     #[arg(long)]
     task: Option<TaskId>,
@@ -80,7 +80,7 @@ impl Approval {
         match self {
             Self::List(list) => {
                 let client = list.gateway.client()?;
-                let state = list.state.map(ApprovalState::from);
+                let state = list.only.map(ApprovalState::from);
                 let views = ask(client.approvals(state, list.task.as_ref()))?;
                 screen.show(&views, |screen| table(screen, &views))
             }
