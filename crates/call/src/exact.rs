@@ -2,10 +2,11 @@
 
 use http::{HeaderMap, HeaderName, header};
 use ring::digest::{SHA256, digest};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json as value};
 
 use crate::call::Call;
 use crate::canonical::canonical;
+use crate::json;
 use crate::tools::Protocol;
 
 /// The SHA-256 of one call, in hex.
@@ -59,9 +60,12 @@ const INCIDENTAL: &[&str] = &[
 /// What SDKs of LLM APIs tell of themselves and of their tries.
 const INCIDENTAL_PREFIX: &str = "x-stainless-";
 
+/// What MCP's `_meta` has anew at each try.
+const INCIDENTAL_META: &[&str] = &["progressToken", "traceparent", "tracestate", "baggage"];
+
 impl Call {
     /// The digest of the exact call: SHA-256 over the canonical JSON (RFC 8785) of task, tool, operation, method, path,
-    /// query, headers and arguments.
+    /// query, headers, arguments and, on MCP, the other parameters.
     ///
     /// # Errors
     /// [`Indistinct`] where another call could have the same digest.
@@ -71,7 +75,7 @@ impl Call {
         if request.streamed || is_websocket || self.tool().protocol == Protocol::Grpc {
             return Err(Indistinct::Unread);
         }
-        let told = json!({
+        let told = value!({
             "task": self.task().id(),
             "tool": self.tool().name.as_str(),
             "operation": self.operation(),
@@ -81,11 +85,29 @@ impl Call {
             "query": request.query,
             "headers": told(request.headers.map())?,
             "arguments": request.arguments,
+            "params": self.params(),
         });
         let canonical = canonical(&told).map_err(|_| Indistinct::Number)?;
         let digest = digest(&SHA256, canonical.as_bytes());
         let hex = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
         Ok(CallDigest(hex.collect()))
+    }
+
+    /// What stands beside the arguments of an MCP call and may change what it does; nothing where there is nothing.
+    fn params(&self) -> Option<Value> {
+        self.mcp()?;
+        // It was read like this before, or there would be no call.
+        let message = json::parse(self.body().bytes()?).ok()?;
+        let mut params = message.get("params")?.as_object()?.clone();
+        params.remove("name");
+        params.remove("arguments");
+        if let Some(Value::Object(meta)) = params.get_mut("_meta") {
+            meta.retain(|key, _| !INCIDENTAL_META.contains(&key.as_str()));
+            if meta.is_empty() {
+                params.remove("_meta");
+            }
+        }
+        (!params.is_empty()).then_some(Value::Object(params))
     }
 
     /// The whole call as a person reads it. Keys that came off are not in it.
@@ -96,7 +118,7 @@ impl Call {
             .iter()
             .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
             .collect();
-        json!({
+        let mut shown = value!({
             "tool": self.tool().name.as_str(),
             "environment": self.tool().environment,
             "operation": self.operation(),
@@ -106,7 +128,11 @@ impl Call {
             "query": query,
             "headers": told(request.headers.map()).unwrap_or_default(),
             "arguments": request.arguments,
-        })
+        });
+        if let (Some(shown), Some(params)) = (shown.as_object_mut(), self.params()) {
+            shown.insert("params".to_owned(), params);
+        }
+        shown
     }
 }
 

@@ -11,14 +11,13 @@ use notify::{RecursiveMode, Watcher};
 use proxy::Way;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use crate::bundles::{Choice, Gathered};
 use crate::config::{self, PolicyConfig, PolicyOrigin};
 use crate::fixed::Fixed;
 use crate::ground::Ground;
 use crate::promotion;
-use crate::setup::{self, Applied};
+use crate::setup::{self, Applied, OwnTokens};
 
 /// Editors write in several steps; a reload waits until they are done.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -31,8 +30,8 @@ pub(crate) struct Reloader {
     pub(crate) live: Arc<ArcSwap<Live>>,
     /// The address of the control listener.
     pub(crate) control: String,
-    /// The token of this machine's own operator, where the config names none.
-    pub(crate) own_token: Option<Zeroizing<String>>,
+    /// The tokens of this machine's own operators, where the config names none.
+    pub(crate) own: Option<OwnTokens>,
     /// What the gateway started with, and keeps.
     pub(crate) fixed: Fixed,
     /// One reload at a time.
@@ -181,13 +180,7 @@ impl Reloader {
         })?;
         let unchangeable = self.fixed.warnings(&Fixed::of(&config));
         let previous = self.way.setup();
-        let built = setup::build(
-            config,
-            &self.ground,
-            Some(&previous),
-            self.own_token.as_deref().map(String::as_str),
-        )
-        .await;
+        let built = setup::build(config, &self.ground, Some(&previous), self.own.as_ref()).await;
         let mut applied = built.map_err(|mistakes| ReloadError { mistakes })?;
         activate(applied.gathered.as_ref()).map_err(|mistakes| ReloadError { mistakes })?;
         for warning in &unchangeable {

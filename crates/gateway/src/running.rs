@@ -16,14 +16,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zeroize::Zeroizing;
 
 use crate::config::{self, Config, ServerTls};
 use crate::explain;
 use crate::fixed::Fixed;
 use crate::ground::{Ground, StartError};
 use crate::reload::{self, Reloader, Turn};
-use crate::setup;
+use crate::setup::{self, OwnTokens};
 
 /// How long waiting records are flushed at the end.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -38,8 +37,8 @@ pub(crate) struct Plan {
     pub(crate) state: PathBuf,
     /// The agent of tasks whose opener names none.
     pub(crate) default_agent: Option<AgentId>,
-    /// The token of this machine's own operator, where the config names none.
-    pub(crate) own_token: Option<Zeroizing<String>>,
+    /// The tokens of this machine's own operators, where the config names none.
+    pub(crate) own: Option<OwnTokens>,
 }
 
 /// Where a gateway listens.
@@ -180,7 +179,7 @@ fn start(
         path,
         state: _,
         default_agent,
-        own_token,
+        own,
     } = plan;
     let limits = config.limits;
     let listen = config.listen.clone();
@@ -191,12 +190,7 @@ fn start(
         .transpose()
         .map_err(|mistake| StartError::Setup(vec![mistake]))?;
     let digest = control.block_on(reload::digest(&path, &config.policy.paths()));
-    let built = setup::build(
-        config,
-        ground,
-        None,
-        own_token.as_deref().map(String::as_str),
-    );
+    let built = setup::build(config, ground, None, own.as_ref());
     let mut applied = control.block_on(built).map_err(StartError::Setup)?;
     if let Some(gathered) = &applied.gathered {
         gathered.activate().map_err(StartError::Setup)?;
@@ -252,7 +246,7 @@ fn start(
         control: bound.to_string(),
         ground: ground.clone(),
         way: Arc::clone(&way),
-        own_token,
+        own,
         fixed,
         turn: Mutex::new(turn),
         stop: stop.clone(),

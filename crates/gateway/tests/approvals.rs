@@ -82,6 +82,11 @@ impl World {
         let upstream = site.run(Upstream::start(Answer::json(json!({ "done": true }))));
         site.write("policy/notes.rego", POLICY);
         site.write("policy/desk.rego", DESK);
+        let minted = site.path("minted").display().to_string();
+        let mint = site.script(
+            "mint",
+            &format!("echo run >> {minted}\necho '{{\"secret\": \"canary-of-a-tool\"}}'\n"),
+        );
         let operators: Vec<String> = OPERATORS
             .iter()
             .map(|(name, role)| {
@@ -96,6 +101,10 @@ tools:
   notes:
     upstream: {url}
     access: {{ read: [\"GET /**\"], write: [\"POST /**\"] }}
+  keyed:
+    upstream: {url}
+    access: {{ write: [\"POST /**\"] }}
+    credentials: {{ write: {{ provider: cmd, command: [{mint}] }} }}
   blobs:
     upstream: {url}
     body: stream
@@ -107,11 +116,16 @@ tools:
 ",
             operators.join(", "),
             url = upstream.url(),
+            mint = mint.display(),
         ));
-        site.write(
-            "policy/blobs.rego",
-            "package remit.tools.blobs\n\nallow if true\n\nescalate contains \"writing\" if true\n",
-        );
+        for tool in ["blobs", "keyed"] {
+            site.write(
+                &format!("policy/{tool}.rego"),
+                &format!(
+                    "package remit.tools.{tool}\n\nallow if true\n\nescalate contains \"writing\" if true\n"
+                ),
+            );
+        }
         let remit = serve(&site);
         let (task, token) = open(&remit);
         Self {
@@ -258,6 +272,8 @@ fn open(remit: &Remit) -> (String, String) {
         "desk",
         "--tool",
         "blobs",
+        "--tool",
+        "keyed",
         "--access",
         "read,write",
     ];
@@ -466,6 +482,37 @@ fn of_a_hundred_calls_at_once_one_approval_lets_one_pass() {
     assert_eq!(world.upstream.received().len(), 1);
     // All the others ask for one more.
     assert_eq!(world.list(&["--only", "waiting"]).len(), 1);
+}
+
+#[test]
+fn d10_a_call_that_waits_obtains_no_credential() {
+    let world = World::new();
+    let minted = || std::fs::read_to_string(world.site.path("minted")).unwrap_or_default();
+    let id = world.asked("/keyed/a", "one");
+    assert_eq!(minted(), "");
+    world.grant("anna", &id);
+    assert_eq!(minted(), "", "an approval is no call");
+    world.passes("/keyed/a", "one");
+    assert_eq!(minted(), "run\n");
+    let bearer = world.upstream.only();
+    let bearer = bearer.header("authorization").unwrap();
+    assert_eq!(bearer, "Bearer canary-of-a-tool");
+}
+
+#[test]
+fn the_audit_names_the_approval_of_a_call() {
+    let world = World::new();
+    let id = world.asked("/notes/a", "one");
+    world.grant("anna", &id);
+    world.passes("/notes/a", "one");
+    let lines = || std::fs::read_to_string(world.site.path("audit.jsonl")).unwrap();
+    let told = |verdict: &str| {
+        lines().lines().any(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line["approval"] == id.as_str() && line["verdict"] == verdict
+        })
+    };
+    until("both calls are told", || told("escalate") && told("allow"));
 }
 
 #[test]

@@ -138,6 +138,9 @@ impl Exchange {
             record.verdict = refusal.verdict();
             record.reason = refusal.reason().map(str::to_owned);
             record.cause = Some(refusal.to_string());
+            record.approval = refusal
+                .question()
+                .map(|question| question.id.as_str().into());
             record.policy_failure = refusal.policy_failure().cloned();
         }
     }
@@ -242,6 +245,7 @@ impl Seen for Permit {
         open.record.policy_time = took;
         open.record.verdict = Verdict::Allow;
         open.record.reason = self.reason().map(str::to_owned);
+        open.record.approval = self.approval().map(Into::into);
     }
 }
 

@@ -644,20 +644,36 @@ async fn a_call_is_shown_whole_and_without_keys() {
 }
 
 #[tokio::test]
-async fn mcp_calls_are_told_apart_by_their_arguments() {
+async fn mcp_calls_are_told_apart_by_their_parameters() {
     let world = World::new(mcp_tool(), all()).await;
-    let message = |id: u64, text: &str| {
-        json!({
+    let ask = |id: u64, text: &str, meta: Value| {
+        let message = json!({
             "jsonrpc": "2.0", "id": id, "method": "tools/call",
-            "params": { "name": "add_note", "arguments": { "text": text } },
-        })
-        .to_string()
-    };
-    let ask = |id, text| {
+            "params": { "name": "add_note", "arguments": { "text": text }, "_meta": meta },
+        });
         let request = post("/x", &[("content-type", "application/json")]);
-        let (world, message) = (&world, message(id, text));
-        async move { digest(world, request, &message).await }
+        let world = &world;
+        async move { digest(world, request, &message.to_string()).await }
     };
-    assert_eq!(ask(1, "one").await, ask(2, "one").await);
-    assert_ne!(ask(1, "one").await, ask(1, "two").await);
+    let one = ask(1, "one", json!({})).await;
+    assert_eq!(ask(2, "one", json!({ "progressToken": 7 })).await, one);
+    assert_ne!(ask(1, "two", json!({})).await, one);
+    assert_ne!(
+        ask(1, "one", json!({ "example.org/account": 2 })).await,
+        one
+    );
+}
+
+#[tokio::test]
+async fn what_stands_beside_mcp_arguments_is_shown() {
+    let world = World::new(mcp_tool(), all()).await;
+    let message = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": { "name": "add_note", "arguments": { "text": "x" }, "_meta": { "a": 1, "progressToken": 7 } },
+    });
+    let request = post("/x", &[("content-type", "application/json")]);
+    let body = Body::Whole(Bytes::from(message.to_string()));
+    let shown = world.ask(request, body).await.unwrap().shown();
+    assert_eq!(shown["arguments"], json!({ "text": "x" }));
+    assert_eq!(shown["params"], json!({ "_meta": { "a": 1 } }));
 }

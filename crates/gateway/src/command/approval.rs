@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use control::VoteRequest;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tasks::{ApprovalState, ApprovalView, DemandView, TaskId};
 
 use crate::command::outcome::{Failure, Screen, pretty};
@@ -89,7 +89,7 @@ impl Approval {
                 screen.show(&view, |screen| text(screen, &view))
             }
             Self::Grant(vote) => {
-                let client = vote.gateway.client()?;
+                let client = vote.gateway.client_as_approver()?;
                 let (id, request) = (vote.id, vote.comment);
                 let request = VoteRequest { comment: request };
                 let view = ask(client.grant(&id, &request))?;
@@ -104,7 +104,7 @@ impl Approval {
                 })
             }
             Self::Refuse(vote) => {
-                let client = vote.gateway.client()?;
+                let client = vote.gateway.client_as_approver()?;
                 let (id, request) = (vote.id, vote.comment);
                 let request = VoteRequest { comment: request };
                 let view = ask(client.refuse(&id, &request))?;
@@ -200,11 +200,13 @@ fn text(screen: &Screen, view: &ApprovalView) -> String {
             line(name, &format!("{}: {}", plain(key), plain(&value)));
         }
     }
-    let nothing = Value::Object(Map::new());
-    let arguments = view.call.get("arguments").unwrap_or(&nothing);
-    let arguments = pretty(arguments);
-    for (number, argument) in arguments.lines().enumerate() {
-        line(["arguments", ""][number.min(1)], &plain(argument));
+    for name in ["arguments", "params"] {
+        let Some(told) = view.call.get(name).filter(|told| !told.is_null()) else {
+            continue;
+        };
+        for (number, told) in pretty(told).lines().enumerate() {
+            line(if number == 0 { name } else { "" }, &plain(told));
+        }
     }
     line("task", view.task.as_str());
     line("purpose", &plain(&view.purpose));

@@ -114,7 +114,10 @@ impl Record {
 
     /// Whether the task is somebody's own: whoever it is done for, whoever opened it, whoever works on it.
     pub(super) fn is_own(&self, name: &str) -> bool {
-        self.owner == name || self.agent == name || self.opener.as_deref() == Some(name)
+        let own = [&self.owner, &self.agent].into_iter().chain(&self.opener);
+        // Who is written in another case is hardly another one.
+        let name = name.to_lowercase();
+        own.into_iter().any(|own| own.to_lowercase() == name)
     }
 
     pub(super) fn has_granted(&self, name: &str) -> bool {

@@ -33,7 +33,8 @@ pub struct ApprovalView {
     /// Policy's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The whole call: `tool`, `operation`, `access`, `method`, `path`, `query`, `headers`, `content_type`, `arguments`.
+    /// The whole call: `tool`, `environment`, `operation`, `access`, `method`, `path`, `query`, `headers`, `arguments`, and
+    /// on MCP `params`, the others.
     pub call: Value,
     /// The SHA-256 that tells this call from every other.
     pub digest: String,
