@@ -129,12 +129,22 @@ impl DecisionPoint {
             Judgement::Allow(_) | Judgement::Deny { .. } => None,
         };
         let Some(granted) = granted else {
-            self.saw(&call, &id, &judged, enforced.as_ref(), None);
+            let verdicts = Verdicts {
+                enforced: asked,
+                judged: &judged,
+                granted: None,
+            };
+            self.saw(&call, &id, verdicts);
             let judgement = enforced.unwrap_or(judged);
             return self.policy.rule(call, id, judgement, None).await;
         };
         let again = self.policy.judge_call(&call, Some(&granted));
-        self.saw(&call, &id, &again, None, Some(&granted));
+        let verdicts = Verdicts {
+            enforced: &again,
+            judged: &again,
+            granted: Some(&granted),
+        };
+        self.saw(&call, &id, verdicts);
         if !matches!(again, Judgement::Allow(_)) {
             return match self.policy.rule(call, id, again, None).await {
                 Ok(Ruling::Escalate(_)) => Err(Denial::new(
@@ -152,20 +162,8 @@ impl DecisionPoint {
         }
     }
 
-    fn saw(
-        &self,
-        call: &Call,
-        id: &DecisionId,
-        judged: &Judgement,
-        enforced: Option<&Judgement>,
-        granted: Option<&Granted>,
-    ) {
+    fn saw(&self, call: &Call, id: &DecisionId, verdicts: Verdicts<'_>) {
         if let Some(shadow) = &self.shadow {
-            let verdicts = Verdicts {
-                enforced: enforced.unwrap_or(judged),
-                judged,
-                granted,
-            };
             shadow.saw(&self.policy, call, id, verdicts);
         }
     }
