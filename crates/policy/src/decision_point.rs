@@ -139,26 +139,31 @@ impl DecisionPoint {
             return self.policy.rule(call, id, judgement, None).await;
         };
         let again = self.policy.judge_call(&call, Some(&granted));
+        let spent = match &again {
+            Judgement::Allow(_) => approvals.spend(&granted).await.map(Some),
+            Judgement::Escalate { .. } | Judgement::Deny { .. } => Ok(None),
+        };
+        // Another call was quicker, or it may have been: then this one was not approved.
+        let is_judged_again = spent.is_ok();
+        let judgement = if is_judged_again { again } else { judged };
         let verdicts = Verdicts {
-            enforced: &again,
-            judged: &again,
-            granted: Some(&granted),
+            enforced: &judgement,
+            judged: &judgement,
+            granted: is_judged_again.then_some(&granted),
         };
         self.saw(&call, &id, verdicts);
-        if !matches!(again, Judgement::Allow(_)) {
-            return match self.policy.rule(call, id, again, None).await {
-                Ok(Ruling::Escalate(_)) => Err(Denial::new(
-                    DenialKind::Failed,
-                    "the policy escalates what was approved",
-                )),
-                ruled => ruled,
-            };
-        }
-        match approvals.spend(granted).await {
-            Ok(approved) => self.policy.rule(call, id, again, Some(approved)).await,
-            // Another call was quicker: this one needs an approval of its own.
-            Err(Unspent::Gone) => self.policy.rule(call, id, judged, None).await,
-            Err(error) => Err(Denial::new(DenialKind::StoreFailed, error.to_string())),
+        match (spent, judgement) {
+            (Err(Unspent::Store(error)), _) => {
+                Err(Denial::new(DenialKind::StoreFailed, error.to_string()))
+            }
+            (Ok(_), Judgement::Escalate { .. }) => Err(Denial::new(
+                DenialKind::Failed,
+                "the policy escalates what was approved",
+            )),
+            (spent, judgement) => {
+                let approved = spent.ok().flatten();
+                self.policy.rule(call, id, judgement, approved).await
+            }
         }
     }
 

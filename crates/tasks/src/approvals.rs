@@ -139,7 +139,6 @@ impl Approved {
 
 /// Why an approval was not spent.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Unspent {
     /// Another call was quicker, it was refused meanwhile, or its time is over.
     #[error("approval is not granted any more")]
@@ -313,19 +312,19 @@ impl Approvals {
     }
 
     /// Spends an approval: once, and durably before it returns.
-    pub async fn spend(&self, granted: Granted) -> Result<Approved, Unspent> {
+    pub async fn spend(&self, granted: &Granted) -> Result<Approved, Unspent> {
         let Granted { entry, demands, .. } = granted;
         let _writing = entry.writing.lock().await;
         let write = {
             let mut kept = entry.kept.lock();
-            if self.state_under(&kept, &demands) != ApprovalState::Granted {
+            if self.state_under(&kept, demands) != ApprovalState::Granted {
                 return Err(Unspent::Gone);
             }
             // Over from here on, whatever becomes of the commit: a failed one may have been made.
             kept.record.close(Closed::Spent, self.clock.now());
             entry.put(&kept.record)?
         };
-        self.answers_no_more(&entry);
+        self.answers_no_more(entry);
         self.store.commit(vec![write]).await?;
         Ok(Approved {
             id: Arc::clone(&entry.id),

@@ -73,7 +73,7 @@ impl World {
 
     async fn spend(&self, call: &str, demands: &[Demand]) -> bool {
         match self.find(call, demands) {
-            Some(granted) => self.approvals.spend(granted).await.is_ok(),
+            Some(granted) => self.approvals.spend(&granted).await.is_ok(),
             None => false,
         }
     }
@@ -179,7 +179,7 @@ async fn what_two_found_one_spends() {
     let found: Vec<_> = (0..100)
         .map(|_| world.find("a", &anybody()).unwrap())
         .collect();
-    let spending = found.into_iter().map(|found| world.approvals.spend(found));
+    let spending = found.iter().map(|found| world.approvals.spend(found));
     let spent = futures::future::join_all(spending).await;
     assert_eq!(spent.iter().filter(|spent| spent.is_ok()).count(), 1);
 }
