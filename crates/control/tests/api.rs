@@ -91,6 +91,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
     let tasks = Tasks::load(config, store.clone()).await.unwrap();
     let asking = ApprovalsConfig {
         ttl: Duration::from_secs(900),
+        hold: Duration::ZERO,
         link: "http://127.0.0.1:4190/v1/approvals/".into(),
     };
     let approvals = Approvals::load(asking, store.clone(), |_| true);

@@ -649,3 +649,118 @@ fn people_read_what_they_approve() {
     );
     assert!(shown.contains("as agreed"), "{shown}");
 }
+
+#[test]
+fn a_held_call_goes_on_when_it_is_approved() {
+    let world = World::with("approvals: { hold: 20s }");
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| world.write("/notes/a", "one"));
+        until("it waits", || world.list(&["--only", "waiting"]).len() == 1);
+        assert!(world.upstream.received().is_empty());
+        let id = world.list(&[])[0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(world.grant("anna", &id), "granted");
+        assert_eq!(call.join().unwrap().status().as_u16(), 200);
+        assert_eq!(world.upstream.received().len(), 1);
+        assert_eq!(world.state(&id), "spent");
+    });
+}
+
+#[test]
+fn a_held_call_ends_when_it_is_refused_or_nobody_answers() {
+    let world = World::with("approvals: { hold: 1s }");
+    let began = std::time::Instant::now();
+    world.refused("/notes/a", "one", "approval_required");
+    assert!(began.elapsed() >= std::time::Duration::from_secs(1));
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| world.refused("/notes/b", "one", "approval_refused"));
+        until("it waits", || world.list(&["--only", "waiting"]).len() == 2);
+        let id = world.list(&[])[0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(world.vote("anna", "refuse", &id), "refused");
+        call.join().unwrap();
+    });
+}
+
+#[test]
+fn nothing_is_spent_for_an_agent_that_has_gone() {
+    use std::io::Write;
+    let world = World::with("approvals: { hold: 20s }");
+    let body = json!({ "text": "one" }).to_string();
+    let request = format!(
+        "POST /notes/a HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        world.remit.calls_address(),
+        world.token,
+        body.len(),
+    );
+    let mut agent = std::net::TcpStream::connect(world.remit.calls_address()).unwrap();
+    agent.write_all(request.as_bytes()).unwrap();
+    until("it waits", || world.list(&["--only", "waiting"]).len() == 1);
+    let id = world.list(&[])[0]["id"].as_str().unwrap().to_owned();
+    drop(agent);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(world.grant("anna", &id), "granted");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(world.state(&id), "granted");
+    assert!(world.upstream.received().is_empty());
+    // It is there for the same call, made again.
+    let mut agent = std::net::TcpStream::connect(world.remit.calls_address()).unwrap();
+    agent.write_all(request.as_bytes()).unwrap();
+    until("it is made", || world.upstream.received().len() == 1);
+    assert_eq!(world.state(&id), "spent");
+}
+
+#[test]
+fn the_end_of_a_task_ends_its_held_calls() {
+    let world = World::with("approvals: { hold: 20s }");
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| {
+            let body = json!({ "text": "one" });
+            world.post("/notes/a").json(&body).send()
+        });
+        until("it waits", || world.list(&["--only", "waiting"]).len() == 1);
+        let began = std::time::Instant::now();
+        let ended = world.command("olga", &["task", "end", &world.task, "--json"]);
+        assert!(ended.status.success());
+        // It is cut, or told that the task has ended.
+        let passed = call
+            .join()
+            .unwrap()
+            .is_ok_and(|answer| answer.status().is_success());
+        assert!(!passed && began.elapsed() < std::time::Duration::from_secs(5));
+    });
+    assert!(world.upstream.received().is_empty());
+}
+
+#[test]
+fn on_ones_own_machine_another_name_approves() {
+    let folder = tempfile::tempdir().unwrap();
+    let remit = Remit::up(REMIT, folder.path());
+    let (_, token) = remit.open_task(&["--tool", "notes", "--access", "read,write,execute"]);
+    let http = testkit::http();
+    let delete = || {
+        let call = http
+            .delete(remit.call("/notes/notes/1"))
+            .bearer_auth(&token);
+        call.send().unwrap()
+    };
+    let problem: Value = delete().json().unwrap();
+    assert_eq!(problem["code"], "approval_required");
+    assert_eq!(problem["reason"], "deletion_needs_approval");
+    let id = problem["approval"].as_str().unwrap();
+    let own = remit.command(&["approval", "grant", id, "--json"]);
+    let told: Value = serde_json::from_slice(&own.stderr).unwrap();
+    assert_eq!(told["error"]["code"], "own_task");
+    // Without a token of its own the command takes that of the state folder's approver.
+    let state = remit.state().display().to_string();
+    let granted = Command::new(REMIT)
+        .args(["approval", "grant", id, "--state", &state])
+        .output()
+        .unwrap();
+    assert!(
+        granted.status.success(),
+        "{}",
+        String::from_utf8_lossy(&granted.stderr)
+    );
+    assert_ne!(delete().status().as_u16(), 403);
+    let problem: Value = delete().json().unwrap();
+    assert_eq!(problem["code"], "approval_required");
+}

@@ -107,7 +107,7 @@ impl Permit {
     }
 }
 
-/// A call that waits for an approval: it can be asked for, and nothing else comes of it. The call is made anew.
+/// A call that waits for an approval: it can be asked for, and decided again. Nothing else comes of it.
 ///
 /// ```compile_fail,E0451
 /// fn forge(call: call::Call) -> policy::Pending {
@@ -158,8 +158,13 @@ impl Pending {
         &self.demands
     }
 
+    /// The call, to be decided again.
+    pub fn into_call(self) -> Call {
+        self.call
+    }
+
     /// Asks for an approval of exactly this call, or says what became of the one that was asked for before.
-    pub async fn ask(self, approvals: &Approvals) -> Result<Question, Unaskable> {
+    pub async fn ask(&self, approvals: &Approvals) -> Result<Question, Unaskable> {
         let digest = self.call.digest()?;
         let escalated = Escalated {
             task: self.call.task().facts().clone(),
@@ -168,9 +173,9 @@ impl Pending {
             access: self.call.access(),
             digest: digest.as_str().to_owned(),
             call: self.call.shown(),
-            reason: self.reason,
-            message: self.message,
-            demands: self.demands,
+            reason: self.reason.clone(),
+            message: self.message.clone(),
+            demands: self.demands.clone(),
         };
         Ok(approvals.ask(escalated).await?)
     }

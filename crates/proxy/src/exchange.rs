@@ -90,6 +90,13 @@ impl Exchange {
         seen
     }
 
+    /// Begins the step anew: what was waited for was somebody else's time.
+    pub(crate) fn waited(&self) {
+        if let Some(open) = self.open.lock().as_mut() {
+            open.step = Instant::now();
+        }
+    }
+
     /// Changes the record.
     pub(crate) fn note(&self, note: impl FnOnce(&mut CallRecord)) {
         if let Some(open) = self.open.lock().as_mut() {

@@ -12,6 +12,7 @@ mod engine;
 mod exchange;
 mod forward;
 mod framing;
+mod hold;
 mod line;
 mod phases;
 mod refusal;
@@ -31,12 +32,14 @@ use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use identity::{InvalidAgentId, TaskClaims, TaskTokens};
 use jiff::Timestamp;
-use policy::{Explanation, Permit, Ruling};
-use tasks::{Approvals, TaskId, Tasks};
+use policy::{DecisionPoint, Explanation, Pending, Permit, Ruling};
+use tasks::{ApprovalState, Approvals, TaskId, Tasks};
 use telemetry::Recorder;
+use tokio::sync::Semaphore;
 
 use crate::body::{Budget, Reader};
 use crate::exchange::Exchange;
+use crate::hold::HELD;
 
 pub use crate::refusal::{CODES, Code, Refusal};
 pub use crate::server::{Limits, Server};
@@ -51,6 +54,8 @@ pub struct Way {
     setup: ArcSwap<Setup>,
     tasks: Arc<Tasks>,
     approvals: Arc<Approvals>,
+    /// Places of calls that wait for people.
+    held: Semaphore,
     recorder: Recorder,
     limits: Limits,
     /// Of all listeners together.
@@ -71,6 +76,7 @@ impl Way {
             setup,
             tasks,
             approvals,
+            held: Semaphore::new(HELD),
             recorder,
             limits,
             budget: Budget::new(limits.buffered),
@@ -98,24 +104,50 @@ impl Way {
         let agent = exchange.saw(setup.identity.authenticate(head.headers()).await?); // Who asks?
         let task = exchange.saw(self.tasks.bind(agent, head.headers())?); // What for?
         let route = exchange.saw(setup.tools.route(&head)?);
-        let body = body.read(route.body_plan(&head)?).await?;
-        let call = exchange.saw(Call::observe(task, route, head, body)?); // What is asked? (keys off)
-        let policy = &setup.policy;
-        let ruling = policy.decide(call, exchange.decision(), &self.approvals);
-        let permit = exchange.saw(self.permitted(ruling.await?).await?); // May it?
+        let read = body.read(route.body_plan(&head)?).await?;
+        let call = exchange.saw(Call::observe(task, route, head, read)?); // What is asked? (keys off)
+        let permit = self.permit(&setup.policy, call, &mut body, exchange);
+        let permit = exchange.saw(permit.await?); // May it?
         let credential = exchange.saw(setup.credentials.issue(permit).await?); // With what?
         Ok(credential.inject()?) // (key on)
     }
 
-    /// A ruling that allows. What policy escalates is asked for; the agent makes its call again once it is granted.
-    async fn permitted(&self, ruling: Ruling) -> Result<Permit, Refusal> {
-        let pending = match ruling {
+    /// Decides a call. What policy escalates people are asked about: it waits for them where calls are held, or is refused,
+    /// and made again once it is approved.
+    async fn permit(
+        &self,
+        policy: &Arc<DecisionPoint>,
+        call: Call,
+        agent: &mut Reader<'_>,
+        exchange: &Exchange,
+    ) -> Result<Permit, Refusal> {
+        let decide = |call| policy.decide(call, exchange.decision(), &self.approvals);
+        let pending = match decide(call).await? {
             Ruling::Allow(permit) => return Ok(permit),
             Ruling::Escalate(pending) => pending,
         };
+        let refusal = self.ask(&pending).await;
+        let Some(question) = refusal.question() else {
+            return Err(refusal);
+        };
+        let is_answered =
+            question.state == ApprovalState::Waiting && self.hold(question, agent).await;
+        exchange.waited();
+        // What was decided meanwhile is not decided by rules that count no more.
+        if !is_answered || !Arc::ptr_eq(policy, &self.setup.load().policy) {
+            return Err(refusal);
+        }
+        match decide(pending.into_call()).await? {
+            Ruling::Allow(permit) => Ok(permit),
+            Ruling::Escalate(pending) => Err(self.ask(&pending).await),
+        }
+    }
+
+    /// Asks people about a call: what the agent is told until they answer, or what they answered.
+    async fn ask(&self, pending: &Pending) -> Refusal {
         let reason = pending.reason().map(str::to_owned);
         let message = pending.message().map(str::to_owned);
-        Err(match pending.ask(&self.approvals).await {
+        match pending.ask(&self.approvals).await {
             Ok(question) => Refusal::Unapproved {
                 reason,
                 message,
@@ -126,7 +158,7 @@ impl Way {
                 message,
                 cause,
             },
-        })
+        }
     }
 
     /// Says what would be decided of a call, and why. Nothing is counted, leased or sent.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -58,6 +59,8 @@ pub struct Approvals {
 pub struct ApprovalsConfig {
     /// How long one waits for people, and then for the call.
     pub ttl: Duration,
+    /// How long the call itself waits for them before it is refused; not at all where it is nothing.
+    pub hold: Duration,
     /// What stands before an approval's id in the link to it.
     pub link: String,
 }
@@ -218,6 +221,8 @@ struct Entry {
     kept: Mutex<Kept>,
     /// Held while the store is told of it, so that its states are written in their order.
     writing: tokio::sync::Mutex<()>,
+    /// Somebody answered.
+    answered: Notify,
 }
 
 #[derive(Clone, Debug)]
@@ -511,6 +516,7 @@ impl Approvals {
             // A no holds from the first moment, whether it could be written or not.
             Answer::Refuse => {
                 take(record);
+                entry.answered.notify_waiters();
                 self.store.commit(vec![write]).await?;
             }
             Answer::Grant => {
@@ -518,7 +524,28 @@ impl Approvals {
                 take(record);
             }
         }
+        entry.answered.notify_waiters();
         Ok(self.view(&entry.id, &entry.kept.lock()))
+    }
+
+    /// How long a call waits for people before it is refused.
+    pub fn hold(&self) -> Duration {
+        self.config.load().hold
+    }
+
+    /// Waits until an approval doesn't wait for people any more: until it is granted or refused. One that expires meanwhile
+    /// is not told.
+    pub async fn answered(&self, id: &str) {
+        let Some(entry) = self.book.lock().by_id.get(id).map(Arc::clone) else {
+            return;
+        };
+        loop {
+            let answered = entry.answered.notified();
+            if self.state(&entry.kept.lock()) != ApprovalState::Waiting {
+                return;
+            }
+            answered.await;
+        }
     }
 
     /// All of them, newest first.
@@ -665,6 +692,7 @@ fn entry(id: Arc<str>, kept: Kept) -> Arc<Entry> {
         id,
         kept: Mutex::new(kept),
         writing: tokio::sync::Mutex::default(),
+        answered: Notify::new(),
     })
 }
 

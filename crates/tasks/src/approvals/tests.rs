@@ -27,6 +27,7 @@ impl World {
         let is_open = Arc::clone(&open);
         let config = ApprovalsConfig {
             ttl: Duration::from_mins(15),
+            hold: Duration::ZERO,
             link: "http://x/".to_owned(),
         };
         let approvals = Approvals::load_by(
@@ -415,5 +416,26 @@ async fn a_comment_is_a_short_text() {
     for comment in ["\u{1b}[2J", &"x".repeat(LONGEST_COMMENT + 1)] {
         let vote = world.approvals.grant(&id, &anna, Some(comment));
         assert!(matches!(vote.await, Err(VoteError::Comment)));
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_an_answer_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new(folder.path()).await;
+    let two = [of(&[], &[], 2)];
+    for (call, last) in [("a", "grant"), ("b", "refuse")] {
+        let (id, _) = world.ask(call, &two).await;
+        let answer = async {
+            world.grant(&id, "anna").await;
+            assert_eq!(world.state(&id), "waiting");
+            match last {
+                "grant" => world.grant(&id, "bert").await,
+                _ => world.refuse(&id, "bert").await,
+            }
+        };
+        let ((), _) = tokio::join!(world.approvals.answered(&id), answer);
+        assert_ne!(world.state(&id), "waiting");
+        world.approvals.answered(&id).await;
     }
 }
