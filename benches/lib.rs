@@ -287,6 +287,7 @@ fn tool(name: &str, protocol: Protocol, access: &[(Access, &str)]) -> Tool {
         environment: Some("prod".into()),
         attributes: Map::new(),
         labels: Vec::new(),
+        marks: Vec::new(),
         body: BodyMode::Inspect { limit: 1 << 20 },
         strip: StripMode::Strip,
     }

@@ -49,6 +49,7 @@ pub struct Call {
     tool: Arc<Tool>,
     operation: String,
     access: Access,
+    marks: Vec<String>,
     // Boxed, since a call moves from step to step.
     request: Box<Request>,
     mcp: Option<Box<McpCall>>,
@@ -103,6 +104,7 @@ impl Call {
         };
         let observed = asking.observe()?;
         asking.check(&observed, &task)?;
+        let marks = asking.marks(&observed);
 
         let path = asking.path.to_owned();
         let uri = upstream.uri(wire_path, &pieces.query);
@@ -139,11 +141,17 @@ impl Call {
             tool,
             operation,
             access,
+            marks,
             request: Box::new(request),
             mcp: mcp.map(Box::new),
             stripped,
             body,
         })
+    }
+
+    /// The labels that it gives its task, as the config says.
+    pub fn marks(&self) -> &[String] {
+        &self.marks
     }
 
     /// The task it is for.

@@ -29,5 +29,5 @@ pub use mcp::McpCall;
 pub use request::{Headers, Request};
 pub use strip::Stripped;
 pub use tools::{
-    Ambiguous, BodyKeys, BodyMode, BodyPlan, NoRoute, Protocol, Route, StripMode, Tool, Tools,
+    Ambiguous, BodyKeys, BodyMode, BodyPlan, Mark, NoRoute, Protocol, Route, StripMode, Tool, Tools,
 };

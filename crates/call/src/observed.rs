@@ -8,7 +8,7 @@ use crate::body::{self, Body};
 use crate::call::Unobservable;
 use crate::mcp::{self, Kind, McpCall};
 use crate::operation::{choose, judged, names_method};
-use crate::tools::{BodyKeys, BodyPlan, Protocol, Tool};
+use crate::tools::{BodyKeys, BodyPlan, Mark, Protocol, Tool};
 
 /// A request below a tool, its keys off, before it has an operation.
 pub(crate) struct Asking<'a> {
@@ -218,26 +218,56 @@ impl Asking<'_> {
     fn is_covered(&self, observed: &Observed, task: &Task) -> bool {
         let tool = &self.tool.name;
         let environment = self.tool.environment.as_deref();
-        let covers = |asked| task.covers(tool, environment, observed.access, asked);
         match &observed.cover {
             Cover::Lifecycle => task.grants().iter().any(|grant| {
                 let is_here =
                     grant.environment.is_none() || grant.environment.as_deref() == environment;
                 grant.tool == *tool && is_here
             }),
-            Cover::Name => covers(Asked::Name(&observed.operation)),
-            Cover::Route { method } => covers(Asked::Route {
-                method,
-                segments: self.segments,
-            }),
+            Cover::Name | Cover::Route { .. } | Cover::Rpc { .. } => self
+                .is_any(observed, |asked: Asked<'_>| {
+                    task.covers(tool, environment, observed.access, asked)
+                }),
+        }
+    }
+
+    /// Whether something holds for what is asked, in any of its forms. Nothing does for a lifecycle.
+    fn is_any(&self, observed: &Observed, holds: impl Fn(Asked<'_>) -> bool) -> bool {
+        let segments = self.segments;
+        match &observed.cover {
+            Cover::Lifecycle => false,
+            Cover::Name => holds(Asked::Name(&observed.operation)),
+            Cover::Route { method } => holds(Asked::Route { method, segments }),
             Cover::Rpc { name } => {
-                covers(Asked::Name(name))
-                    || covers(Asked::Route {
-                        method: self.method.as_str(),
-                        segments: self.segments,
-                    })
+                let method = self.method.as_str();
+                holds(Asked::Name(name)) || holds(Asked::Route { method, segments })
             }
         }
+    }
+
+    /// The labels that the call gives its task, if it is permitted.
+    pub(crate) fn marks(&self, observed: &Observed) -> Vec<String> {
+        let is_meant = |mark: &&Mark| {
+            let is_class = mark.access.is_empty() || mark.access.contains(&observed.access);
+            is_class
+                && self.is_any(observed, |asked: Asked<'_>| {
+                    let mut patterns = mark.operations.iter();
+                    mark.operations.is_empty() || patterns.any(|pattern| pattern.covers(asked))
+                })
+        };
+        let mut marks: Vec<String> = Vec::new();
+        for label in self
+            .tool
+            .marks
+            .iter()
+            .filter(is_meant)
+            .flat_map(|mark| &mark.labels)
+        {
+            if !marks.contains(label) {
+                marks.push(label.clone());
+            }
+        }
+        marks
     }
 }
 

@@ -209,10 +209,23 @@ pub struct Tool {
     pub attributes: Map<String, Value>,
     /// Labels, for policy.
     pub labels: Vec<String>,
+    /// The labels that calls give their task.
+    pub marks: Vec<Mark>,
     /// How bodies are treated.
     pub body: BodyMode,
     /// What happens to an agent's own keys.
     pub strip: StripMode,
+}
+
+/// Labels that some calls of a tool give their task.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// The operations; all unless given.
+    pub operations: Vec<OperationPattern>,
+    /// The access classes; all unless given.
+    pub access: Vec<Access>,
+    /// `[a-z0-9_-]{1,64}`.
+    pub labels: Vec<String>,
 }
 
 /// What a tool speaks.

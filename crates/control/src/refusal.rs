@@ -335,6 +335,7 @@ fn admission_row(kind: DenialKind) -> (StatusCode, &'static str) {
         DenialKind::Exhausted => (StatusCode::FORBIDDEN, "admission_exhausted"),
         DenialKind::TaskEnded => (StatusCode::CONFLICT, "task_ended"),
         DenialKind::TaskPaused => (StatusCode::CONFLICT, "task_paused"),
+        DenialKind::LabelsFull => (StatusCode::FORBIDDEN, "labels_full"),
         DenialKind::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
     }
 }
@@ -349,6 +350,7 @@ fn admission_hint(kind: DenialKind) -> &'static str {
         DenialKind::Exhausted => "a limit is used up",
         DenialKind::TaskEnded => "the task has ended; open another",
         DenialKind::TaskPaused => "the task is paused",
+        DenialKind::LabelsFull => "the task carries as many labels as it may",
         DenialKind::StoreFailed => "try again; the gateway's log says why",
     }
 }

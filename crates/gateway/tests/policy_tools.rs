@@ -172,6 +172,12 @@ fn a_decision_is_as_its_schema_says() {
     assert!(decision.is_valid(&decided), "{decided}");
     assert!(!decision.is_valid(&json!({ "verdict": "maybe" })));
     let admission = jsonschema::validator_for(&schema("admission")).unwrap();
-    let wish = json!({ "operator": { "name": "ops", "role": "operator" }, "task": { "agent": "a", "grants": [] } });
-    assert!(admission.is_valid(&wish));
+    let task = json!({ "agent": "a", "grants": [] });
+    let operator = json!({ "name": "ops", "role": "operator" });
+    let agent = json!({ "id": "a", "method": "jwt", "issuer": "i", "claims": {} });
+    let asked = [(&operator, &Value::Null), (&Value::Null, &agent)];
+    for (operator, agent) in asked {
+        let wish = json!({ "operator": operator, "agent": agent, "task": task });
+        assert!(admission.is_valid(&wish), "{wish}");
+    }
 }

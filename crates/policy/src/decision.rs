@@ -163,7 +163,7 @@ fn judgement(decision: &Value) -> Result<Judgement, Wrong> {
         "allow" => Ok(Judgement::Allow(Terms {
             reason,
             narrowing: narrowing(&decision["credential"])?,
-            labels: texts(&decision["labels"], "labels")?,
+            labels: labels(&decision["labels"])?,
             redact: pointers(&decision["redact"])?,
             warnings: texts(&decision["warnings"], "warnings")?,
         })),
@@ -316,6 +316,15 @@ fn object(value: &Value) -> Result<Map<String, serde_json::Value>, Wrong> {
 }
 
 /// Texts out of a set or an array; none out of nothing. Sorted.
+fn labels(value: &Value) -> Result<Vec<String>, Wrong> {
+    let labels = texts(value, "labels")?;
+    if labels.iter().all(|label| tasks::is_label(label)) {
+        Ok(labels)
+    } else {
+        Err(Wrong("labels"))
+    }
+}
+
 fn texts(value: &Value, field: &'static str) -> Result<Vec<String>, Wrong> {
     let text = |value: &Value| match value {
         Value::String(text) => Ok(text.to_string()),

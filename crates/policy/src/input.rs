@@ -8,7 +8,7 @@ use identity::Agent;
 use regorus::value::Object;
 use regorus::{Rc, Value};
 use serde_json::{Map, Value as Json};
-use tasks::{Access, Facts, Grant, Granted, Task};
+use tasks::{Access, Done, Facts, Grant, Granted, Task};
 
 use crate::admission::Opener;
 use crate::fields::Fields;
@@ -194,6 +194,19 @@ fn of_task(task: &Task) -> Result<Value, TooDeep> {
         // Another type has the place.
         None => of_facts(task.facts()),
     }
+    .map(|value| with_marks(value, task))
+}
+
+/// The labels of a task become more as it goes on.
+fn with_marks(mut value: Value, task: &Task) -> Value {
+    let marks = task.marks();
+    if !marks.is_empty()
+        && let Ok(fields) = value.as_object_mut()
+    {
+        let labels = [task.facts().labels(), &marks].concat();
+        fields.insert(WORDS.labels.clone(), texts(&labels));
+    }
+    value
 }
 
 fn of_facts(facts: &Facts) -> Result<Value, TooDeep> {
@@ -248,7 +261,16 @@ fn history(task: &Task) -> Value {
         calls: Value::from(usage.calls),
         by_access: by_access.map(|(access, calls)| (word(access), Value::from(calls))).collect::<BTreeMap<_, _>>().into(),
         by_tool: by_tool.map(|(tool, calls)| (Value::from(tool.as_str()), Value::from(calls))).collect::<BTreeMap<_, _>>().into(),
-        recent: Value::new_array(),
+        recent: Value::from(task.recent().iter().map(|done| of_done(done)).collect::<Vec<_>>()),
+    }
+}
+
+fn of_done(done: &Done) -> Value {
+    object! {
+        tool: Value::from(done.tool.as_str()),
+        operation: Value::from(done.operation.as_str()),
+        access: word(done.access),
+        labels: texts(&done.labels),
     }
 }
 

@@ -236,6 +236,8 @@ pub enum DenialKind {
     TaskEnded,
     /// The task was paused meanwhile.
     TaskPaused,
+    /// The task carries as many labels as it may, and the call would give it another one.
+    LabelsFull,
     /// The count could not be made durable.
     StoreFailed,
 }
@@ -266,6 +268,7 @@ impl From<Exhausted> for Denial {
             Exhausted::Limit { limit, .. } => (DenialKind::Exhausted, Some(limit)),
             Exhausted::Ended => (DenialKind::TaskEnded, None),
             Exhausted::Paused => (DenialKind::TaskPaused, None),
+            Exhausted::Labels(_) => (DenialKind::LabelsFull, None),
             Exhausted::Rehearsal | Exhausted::Store(_) => (DenialKind::StoreFailed, None),
         };
         Self {

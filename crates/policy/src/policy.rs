@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use call::Call;
 use serde_json::{Value as Json, json};
-use tasks::{Approved, Granted, Opening, ToolName};
+use tasks::{Approved, Done, Granted, Opening, ToolName};
 use telemetry::DecisionId;
 
 use crate::admission::{Admitted, Opener};
@@ -180,6 +180,15 @@ impl Policy {
             Judgement::Allow(terms) => {
                 let task = call.task();
                 task.reserve(&call.tool().name, call.access()).await?;
+                // Before the call is made: what it brings is in the agent's hands from then on.
+                let labels = [call.marks(), &terms.labels].concat();
+                task.mark(&labels).await?;
+                task.note(Done {
+                    tool: call.tool().name.clone(),
+                    operation: call.operation().to_owned(),
+                    access: call.access(),
+                    labels,
+                });
                 Ok(Ruling::Allow(Permit::new(call, id, terms, approved)))
             }
             Judgement::Escalate {

@@ -138,7 +138,16 @@ fn input() -> Value {
                 "calls": count("All."),
                 "by_access": by_name(&count("Of one class."), "By access class."),
                 "by_tool": by_name(&count("Of one tool."), "By tool."),
-                "recent": json!({ "type": "array", "description": "The last ones; empty yet." }),
+                "recent": json!({
+                    "type": "array",
+                    "description": "The last ones of this task, at most 64, the oldest first; a restart forgets them.",
+                    "items": whole("One that was permitted.", json!({
+                        "tool": text(),
+                        "operation": text(),
+                        "access": access(),
+                        "labels": texts("What it gave its task."),
+                    })),
+                }),
             })),
             "approval": or_null(whole("Who approved it, where it was escalated and approved; null otherwise.", json!({
                 "granted": json!({ "const": true }),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use policy::{Policy, Source};
 
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "read_only",
     "business_hours",
     "argument_limits",
@@ -16,6 +16,7 @@ const FOLDERS: [&str; 8] = [
     "data_residency",
     "delegation",
     "two_person_approval",
+    "untrusted_then_send",
 ];
 
 fn read(name: &str) -> Vec<Source> {

@@ -164,6 +164,7 @@ codes! {
     NOT_APPROVABLE = FORBIDDEN, "not_approvable", "this call needs an approval, and nobody could read what it asks: send a body that is read, of at most 32 KiB, with numbers of at most 53 bits";
     TOO_MANY_APPROVALS = TOO_MANY_REQUESTS, "too_many_approvals", "too many calls wait for an approval already; wait until some are answered";
     LIMIT_EXHAUSTED = TOO_MANY_REQUESTS, "limit_exhausted", "the task has used up a limit; `reason` says which";
+    LABELS_FULL = FORBIDDEN, "labels_full", "the task carries as many labels as it may; open another one";
     STORE_UNAVAILABLE = SERVICE_UNAVAILABLE, "store_unavailable", "the gateway can't write its state; try again";
     BRIDGE_EXPIRED = FORBIDDEN, "bridge_expired", "the static key of this tool may not be used any more; ask the operator for a real provider";
     CREDENTIAL_UNAVAILABLE = BAD_GATEWAY, "credential_unavailable", "the credential for this tool can't be had right now";
@@ -351,6 +352,7 @@ fn denial_code(kind: DenialKind) -> Code {
         DenialKind::Exhausted => LIMIT_EXHAUSTED,
         DenialKind::TaskEnded => TASK_ENDED,
         DenialKind::TaskPaused => TASK_PAUSED,
+        DenialKind::LabelsFull => LABELS_FULL,
         DenialKind::StoreFailed => STORE_UNAVAILABLE,
     }
 }

@@ -37,6 +37,9 @@ pub enum Exhausted {
     /// The task was paused meanwhile.
     #[error("task is paused")]
     Paused,
+    /// The task carries as many labels as it may, and the call would give it another one.
+    #[error("task carries {0} labels already")]
+    Labels(usize),
     /// The task was bound to explain, not to call.
     #[error("a rehearsal makes no calls")]
     Rehearsal,

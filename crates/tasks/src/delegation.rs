@@ -82,7 +82,7 @@ impl DelegationRequest {
             ttl_seconds: self.ttl_seconds,
             limits: self.limits,
             attributes: facts.attributes().clone(),
-            labels: facts.labels().to_vec(),
+            labels: parent.labels(),
         };
         let ttl_default = ttl_default.min(Duration::from_secs(left));
         let mut opening = Opening::new(request, ttl_default, ttl_max)?;

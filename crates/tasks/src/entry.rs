@@ -12,9 +12,12 @@ use tokio_util::sync::CancellationToken;
 use crate::children::Children;
 use crate::clock::Clock;
 use crate::counters::{self, Counters};
+use crate::desk::Desk;
 use crate::facts::Wish;
+use crate::history::History;
+use crate::marks::Marks;
 use crate::{
-    Access, Ending, Exhausted, Facts, Limits, Store, StoreError, Table, TaskId, TaskView, ToolName,
+    Access, Done, Ending, Exhausted, Facts, Limits, StoreError, Table, TaskId, TaskView, ToolName,
     Write,
 };
 
@@ -31,6 +34,10 @@ pub(crate) struct Entry {
     /// Cancelled when its open calls are to be cut: when it ends, and when it is paused; then there is another one.
     calls: Mutex<CancellationToken>,
     paused: AtomicBool,
+    /// The labels that its calls gave it, besides those it was opened with.
+    marks: Marks,
+    history: History,
+    desk: Arc<Desk>,
     clock: Clock,
     /// When it expires, by the clock that nobody sets; none if that is beyond what it can say.
     deadline: Option<Instant>,
@@ -64,6 +71,8 @@ struct Record<W> {
     ended: Option<Ended>,
     #[serde(default, skip_serializing_if = "is_false")]
     paused: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    marks: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
@@ -107,7 +116,7 @@ impl Entry {
         ttl: u64,
         parent: Option<Arc<Self>>,
         clock: Clock,
-        store: Arc<dyn Store>,
+        desk: Arc<Desk>,
     ) -> Self {
         let now = clock.now();
         let opened_at = now.div_euclid(1000);
@@ -119,8 +128,8 @@ impl Entry {
             None => expires_at,
         };
         let facts = Arc::new(Facts::new(TaskId::fresh(), wish, opened_at, expires_at));
-        let counters = Counters::new(Arc::clone(&facts), store);
-        Self::new(facts, counters, parent, clock)
+        let counters = Counters::new(Arc::clone(&facts), Arc::clone(&desk.store));
+        Self::new((facts, counters), parent, clock, desk, Vec::new())
     }
 
     /// A task as it was left.
@@ -129,15 +138,16 @@ impl Entry {
         counters: Option<&[u8]>,
         parent: Option<Arc<Self>>,
         clock: Clock,
-        store: Arc<dyn Store>,
+        desk: Arc<Desk>,
     ) -> Result<Self, StoreError> {
+        let store = Arc::clone(&desk.store);
         let facts = Facts::new(id, record.wish, record.opened_at, record.expires_at);
         let facts = Arc::new(facts);
         let counters = match counters {
             Some(counters) => Counters::load(Arc::clone(&facts), store, counters)?,
             None => Counters::new(Arc::clone(&facts), store),
         };
-        let entry = Self::new(facts, counters, parent, clock);
+        let entry = Self::new((facts, counters), parent, clock, desk, record.marks);
         if record.paused {
             entry.pause();
         }
@@ -149,7 +159,13 @@ impl Entry {
         Ok(entry)
     }
 
-    fn new(facts: Arc<Facts>, counters: Counters, parent: Option<Arc<Self>>, clock: Clock) -> Self {
+    fn new(
+        (facts, counters): (Arc<Facts>, Counters),
+        parent: Option<Arc<Self>>,
+        clock: Clock,
+        desk: Arc<Desk>,
+        marks: Vec<String>,
+    ) -> Self {
         let cancellation = match &parent {
             Some(parent) => parent.cancellation.child_token(),
             None => CancellationToken::new(),
@@ -164,6 +180,9 @@ impl Entry {
             calls: Mutex::new(cancellation.child_token()),
             cancellation,
             paused: AtomicBool::new(false),
+            marks: Marks::load(marks),
+            history: History::default(),
+            desk,
             clock,
             deadline: Instant::now().checked_add(left),
             ended: OnceLock::new(),
@@ -338,6 +357,41 @@ impl Entry {
         counters::reserve_all(&all, tool, access).await
     }
 
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The labels that its calls gave it.
+    pub(crate) fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// All of its labels: those it was opened with, and those that its calls gave it.
+    pub(crate) fn labels(&self) -> Vec<String> {
+        [self.facts.labels(), &*self.marks.all()].concat()
+    }
+
+    /// Gives labels to a task and to all above it, seen at once and durable when it returns.
+    pub(crate) async fn mark(self: &Arc<Self>, labels: &[String]) -> Result<(), Exhausted> {
+        let mut changed = Vec::new();
+        let mut next = Some(self);
+        while let Some(entry) = next {
+            if entry.marks.add(labels, entry.facts.labels())? {
+                changed.push((Arc::clone(entry), entry.marks.count()));
+            }
+            next = entry.parent.as_ref();
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let entries: Vec<_> = changed.iter().map(|(entry, _)| Arc::clone(entry)).collect();
+        self.desk.write(&entries).await?;
+        for (entry, count) in changed {
+            entry.marks.written(count);
+        }
+        Ok(())
+    }
+
     /// Whether its parent ended without it.
     pub(crate) fn is_left_behind(&self) -> bool {
         let above = self.parent.as_ref().and_then(|parent| parent.ending());
@@ -361,6 +415,7 @@ impl Entry {
             expires_at: self.facts.expires_at_epoch(),
             ended: self.ended.get().cloned(),
             paused,
+            marks: self.marks.all(),
         };
         Ok(Write::Put {
             table: Table::Tasks,
@@ -398,7 +453,13 @@ impl Entry {
             limits: facts.limits().clone(),
             used: self.counters.usage(),
             attributes: facts.attributes().clone(),
-            labels: facts.labels().to_vec(),
+            labels: self.labels(),
+            recent: self
+                .history
+                .recent()
+                .iter()
+                .map(|done| Done::clone(done))
+                .collect(),
         }
     }
 }

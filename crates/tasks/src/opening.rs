@@ -19,7 +19,7 @@ const MAX_GRANTS: usize = 100;
 const MAX_OPERATIONS: usize = 100;
 const MAX_ENVIRONMENT_CHARS: usize = 64;
 const MAX_ATTRIBUTES_BYTES: usize = 8 * 1024;
-const MAX_LABELS: usize = 32;
+pub(crate) const MAX_LABELS: usize = 32;
 const MAX_LABEL_BYTES: usize = 64;
 
 /// A task that somebody asks to open: well formed, not yet admitted.
@@ -249,16 +249,18 @@ fn check_attributes(attributes: &Map<String, Value>) -> Result<(), InvalidOpenin
     })
 }
 
+/// Whether a text may be a label: `[a-z0-9_-]{1,64}`.
+pub fn is_label(text: &str) -> bool {
+    (1..=MAX_LABEL_BYTES).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+}
+
 fn check_labels(labels: &[String]) -> Result<(), InvalidOpening> {
-    let well_formed = |label: &String| {
-        (1..=MAX_LABEL_BYTES).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
-    };
     let unique = labels.iter().collect::<BTreeSet<_>>().len() == labels.len();
     require(
-        labels.len() <= MAX_LABELS && unique && labels.iter().all(well_formed),
+        labels.len() <= MAX_LABELS && unique && labels.iter().all(|label| is_label(label)),
         "labels",
         || format!("must be at most {MAX_LABELS} different ones of `[a-z0-9_-]{{1,64}}`"),
     )

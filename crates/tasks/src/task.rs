@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::Entry;
-use crate::{Access, Asked, Declared, Exhausted, Facts, Grant, TaskId, ToolName, Usage};
+use crate::{Access, Asked, Declared, Done, Exhausted, Facts, Grant, TaskId, ToolName, Usage};
 
 /// An agent's call on an open task of its own. It stands for one call: it can be neither copied nor made up.
 ///
@@ -89,9 +89,32 @@ impl Task {
         self.facts().attributes()
     }
 
-    /// Labels.
-    pub fn labels(&self) -> &[String] {
-        self.facts().labels()
+    /// The labels that calls gave it, besides those of its facts.
+    pub fn marks(&self) -> Vec<String> {
+        self.entry.marks().all()
+    }
+
+    /// Its last calls, at most 64, the oldest first.
+    pub fn recent(&self) -> Vec<Arc<Done>> {
+        self.entry.history().recent()
+    }
+
+    /// Gives labels to the task and to all that it was delegated from; durable when it returns, and seen at once.
+    ///
+    /// Nothing that it is about to do may be done when it fails.
+    pub async fn mark(&self, labels: &[String]) -> Result<(), Exhausted> {
+        if self.rehearsal {
+            return Err(Exhausted::Rehearsal);
+        }
+        if labels.is_empty() {
+            return Ok(());
+        }
+        self.entry.mark(labels).await
+    }
+
+    /// Remembers a call that was permitted.
+    pub fn note(&self, done: Done) {
+        self.entry.history().note(done);
     }
 
     /// When it was opened, RFC 3339.

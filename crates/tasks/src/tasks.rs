@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::clock::Clock;
+use crate::desk::Desk;
 use crate::entry::{Entry, Loaded};
 use crate::{
     DeclarationHeaders, Declared, DelegationBounds, DelegationRequest, Ending, InvalidOpening,
@@ -44,6 +45,8 @@ const NAP: Duration = Duration::from_secs(1);
 pub struct Tasks {
     config: ArcSwap<Config>,
     store: Arc<dyn Store>,
+    /// Where the records of tasks are written.
+    desk: Arc<Desk>,
     clock: Clock,
     /// Read on every call without waiting; written when a task is opened or forgotten.
     entries: papaya::HashMap<TaskId, Arc<Entry>>,
@@ -83,6 +86,7 @@ impl Tasks {
         clock: Clock,
     ) -> Result<Arc<Self>, StoreError> {
         let mut counters: BTreeMap<_, _> = store.scan(Table::Counters).await?.into_iter().collect();
+        let desk = Desk::new(Arc::clone(&store));
         let mut loaded = Vec::new();
         for (id, record) in store.scan(Table::Tasks).await? {
             loaded.push(Loaded::read(&id, &record)?);
@@ -99,8 +103,8 @@ impl Tasks {
                 .as_ref()
                 .and_then(|parent| entries.pin().get(parent).map(Arc::clone));
             let is_orphan = parent.is_some() && above.is_none();
-            let store = Arc::clone(&store);
-            let entry = Entry::load(task, counters.as_deref(), above, clock.clone(), store)?;
+            let desk = Arc::clone(&desk);
+            let entry = Entry::load(task, counters.as_deref(), above, clock.clone(), desk)?;
             let entry = Arc::new(entry);
             if let Some(parent) = entry.parent() {
                 parent.children().adopt(&entry);
@@ -117,6 +121,7 @@ impl Tasks {
         let tasks = Self {
             config: ArcSwap::from_pointee(config),
             store,
+            desk,
             clock,
             entries,
             expiries: Mutex::default(),
@@ -172,11 +177,10 @@ impl Tasks {
     /// Opens a task; durable when it returns. Called by `policy::Admitted::open` alone.
     pub async fn open(&self, opening: Opening) -> Result<TaskView, OpenError> {
         let Opening { wish, ttl, place } = opening;
-        let store = Arc::clone(&self.store);
+        let desk = Arc::clone(&self.desk);
         let parent = place.as_ref().map(|place| Arc::clone(place.parent()));
-        let entry = Entry::open(wish, ttl, parent, self.clock.clone(), store);
-        self.store.commit(vec![entry.put()?]).await?;
-        let entry = Arc::new(entry);
+        let entry = Arc::new(Entry::open(wish, ttl, parent, self.clock.clone(), desk));
+        self.desk.write(std::slice::from_ref(&entry)).await?;
         let is_late = place.is_some_and(|place| !place.take(&entry));
         let view = entry.view();
         self.entries
@@ -348,10 +352,11 @@ impl Tasks {
         }
         if paused {
             entry.pause();
-            self.store.commit(vec![entry.put()?]).await?;
+            self.desk.write(std::slice::from_ref(&entry)).await?;
         } else {
             // A crash on the way leaves it paused.
-            self.store.commit(vec![entry.put_resumed()?]).await?;
+            let entries = std::slice::from_ref(&entry);
+            self.desk.write_by(entries, Entry::put_resumed).await?;
             entry.resume();
         }
         Ok(entry.view())
@@ -431,12 +436,9 @@ impl Tasks {
 
     /// Tells the store that these ended.
     async fn close(&self, entries: &[Arc<Entry>]) -> Result<(), StoreError> {
-        let open = || entries.iter().filter(|entry| !entry.is_closed());
-        let writes: Vec<_> = open().map(|entry| entry.put()).collect::<Result<_, _>>()?;
-        if writes.is_empty() {
-            return Ok(());
-        }
-        self.store.commit(writes).await?;
+        let open = entries.iter().filter(|entry| !entry.is_closed());
+        let open: Vec<_> = open.cloned().collect();
+        self.desk.write(&open).await?;
         entries.iter().for_each(|entry| entry.close());
         Ok(())
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Grant, Limits, TaskId, Usage};
+use crate::{Done, Grant, Limits, TaskId, Usage};
 
 /// What a task looks like from outside; the shape of the control API.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,8 +45,11 @@ pub struct TaskView {
     pub used: Usage,
     /// Free attributes.
     pub attributes: Map<String, Value>,
-    /// Labels.
+    /// Labels: those it was opened with, and those that its calls gave it.
     pub labels: Vec<String>,
+    /// Its last calls that were permitted, at most 64, the oldest first; a restart forgets them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<Done>,
 }
 
 /// Why a task ended.

@@ -95,6 +95,7 @@ fn tool(protocol: Protocol, access: &[(Access, &str)]) -> Tool {
         environment: None,
         attributes: serde_json::Map::new(),
         labels: Vec::new(),
+        marks: Vec::new(),
         body: BodyMode::Inspect { limit: 1024 },
         strip: StripMode::Strip,
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use call::{BodyKeys, BodyMode, Protocol, StripMode, Tool};
+use call::{BodyKeys, BodyMode, Mark, Protocol, StripMode, Tool};
 use proxy::{HttpVersion, Timeouts};
 use serde_json::{Map, Value};
 use tasks::{Access, OperationPattern, ToolName};
@@ -65,9 +65,22 @@ words! { HttpVersion { "auto" => Self::Auto, "always" => Self::Http2, "never" =>
 words! { BodyKeys { "refuse" => Self::Refuse, "allow" => Self::Allow } }
 words! { Reading { "inspect" => Self::Inspect, "stream" => Self::Stream } }
 words! { StripMode { "strip" => Self::Strip, "refuse" => Self::Refuse } }
+words! { Access { "read" => Self::Read, "write" => Self::Write, "execute" => Self::Execute } }
 words! {
     Protocol { "http" => Self::Http, "mcp" => Self::Mcp, "grpc" => Self::Grpc }
     later { "a2a": "A2A", "llm": "the protocol of LLM APIs" }
+}
+
+section! {
+    /// Labels that some calls of a tool give their task.
+    struct RawMark {
+        /// The operations, as in grants; all unless given.
+        operations: Vec<At<OperationPattern>> = default([]);
+        /// The access classes; all unless given.
+        access: Vec<At<Access>> = default([]);
+        /// The labels.
+        labels: Vec<At<String>> = required;
+    }
 }
 
 section! {
@@ -91,6 +104,8 @@ section! {
         attributes: Map<String, Value> = default({});
         /// Labels, for policy.
         labels: Vec<At<String>> = default([]);
+        /// The labels that its calls give their task, once they are permitted: what was read, say, is `untrusted` from then on.
+        marks: Vec<At<RawMark>> = default([]);
         /// Whether request bodies are read before the decision (`inspect`) or not at all (`stream`): then policy sees no arguments.
         body: Reading = default("inspect");
         /// How much of a body is read; more is refused with 413.
@@ -168,6 +183,25 @@ pub(super) fn parse(tools: Table<RawTool>, notes: &mut Notes) -> Option<Vec<Tool
     parsed.into_iter().collect()
 }
 
+impl RawMark {
+    fn parse(self, notes: &mut Notes) -> Option<Mark> {
+        let labels = self.labels?.value;
+        for label in &labels {
+            if !tasks::is_label(&label.value) {
+                let message = "a label is `[a-z0-9_-]{1,64}`";
+                notes.mistake(&label.place, "wrong_value", message);
+            }
+        }
+        let operations = self.operations?.value.into_iter();
+        let access = self.access?.value.into_iter();
+        Some(Mark {
+            operations: operations.map(|pattern| pattern.value).collect(),
+            access: access.map(|access| access.value).collect(),
+            labels: labels.into_iter().map(|label| label.value).collect(),
+        })
+    }
+}
+
 impl RawTool {
     fn parse(self, name: &At<String>, notes: &mut Notes) -> Option<ToolConfig> {
         let tool_name = match name.value.parse::<ToolName>() {
@@ -198,6 +232,10 @@ impl RawTool {
             None => None,
         };
         let timeouts = self.timeouts?.value;
+        let marks = self.marks?.value.into_iter();
+        // Each notes its own mistakes.
+        let marks: Vec<Option<Mark>> = marks.map(|mark| mark.value.parse(notes)).collect();
+        let marks: Option<Vec<Mark>> = marks.into_iter().collect();
         Some(ToolConfig {
             tool: Tool {
                 name: tool_name?,
@@ -220,6 +258,7 @@ impl RawTool {
                     .into_iter()
                     .map(|label| label.value)
                     .collect(),
+                marks: marks?,
                 body: match self.body?.value {
                     Reading::Inspect => BodyMode::Inspect {
                         limit: self.max_body?.value.0,

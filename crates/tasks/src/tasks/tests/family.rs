@@ -348,3 +348,72 @@ async fn a_slow_store_is_not_waited_for_to_cut() {
     assert!(!ending.is_finished());
     assert!(ending.await.unwrap().is_ok());
 }
+
+#[tokio::test]
+async fn labels_of_a_child_are_reported_and_those_of_its_parent_inherited() {
+    let (_folder, book, [parent, child, grandchild]) = three().await;
+    let entry = |id: &TaskId| book.tasks.find(id.as_str()).unwrap();
+    let labels = |id: &TaskId| book.tasks.show(id).unwrap().labels;
+    let commits = book.disk.commits();
+    let untrusted = ["untrusted".to_owned()];
+    entry(&child).mark(&untrusted).await.unwrap();
+    assert_eq!(labels(&child), untrusted);
+    assert_eq!(labels(&parent), untrusted);
+    assert!(labels(&grandchild).is_empty());
+    assert_eq!(book.disk.commits(), commits + 1);
+    // Once more costs nothing.
+    entry(&child).mark(&untrusted).await.unwrap();
+    assert_eq!(book.disk.commits(), commits + 1);
+    let later = book.delegate(&parent, "d").await;
+    assert_eq!(labels(&later), untrusted);
+    let book = book.reopen().await;
+    assert_eq!(book.tasks.show(&parent).unwrap().labels, untrusted);
+    assert_eq!(book.tasks.show(&later).unwrap().labels, untrusted);
+}
+
+#[tokio::test]
+async fn a_label_that_can_not_be_written_is_seen_and_written_later() {
+    let (_folder, book, id) = one().await;
+    let untrusted = ["untrusted".to_owned()];
+    book.disk.go_away();
+    let entry = book.tasks.find(id.as_str()).unwrap();
+    assert!(entry.mark(&untrusted).await.is_err());
+    assert_eq!(entry.labels(), untrusted);
+    // Nobody goes on as if it were written.
+    assert!(entry.mark(&untrusted).await.is_err());
+    book.disk.come_back();
+    entry.mark(&untrusted).await.unwrap();
+    drop(entry);
+    let book = book.reopen().await;
+    assert_eq!(book.tasks.show(&id).unwrap().labels, untrusted);
+}
+
+#[tokio::test]
+async fn a_task_carries_so_many_labels() {
+    let (_folder, book, id) = one().await;
+    let entry = book.tasks.find(id.as_str()).unwrap();
+    for number in 0..32 {
+        entry.mark(&[format!("l{number}")]).await.unwrap();
+    }
+    let more = entry.mark(&["one-more".to_owned()]).await.unwrap_err();
+    assert_eq!(more.to_string(), "task carries 32 labels already");
+    entry.mark(&["l7".to_owned()]).await.unwrap();
+    assert_eq!(entry.labels().len(), 32);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ended_task_stays_ended_whatever_is_written_of_it() {
+    for _ in 0..20 {
+        let (_folder, book, id) = one().await;
+        let entry = book.tasks.find(id.as_str()).unwrap();
+        let marking = tokio::spawn(async move {
+            for number in 0..20 {
+                entry.mark(&[format!("l{number}")]).await.unwrap();
+            }
+        });
+        book.tasks.end(&id, Ending::Revoked).await.unwrap();
+        marking.await.unwrap();
+        let book = book.reopen().await;
+        book.check_state(&id, ("ended", Some("revoked")));
+    }
+}
