@@ -56,7 +56,8 @@ impl World {
 
     fn start(site: Site, listen: &str, identity: &str, http: Client) -> Self {
         let issuer = site.run(Issuer::start());
-        let upstream = site.run(Upstream::start(Answer::json(json!({ "notes": [] }))));
+        let answer = Answer::json(json!({ "notes": [] })).with("dpop-nonce", "the-tools-own");
+        let upstream = site.run(Upstream::start(answer));
         site.write("policy/all.rego", POLICY);
         site.write("remit.yaml", &config(listen, identity, &issuer, &upstream));
         let remit = site.serve();
@@ -237,7 +238,10 @@ fn b5_a_bound_token_with_its_proof_calls_a_tool() {
     for _ in 0..3 {
         let mut claims = world.claims(&token);
         claims["nonce"] = json!(nonce);
-        allowed(world.send(&token, &key.proof(&claims)));
+        let answer = world.send(&token, &key.proof(&claims));
+        // An agent keeps the last nonce that it sees, and the tool's is not for it.
+        assert_eq!(answer.headers().get("dpop-nonce"), None);
+        allowed(answer);
     }
     for received in world.upstream.received() {
         for name in ["authorization", "dpop", "agent-task"] {
