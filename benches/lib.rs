@@ -152,6 +152,7 @@ impl World {
             ttl_default: Duration::from_mins(15),
             ttl_max: Duration::from_hours(1),
             headers: DeclarationHeaders::default(),
+            delegation: tasks::DelegationBounds::default(),
         };
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.join("store")).unwrap());
         let tasks = Tasks::load(config, Arc::clone(&store)).await.unwrap();
@@ -166,7 +167,7 @@ impl World {
         let opening = tasks
             .opening(serde_json::from_value(wish).unwrap())
             .unwrap();
-        let opener = Opener {
+        let opener = Opener::Operator {
             name: "bench".to_owned(),
             role: "operator".to_owned(),
         };
@@ -179,6 +180,7 @@ impl World {
             txn: view.unwrap().id.to_string(),
             owner: "alice@example.org".to_owned(),
             agent: "bench".parse().unwrap(),
+            chain: Vec::new(),
             scope: String::new(),
             authorization_details: grants,
             expires_at: i64::from(u32::MAX),

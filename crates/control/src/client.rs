@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 use credentials::LeaseView;
 
 use crate::{
-    EndRequest, EndedTask, ExplainAnswer, ExplainRequest, LeasePage, OpenRequest, OpenedTask,
-    Problem, Reloaded, StatusView, TaskPage,
+    DelegateRequest, EndRequest, EndedTask, ExplainAnswer, ExplainRequest, LeasePage, OpenRequest,
+    OpenedTask, Problem, Reloaded, StatusView, TaskPage,
 };
 
 /// How long an answer may take: a little longer than the gateway takes to give up.
@@ -133,12 +133,40 @@ impl Client {
         self.post(&["v1", "tasks"], request).await
     }
 
+    /// Delegates a part of a task.
+    pub async fn delegate(
+        &self,
+        id: &TaskId,
+        request: &DelegateRequest,
+    ) -> Result<OpenedTask, ClientError> {
+        let path = ["v1", "tasks", id.as_str(), "delegate"];
+        self.post(&path, request).await
+    }
+
+    /// A new token of an open task.
+    pub async fn token(&self, id: &TaskId) -> Result<OpenedTask, ClientError> {
+        let path = ["v1", "tasks", id.as_str(), "token"];
+        self.post(&path, &serde_json::Map::new()).await
+    }
+
+    /// Lets no more calls of a task through until it is resumed.
+    pub async fn pause(&self, id: &TaskId) -> Result<TaskView, ClientError> {
+        let path = ["v1", "tasks", id.as_str(), "pause"];
+        self.post(&path, &serde_json::Map::new()).await
+    }
+
+    /// Lets calls of a task through again.
+    pub async fn resume(&self, id: &TaskId) -> Result<TaskView, ClientError> {
+        let path = ["v1", "tasks", id.as_str(), "resume"];
+        self.post(&path, &serde_json::Map::new()).await
+    }
+
     /// One task.
     pub async fn show(&self, id: &TaskId) -> Result<TaskView, ClientError> {
         self.get(&["v1", "tasks", id.as_str()], &[]).await
     }
 
-    /// All tasks, newest first; only those in a state (`open`, `ended`) if one is named.
+    /// All tasks, newest first; only those in a state (`open`, `paused`, `ended`) if one is named.
     pub async fn list(&self, state: Option<&str>) -> Result<Vec<TaskView>, ClientError> {
         let mut tasks: Vec<TaskView> = Vec::new();
         loop {

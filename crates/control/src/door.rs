@@ -11,8 +11,11 @@ use http::header::{self, HOST};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use identity::{Presented, Transport, Unauthenticated};
+use policy::Opener;
+use tasks::TaskId;
 
-use crate::operators::{Caller, Right};
+use crate::operators::{Caller, Right, Role};
 use crate::refusal::Refusal;
 use crate::{Control, Options, Plaintext};
 
@@ -63,6 +66,69 @@ pub(crate) async fn guard(
     Ok(next.run(request).await)
 }
 
+/// Who asks for something that agents may ask for, too.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    /// Who it is to admission policy.
+    pub(crate) opener: Opener,
+    /// What it may do as an operator; none of an agent.
+    pub(crate) role: Option<Role>,
+    /// The one task that an agent works on; none of an operator.
+    pub(crate) task: Option<TaskId>,
+}
+
+/// Lets an operator through who has the right, and an agent with an open task, and leaves word of who it is.
+pub(crate) async fn guard_or_agent(
+    State((control, right)): State<(Arc<Control>, Right)>,
+    peer: Peer,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    check_plaintext(peer, control.options.plaintext)?;
+    let (mut parts, body) = request.into_parts();
+    let asker = asker(&control, right, &parts).await?;
+    parts.extensions.insert(asker);
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+async fn asker(control: &Control, right: Right, parts: &Parts) -> Result<Asker, Refusal> {
+    let live = control.live.load_full();
+    let headers = &parts.headers;
+    let nobody = match live.operators.authenticate(headers) {
+        Ok(caller) => {
+            let caller = caller.holding(right)?;
+            return Ok(Asker {
+                opener: caller.opener(),
+                role: Some(caller.role()),
+                task: None,
+            });
+        }
+        Err(nobody) => nobody,
+    };
+    let authority = named_authority(&parts.uri, headers)?;
+    let presented = Presented {
+        headers,
+        method: &parts.method,
+        host: authority.host(),
+        port: authority.port_u16(),
+        path: parts.uri.path(),
+        // The control API speaks no TLS itself.
+        transport: &Transport::Plain,
+    };
+    let agent = match live.identity.authenticate(&presented).await {
+        // Then it is the operator's token that is missing or wrong.
+        Err(Unauthenticated::NoProof) => return Err(nobody),
+        agent => agent.map_err(Refusal::Agent)?,
+    };
+    let task = control.tasks.bind(agent, headers);
+    let task = task.map_err(Refusal::Unbound)?;
+    Ok(Asker {
+        opener: Opener::agent(task.agent()),
+        role: None,
+        task: Some(task.id().clone()),
+    })
+}
+
 /// Lets processes of this machine through without a token, and everybody else with the right to view.
 pub(crate) async fn guard_unless_local(
     state: State<(Arc<Control>, Right)>,
@@ -86,6 +152,15 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
         let caller = parts.extensions.get::<Self>().cloned();
         caller.ok_or_else(|| Refusal::Internal("route is not guarded".to_owned()).into_response())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        let asker = parts.extensions.get::<Self>().cloned();
+        asker.ok_or_else(|| Refusal::Internal("route is not guarded".to_owned()))
     }
 }
 
@@ -126,6 +201,11 @@ fn check_host(request: &Request, peer: Peer, options: &Options) -> Result<(), Re
 
 /// The one host that a request names, lower case and without the port.
 fn named_host(uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
+    let authority = named_authority(uri, headers)?;
+    Ok(authority.host().to_ascii_lowercase())
+}
+
+fn named_authority(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
     let mut values = headers.get_all(HOST).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(Refusal::WrongHost(String::new()));
@@ -137,7 +217,7 @@ fn named_host(uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
     if userinfo || contradicted {
         return Err(wrong());
     }
-    Ok(authority.host().to_ascii_lowercase())
+    Ok(authority)
 }
 
 fn is_ip_literal(host: &str) -> bool {

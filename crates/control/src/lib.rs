@@ -19,6 +19,7 @@ mod client;
 mod door;
 mod explain;
 mod live;
+mod opening;
 mod operators;
 mod page;
 mod problem;
@@ -40,6 +41,7 @@ pub use bundle_board::{BundleBoard, BundleProblem, BundleStatus};
 pub use client::{Client, ClientError};
 pub use explain::{Explain, ExplainAnswer, ExplainError, ExplainRequest};
 pub use live::{Live, Reload, ReloadError, Reloaded};
+pub use opening::event;
 pub use operators::{Caller, InvalidOperators, Operator, Operators, Right, Role};
 pub use page::{LeasePage, TaskPage};
 pub use problem::Problem;
@@ -47,7 +49,9 @@ pub use server::ServeError;
 pub use status::{
     BridgeStatus, ConfigStatus, Counts, ListenerStatus, ReloadStatus, Status, StatusView,
 };
-pub use task_request::{EndRequest, EndedTask, EndingWish, OpenRequest, OpenedTask};
+pub use task_request::{
+    DelegateRequest, EndRequest, EndedTask, EndingWish, OpenRequest, OpenedTask,
+};
 
 /// The control API: everything it answers from.
 pub struct Control {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use credentials::Credentials;
 use futures::future::BoxFuture;
-use identity::TaskTokens;
+use identity::{Identity, TaskTokens};
 use policy::DecisionPoint;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub struct Live {
     pub policy: Arc<DecisionPoint>,
     /// Holds the leases and knows the bridges.
     pub credentials: Arc<Credentials>,
+    /// Tells agents apart.
+    pub identity: Arc<Identity>,
     /// Mints task tokens.
     pub tokens: Arc<TaskTokens>,
     /// Who may use the control API.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use policy::Opener;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
@@ -80,7 +81,7 @@ pub enum Right {
     View,
     /// Open tasks.
     OpenTasks,
-    /// End tasks.
+    /// End tasks, pause and resume them.
     EndTasks,
     /// Apply the configuration anew.
     Reload,
@@ -114,6 +115,14 @@ impl Caller {
     /// Its role.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// Who it is to admission policy.
+    pub(crate) fn opener(&self) -> Opener {
+        Opener::Operator {
+            name: self.name.to_string(),
+            role: self.role.as_str().to_owned(),
+        }
     }
 
     /// Hands the caller back if its role has the right.

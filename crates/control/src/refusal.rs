@@ -4,8 +4,9 @@
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use identity::Unauthenticated;
 use policy::{Denial, DenialKind};
-use tasks::TaskId;
+use tasks::{InvalidOpening, TaskId, Unbound};
 
 use crate::operators::{Right, Role};
 use crate::problem::Problem;
@@ -43,13 +44,18 @@ pub(crate) enum Refusal {
     TaskId(String),
     #[error("no task `{0}`")]
     UnknownTask(TaskId),
-    #[error("task can't be opened: `{field}`: {problem}")]
-    Opening {
-        field: &'static str,
-        problem: String,
-    },
+    #[error("task `{0}` has ended")]
+    TaskNotOpen(TaskId),
+    #[error("task can't be opened: {0}")]
+    Opening(InvalidOpening),
+    #[error("the task that it is delegated from has ended")]
+    ParentEnded,
     #[error("task was not admitted: {denial}")]
-    NotAdmitted { denial: Denial, role: Role },
+    NotAdmitted { denial: Denial, role: Option<Role> },
+    #[error("agent is not authenticated: {0}")]
+    Agent(Unauthenticated),
+    #[error("agent has no task: {0}")]
+    Unbound(Unbound),
     #[error("call can't be explained: {0}")]
     Unexplainable(String),
     #[error("configuration was not applied: {}", .0.join("; "))]
@@ -83,7 +89,14 @@ impl Refusal {
             Self::Body { .. } => (StatusCode::BAD_REQUEST, "invalid_body"),
             Self::TaskId(_) => (StatusCode::BAD_REQUEST, "invalid_task_id"),
             Self::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown_task"),
-            Self::Opening { .. } => (StatusCode::BAD_REQUEST, "invalid_opening"),
+            Self::TaskNotOpen(_) => (StatusCode::CONFLICT, "task_not_open"),
+            Self::Opening(invalid) => opening_row(invalid),
+            Self::ParentEnded => (StatusCode::CONFLICT, "parent_not_open"),
+            Self::Agent(Unauthenticated::KeysUnavailable(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "issuer_unavailable")
+            }
+            Self::Agent(_) => (StatusCode::UNAUTHORIZED, "invalid_token"),
+            Self::Unbound(unbound) => unbound_row(unbound),
             Self::NotAdmitted { denial, .. } => admission_row(denial.kind),
             Self::Unexplainable(_) => (StatusCode::BAD_REQUEST, "unexplainable"),
             Self::Reload(_) => (StatusCode::UNPROCESSABLE_ENTITY, "reload_failed"),
@@ -116,7 +129,16 @@ impl Refusal {
             Self::Body { .. } => "correct the named field",
             Self::TaskId(_) => "a task id is a UUID, as answered when the task was opened",
             Self::UnknownTask(_) => "list the tasks with `remit task list` or GET /v1/tasks",
-            Self::Opening { .. } => "correct the named field",
+            Self::TaskNotOpen(_) => "open another one",
+            Self::Opening(invalid) => opening_hint(invalid),
+            Self::ParentEnded => "nothing can be delegated from a task that has ended",
+            Self::Agent(Unauthenticated::KeysUnavailable(_)) => {
+                "the keys of the token's issuer can't be had right now; try again"
+            }
+            Self::Agent(_) => "send an operator's token, or the task token of the agent",
+            Self::Unbound(_) => {
+                "send the task token of an open task, or name it in `Agent-Task` beside another proof"
+            }
             Self::NotAdmitted { denial, .. } => admission_hint(denial.kind),
             Self::Unexplainable(_) => {
                 "name a method and a URL of a configured tool as an agent would call it"
@@ -150,10 +172,12 @@ impl Refusal {
         };
         match self {
             Self::Body { field, .. } => problem.field = Some(field.clone()),
-            Self::Opening { field, .. } => problem.field = Some((*field).to_owned()),
+            Self::Opening(
+                InvalidOpening::Field { field, .. } | InvalidOpening::Wider { field, .. },
+            ) => problem.field = Some((*field).to_owned()),
             Self::NotAdmitted { denial, role } => {
                 problem.reason.clone_from(&denial.reason);
-                problem.cause = (*role == Role::Operator).then(|| denial.cause.clone());
+                problem.cause = (*role == Some(Role::Operator)).then(|| denial.cause.clone());
             }
             Self::Reload(mistakes) => problem.mistakes.clone_from(mistakes),
             Self::NoToken
@@ -170,6 +194,11 @@ impl Refusal {
             | Self::BrokenBody
             | Self::TaskId(_)
             | Self::UnknownTask(_)
+            | Self::TaskNotOpen(_)
+            | Self::Opening(_)
+            | Self::ParentEnded
+            | Self::Agent(_)
+            | Self::Unbound(_)
             | Self::Unexplainable(_)
             | Self::Store(_)
             | Self::Draining
@@ -203,7 +232,11 @@ impl Refusal {
             | Self::Body { .. }
             | Self::TaskId(_)
             | Self::UnknownTask(_)
-            | Self::Opening { .. }
+            | Self::TaskNotOpen(_)
+            | Self::Opening(_)
+            | Self::ParentEnded
+            | Self::Agent(_)
+            | Self::Unbound(_)
             | Self::Unexplainable(_)
             | Self::Draining
             | Self::Timeout => shortened(&self.to_string()),
@@ -221,6 +254,46 @@ impl Refusal {
     }
 }
 
+/// How a wish that can't be is answered.
+fn opening_row(invalid: &InvalidOpening) -> (StatusCode, &'static str) {
+    match invalid {
+        InvalidOpening::Field { .. } => (StatusCode::BAD_REQUEST, "invalid_opening"),
+        InvalidOpening::Wider { .. } => (StatusCode::FORBIDDEN, "wider_than_parent"),
+        InvalidOpening::TooDeep(_) => (StatusCode::FORBIDDEN, "delegation_too_deep"),
+        InvalidOpening::TooManyChildren(_) => (StatusCode::CONFLICT, "too_many_children"),
+        InvalidOpening::Loop(_) => (StatusCode::FORBIDDEN, "delegation_loop"),
+        InvalidOpening::ParentNotOpen(_) => (StatusCode::CONFLICT, "parent_not_open"),
+    }
+}
+
+fn opening_hint(invalid: &InvalidOpening) -> &'static str {
+    match invalid {
+        InvalidOpening::Field { .. } => "correct the named field",
+        InvalidOpening::Wider { .. } => "ask for at most what the parent has left",
+        InvalidOpening::TooDeep(_) => {
+            "do it without delegating; `tasks.delegation.depth` says how far"
+        }
+        InvalidOpening::TooManyChildren(_) => {
+            "end one first; `tasks.delegation.children` says how many may be open"
+        }
+        InvalidOpening::Loop(_) => "delegate to another agent",
+        InvalidOpening::ParentNotOpen(_) => "nothing can be delegated from a task that is not open",
+    }
+}
+
+/// How an agent without a task is answered: with the codes of calls.
+fn unbound_row(unbound: &Unbound) -> (StatusCode, &'static str) {
+    match unbound {
+        Unbound::NoTask => (StatusCode::FORBIDDEN, "no_task"),
+        Unbound::Unknown(_) => (StatusCode::FORBIDDEN, "unknown_task"),
+        Unbound::Ended(_) => (StatusCode::FORBIDDEN, "task_ended"),
+        Unbound::Expired(_) => (StatusCode::FORBIDDEN, "task_expired"),
+        Unbound::Paused(_) => (StatusCode::FORBIDDEN, "task_paused"),
+        Unbound::Contradiction => (StatusCode::FORBIDDEN, "declaration_contradicts"),
+        Unbound::Malformed { .. } => (StatusCode::BAD_REQUEST, "malformed_declaration"),
+    }
+}
+
 /// How a denied opening is answered. The last three kinds are of calls; admission reserves nothing.
 fn admission_row(kind: DenialKind) -> (StatusCode, &'static str) {
     match kind {
@@ -231,6 +304,7 @@ fn admission_row(kind: DenialKind) -> (StatusCode, &'static str) {
         }
         DenialKind::Exhausted => (StatusCode::FORBIDDEN, "admission_exhausted"),
         DenialKind::TaskEnded => (StatusCode::CONFLICT, "task_ended"),
+        DenialKind::TaskPaused => (StatusCode::CONFLICT, "task_paused"),
         DenialKind::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
     }
 }
@@ -244,6 +318,7 @@ fn admission_hint(kind: DenialKind) -> &'static str {
         }
         DenialKind::Exhausted => "a limit is used up",
         DenialKind::TaskEnded => "the task has ended; open another",
+        DenialKind::TaskPaused => "the task is paused",
         DenialKind::StoreFailed => "try again; the gateway's log says why",
     }
 }
@@ -362,7 +437,7 @@ mod tests {
     fn an_orchestrator_sees_the_reason_of_admission_but_no_cause() {
         let problem = Refusal::NotAdmitted {
             denial: denial(DenialKind::Denied),
-            role: Role::Orchestrator,
+            role: Some(Role::Orchestrator),
         }
         .problem();
         assert_eq!(problem.code, "admission_denied");
@@ -375,7 +450,7 @@ mod tests {
     fn an_operator_sees_the_cause_too() {
         let problem = Refusal::NotAdmitted {
             denial: denial(DenialKind::Failed),
-            role: Role::Operator,
+            role: Some(Role::Operator),
         }
         .problem();
         assert_eq!(problem.status, 500);
@@ -386,6 +461,10 @@ mod tests {
     fn a_long_text_is_cut_between_characters() {
         let problem = Refusal::WrongHost("é".repeat(5000)).problem();
         assert!(problem.detail.chars().count() <= DETAIL + 1);
+    }
+
+    fn nil() -> TaskId {
+        serde_json::from_value(Value::from(NIL)).unwrap()
     }
 
     /// One of each, in the order of the table.
@@ -417,15 +496,35 @@ mod tests {
                 problem: text(),
             },
             Refusal::TaskId(text()),
-            Refusal::UnknownTask(serde_json::from_value(Value::from(NIL)).unwrap()),
-            Refusal::Opening {
+            Refusal::UnknownTask(nil()),
+            Refusal::TaskNotOpen(nil()),
+            Refusal::Opening(InvalidOpening::Field {
                 field: "",
                 problem: text(),
-            },
+            }),
+            Refusal::Opening(InvalidOpening::Wider {
+                field: "",
+                problem: text(),
+            }),
+            Refusal::Opening(InvalidOpening::TooDeep(4)),
+            Refusal::Opening(InvalidOpening::Loop(text())),
+            Refusal::Opening(InvalidOpening::TooManyChildren(16)),
+            Refusal::ParentEnded,
+            Refusal::Agent(Unauthenticated::KeysUnavailable(text())),
+            Refusal::Unbound(Unbound::NoTask),
+            Refusal::Unbound(Unbound::Unknown(text())),
+            Refusal::Unbound(Unbound::Ended(nil())),
+            Refusal::Unbound(Unbound::Expired(nil())),
+            Refusal::Unbound(Unbound::Paused(nil())),
+            Refusal::Unbound(Unbound::Contradiction),
+            Refusal::Unbound(Unbound::Malformed {
+                header: text(),
+                problem: "",
+            }),
         ];
         each.extend(admissions.map(|kind| Refusal::NotAdmitted {
             denial: denial(kind),
-            role: Role::Viewer,
+            role: Some(Role::Viewer),
         }));
         each.extend([
             Refusal::Unexplainable(text()),

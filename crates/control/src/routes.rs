@@ -28,11 +28,22 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         let guard = from_fn_with_state((control.clone(), right), door::guard_unless_local);
         route.route_layer(guard)
     };
+    let may_or_is_agent = |right: Right, route: Routes| {
+        let guard = from_fn_with_state((control.clone(), right), door::guard_or_agent);
+        route.route_layer(guard)
+    };
     Router::new()
         .route("/v1/tasks", may(OpenTasks, post(tasks::open)))
         .route("/v1/tasks", may(View, get(tasks::list)))
         .route("/v1/tasks/{id}", may(View, get(tasks::show)))
         .route("/v1/tasks/{id}/end", may(EndTasks, post(tasks::end)))
+        .route("/v1/tasks/{id}/pause", may(EndTasks, post(tasks::pause)))
+        .route("/v1/tasks/{id}/resume", may(EndTasks, post(tasks::resume)))
+        .route("/v1/tasks/{id}/token", may(OpenTasks, post(tasks::token)))
+        .route(
+            "/v1/tasks/{id}/delegate",
+            may_or_is_agent(OpenTasks, post(tasks::delegate)),
+        )
         .route("/v1/leases", may(View, get(leases::list)))
         .route("/v1/explain", may(View, post(explanations::explain)))
         .route("/v1/status", may(View, get(gateway::status)))

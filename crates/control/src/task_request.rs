@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tasks::{Ending, Grant, Limits, OpeningRequest, TaskId, TaskView};
+use tasks::{DelegationRequest, Ending, Grant, Limits, OpeningRequest, TaskId, TaskView};
 
 use credentials::LeaseView;
 
@@ -52,6 +52,40 @@ impl OpenRequest {
             attributes: self.attributes,
             labels: self.labels,
         })
+    }
+}
+
+/// The body of `POST /v1/tasks/{id}/delegate`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DelegateRequest {
+    /// The agent that is to work on it.
+    pub agent: String,
+    /// What for; the parent's purpose unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    /// What it may touch, within what the parent may.
+    pub grants: Vec<Grant>,
+    /// How long it lives, in seconds; the configured default unless given, and no longer than the parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// What it may use up, within what the parent has left.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What its token is bound to (RFC 7800); see [`OpenRequest::cnf`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Value>,
+}
+
+impl From<DelegateRequest> for DelegationRequest {
+    fn from(request: DelegateRequest) -> Self {
+        Self {
+            agent: request.agent,
+            purpose: request.purpose,
+            grants: request.grants,
+            ttl_seconds: request.ttl_seconds,
+            limits: request.limits,
+        }
     }
 }
 
@@ -110,6 +144,9 @@ impl From<EndingWish> for Ending {
 pub struct EndedTask {
     /// The task.
     pub task: TaskView,
-    /// Its leases, each with its outcome.
+    /// Its leases and those of the tasks below it, each with its outcome.
     pub leases: Vec<LeaseView>,
+    /// The tasks that were delegated from it, and ended with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub below: Vec<TaskId>,
 }

@@ -19,7 +19,7 @@ use credentials::{Credentials, Leases};
 use futures::FutureExt;
 use futures::future::ready;
 use http::{HeaderMap, Method};
-use identity::{KeyKind, TaskTokens};
+use identity::{Identity, KeyKind, TaskTokens};
 use policy::{DecisionPoint, Policy, Source};
 use serde_json::{Value, json};
 use tasks::{DeclarationHeaders, Embedded, Store, TaskId, Tasks};
@@ -87,11 +87,19 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
             tool: "agent-tool".parse().unwrap(),
             context: "agent-context".parse().unwrap(),
         },
+        delegation: tasks::DelegationBounds::default(),
     };
     let tasks = Tasks::load(config, store.clone()).await.unwrap();
     let leases = Leases::load(store, |_| true).await.unwrap();
     let key = TaskTokens::generate(KeyKind::P256).unwrap();
     let tokens = TaskTokens::from_pem(key.as_bytes(), "http://127.0.0.1:4190").unwrap();
+    let tokens = Arc::new(tokens);
+    let identity = identity::Config {
+        issuers: Vec::new(),
+        tokens: Arc::clone(&tokens),
+        dpop: identity::DpopConfig::default(),
+        certificates: None,
+    };
     let (recorder, telemetry) = Recorder::start(telemetry::Config {
         otlp: None,
         audit: None,
@@ -102,7 +110,8 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
     let live = Live {
         policy: Arc::new(DecisionPoint::enforcing(policy)),
         credentials: Arc::new(Credentials::new(vec![], leases)),
-        tokens: Arc::new(tokens),
+        identity: Arc::new(Identity::new(identity, None)),
+        tokens,
         operators: Arc::new(operators()),
         bundles: Arc::default(),
         status: Status {
@@ -443,12 +452,19 @@ async fn who_may_ask_what() {
     let gateway = start().await;
     let task = format!("/v1/tasks/{UNKNOWN}");
     let end = format!("{task}/end");
+    let (pause, resume) = (format!("{task}/pause"), format!("{task}/resume"));
+    let (token_of, delegate) = (format!("{task}/token"), format!("{task}/delegate"));
+    let part = r#"{"agent":"b","grants":[]}"#;
     let explain = format!(r#"{{"method":"GET","url":"/notes/notes","task":"{UNKNOWN}"}}"#);
     let table = [
         (Method::POST, "/v1/tasks", "{}", [401, 403, 403, 400, 400]),
         (Method::GET, "/v1/tasks", "", [401, 200, 200, 200, 200]),
         (Method::GET, &task, "", [401, 404, 404, 404, 404]),
         (Method::POST, &end, "", [401, 403, 403, 404, 404]),
+        (Method::POST, &pause, "", [401, 403, 403, 404, 404]),
+        (Method::POST, &resume, "", [401, 403, 403, 404, 404]),
+        (Method::POST, &token_of, "", [401, 403, 403, 404, 404]),
+        (Method::POST, &delegate, part, [401, 403, 403, 404, 404]),
         (Method::GET, "/v1/leases", "", [401, 200, 200, 200, 200]),
         (
             Method::POST,

@@ -6,10 +6,12 @@ mod mint;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use parking_lot::RwLock;
 use tasks::{Store, StoreError, TaskId};
+use tokio::time::Instant;
 
 use self::book::{Boarding, Book};
 use self::ledger::Ledger;
@@ -77,6 +79,14 @@ impl Leases {
         lines.iter().map(|line| line.view(now)).collect()
     }
 
+    fn of(&self, tasks: &[TaskId]) -> Vec<LeaseView> {
+        let now = lease::now();
+        let mut lines = self.shared.book.read().lines();
+        lines.retain(|line| tasks.contains(&line.key.task));
+        lines.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+        lines.iter().map(|line| line.view(now)).collect()
+    }
+
     /// Drops all leases of a task. Each answers with its outcome; asking twice answers the same.
     ///
     /// To be called after the task's own token is cancelled: from then on a secret that is still being obtained
@@ -88,6 +98,22 @@ impl Leases {
         let book = self.shared.book.read();
         let ended = book.ended.iter().filter(|line| line.key.task == *task);
         ended.map(|line| line.view(now)).collect()
+    }
+
+    /// Drops all leases of these tasks, side by side, and answers with what became of them; whoever else ends them at the
+    /// same time is waited for, for so long.
+    pub async fn conclude(&self, tasks: &[TaskId], patience: Duration) -> Vec<LeaseView> {
+        join_all(tasks.iter().map(|task| self.end(task))).await;
+        let deadline = Instant::now() + patience;
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let told = self.of(tasks);
+            if told.iter().all(|lease| lease.state != "active") || Instant::now() >= deadline {
+                return told;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
     }
 
     /// Takes back the leases that no end took: those of tasks that ended while the gateway was down, those

@@ -83,15 +83,32 @@ impl Gathered {
     }
 
     /// The policy of these bundles counts from now on. Which revisions those are is written down before it does.
-    pub(crate) fn activate(&self) -> Result<(), Vec<String>> {
+    pub(crate) async fn activate(&self) -> Result<(), Vec<String>> {
         if !self.missing.is_empty() {
             return Ok(());
         }
+        let mistake = |shelf: &Shelf, problem: &Problem| {
+            format!("policy.bundles.{}: {problem}", shelf.config.name)
+        };
         let mut mistakes = Vec::new();
         for (shelf, fetched) in &self.taken {
-            if let Err(problem) = shelf.write_down(fetched) {
+            if let Err(problem) = shelf.may_count(fetched) {
                 shelf.refuse(fetched, &problem);
-                mistakes.push(format!("policy.bundles.{}: {problem}", shelf.config.name));
+                shelf.forget(fetched);
+                mistakes.push(mistake(shelf, &problem));
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        for (shelf, fetched) in &self.taken {
+            let (kept, news) = (Arc::clone(shelf), Arc::clone(fetched));
+            let writing = tokio::task::spawn_blocking(move || kept.write_down(&news)).await;
+            let written = writing
+                .unwrap_or_else(|error| Err(Problem::new("bundle-not-kept", error.to_string())));
+            if let Err(problem) = written {
+                shelf.refuse(fetched, &problem);
+                mistakes.push(mistake(shelf, &problem));
             }
         }
         if !mistakes.is_empty() {
@@ -232,6 +249,7 @@ impl Bundles {
             let is_current = current.is_some_and(|current| Arc::ptr_eq(current, shelf));
             if !is_current {
                 stop.cancel();
+                shelf.hide();
             }
             is_current
         });

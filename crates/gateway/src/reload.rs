@@ -106,7 +106,7 @@ impl Reloader {
             let previous = Some(Arc::clone(previous));
             let deciding = setup::decision_point(&turn.policy, &self.ground, choice, previous);
             let deciding = deciding.await?;
-            activate(deciding.gathered.as_ref())?;
+            activate(deciding.gathered.as_ref()).await?;
             Ok::<_, Vec<String>>(deciding)
         };
         let mut deciding = renewed(Choice::Newest).await;
@@ -185,7 +185,8 @@ impl Reloader {
         )
         .await;
         let mut applied = built.map_err(|mistakes| ReloadError { mistakes })?;
-        activate(applied.gathered.as_ref()).map_err(|mistakes| ReloadError { mistakes })?;
+        let activating = activate(applied.gathered.as_ref()).await;
+        activating.map_err(|mistakes| ReloadError { mistakes })?;
         for warning in &unchangeable {
             tracing::warn!(warning, "config applied in part");
         }
@@ -257,8 +258,11 @@ fn watched<'a>(
 }
 
 /// Which revisions count is written down before they do.
-fn activate(gathered: Option<&Gathered>) -> Result<(), Vec<String>> {
-    gathered.map_or(Ok(()), Gathered::activate)
+async fn activate(gathered: Option<&Gathered>) -> Result<(), Vec<String>> {
+    match gathered {
+        Some(gathered) => gathered.activate().await,
+        None => Ok(()),
+    }
 }
 
 /// Has what was applied kept up to date and reported from now on.
@@ -292,6 +296,7 @@ pub(crate) fn promotion_on_request(reloader: &Arc<Reloader>) -> Reload {
 pub(crate) fn take(live: &mut Live, path: &Path, applied: Applied, at: String) {
     live.policy = Arc::clone(&applied.setup.policy);
     live.credentials = Arc::clone(&applied.setup.credentials);
+    live.identity = Arc::clone(&applied.setup.identity);
     live.operators = applied.operators;
     live.status.revision += 1;
     live.status.warnings = [applied.warnings, applied.findings].concat();

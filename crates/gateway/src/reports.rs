@@ -35,7 +35,7 @@ pub(crate) struct Reports {
 #[derive(Debug)]
 struct Telling {
     job: Job,
-    stop: CancellationToken,
+    ends: decisions::Ends,
 }
 
 /// How many bytes of decisions may wait until the first config says it.
@@ -90,12 +90,10 @@ impl Reports {
 
     /// Tells what this config wants told, and nothing else any more. Has to be called within the runtime.
     pub(crate) fn tend(&self, config: &PolicyConfig, board: &Arc<BundleBoard>) {
-        match &config.decision_logs {
-            Some(asked) => self.decisions.set_room(asked.buffer),
-            // Nobody sends what is left.
-            None => self.decisions.give_up(),
+        if let Some(asked) = &config.decision_logs {
+            self.decisions.set_room(asked.buffer);
         }
-        decisions::tell_lost(&self.decisions, &self.recorder);
+        let has_next = config.decision_logs.is_some();
         let decisions = config.decision_logs.clone().map(Job::Decisions);
         let labels = self.labels(config);
         let status = config.status.clone();
@@ -104,8 +102,10 @@ impl Reports {
         let mut telling = self.telling.lock();
         telling.retain(|known| {
             let is_asked = jobs.contains(&known.job);
-            if !is_asked {
-                known.stop.cancel();
+            match known.job {
+                _ if is_asked => {}
+                Job::Decisions(_) if !has_next => known.ends.last.cancel(),
+                Job::Decisions(_) | Job::Status(..) => known.ends.stop.cancel(),
             }
             is_asked
         });
@@ -113,24 +113,27 @@ impl Reports {
             if telling.iter().any(|known| known.job == job) {
                 continue;
             }
-            let stop = CancellationToken::new();
-            self.start(&job, board, stop.clone());
-            telling.push(Telling { job, stop });
+            let ends = decisions::Ends {
+                stop: CancellationToken::new(),
+                last: self.last.child_token(),
+            };
+            self.start(&job, board, ends.clone());
+            telling.push(Telling { job, ends });
         }
     }
 
-    fn start(&self, job: &Job, board: &Arc<BundleBoard>, stop: CancellationToken) {
+    fn start(&self, job: &Job, board: &Arc<BundleBoard>, ends: decisions::Ends) {
         match job.clone() {
             Job::Decisions(config) => {
                 let log = Arc::clone(&self.decisions);
-                let (recorder, last) = (self.recorder.clone(), self.last.clone());
-                let upload =
-                    decisions::upload(config, log, recorder, decisions::Ends { stop, last });
+                let recorder = self.recorder.clone();
+                let upload = decisions::upload(config, log, recorder, ends);
                 self.open.spawn(upload);
             }
             Job::Status(config, labels) => {
                 let board = Arc::clone(board);
-                self.open.spawn(status::upload(config, labels, board, stop));
+                self.open
+                    .spawn(status::upload(config, labels, board, ends.stop));
             }
         }
     }
@@ -142,13 +145,12 @@ impl Reports {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        if tokio::time::timeout(patience, coming).await.is_err() {
-            self.decisions.drop_events(self.decisions.coming());
-        }
+        // Those that don't come in time are lost.
+        tokio::time::timeout(patience, coming).await.ok();
         self.last.cancel();
         for telling in self.telling.lock().drain(..) {
             if matches!(telling.job, Job::Status(..)) {
-                telling.stop.cancel();
+                telling.ends.stop.cancel();
             }
         }
         self.open.close();
@@ -159,6 +161,7 @@ impl Reports {
             tracing::warn!("the control plane was not told the last decisions");
         }
         // Nobody sends what is left.
+        self.decisions.drop_events(self.decisions.coming());
         self.decisions.give_up();
         decisions::tell_lost(&self.decisions, &self.recorder);
     }

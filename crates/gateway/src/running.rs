@@ -10,9 +10,12 @@ use control::{Control, ListenerStatus, Live, Options, Plaintext, Status};
 use identity::AgentId;
 use jiff::Timestamp;
 use proxy::{Server, Way};
+use tasks::TaskId;
+use telemetry::{EndedLease, TaskEventKind};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -110,22 +113,51 @@ impl Keeping {
     }
 }
 
-/// Takes leases back as their tasks end.
+/// How long the outcomes of leases are waited for; an upstream may be slow to take one back.
+const OUTCOMES: Duration = Duration::from_secs(20);
+
+/// How many tasks' leases are taken back at once; the others wait.
+const ENDING: usize = 64;
+
+/// Takes leases back as their tasks end, and tells what became of them.
 async fn end_leases(ground: Ground, stop: CancellationToken) {
     let mut endings = ground.tasks.endings();
     // Those of tasks that ended while the gateway was down.
     ground.leases.sweep().await;
+    let mut ending = JoinSet::new();
     loop {
         let ended = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
             ended = endings.recv() => ended,
         };
+        // One upstream that is slow holds up no other task's.
+        while ending.try_join_next().is_some() {}
+        if ending.len() >= ENDING {
+            ending.join_next().await;
+        }
         if let Ok(task) = ended {
-            ground.leases.end(&task).await;
+            ending.spawn(end_task(ground.clone(), task));
         } else {
             // Too many ended at once to be told one by one.
             ground.leases.sweep().await;
         }
+    }
+    let rest = async { while ending.join_next().await.is_some() {} };
+    // What is not taken back by then is at the next start.
+    tokio::time::timeout(FLUSH, rest).await.ok();
+}
+
+async fn end_task(ground: Ground, id: TaskId) {
+    let leases = ground.leases.conclude(std::slice::from_ref(&id), OUTCOMES);
+    let leases = leases.await.into_iter().map(|lease| EndedLease {
+        id: lease.id,
+        tool: lease.tool.to_string(),
+        outcome: lease.outcome.unwrap_or(lease.state),
+    });
+    if let Some(task) = ground.tasks.show(&id) {
+        let mut event = control::event(TaskEventKind::Ended, &task, None);
+        event.leases = leases.collect();
+        ground.recorder.task(event);
     }
 }
 
@@ -180,7 +212,8 @@ fn start(
     );
     let mut applied = control.block_on(built).map_err(StartError::Setup)?;
     if let Some(gathered) = &applied.gathered {
-        gathered.activate().map_err(StartError::Setup)?;
+        let activating = control.block_on(gathered.activate());
+        activating.map_err(StartError::Setup)?;
     }
     let way = Way::new(
         applied.setup.clone(),
@@ -286,6 +319,7 @@ fn live(ground: &Ground, listening: &Listening, applied: setup::Applied, path: &
     let mut live = Live {
         policy: Arc::clone(&applied.setup.policy),
         credentials: Arc::clone(&applied.setup.credentials),
+        identity: Arc::clone(&applied.setup.identity),
         tokens: Arc::clone(&ground.tokens),
         operators: Arc::clone(&applied.operators),
         bundles: Arc::clone(&ground.bundles.board),

@@ -160,6 +160,10 @@ fn a_policy_is_in_one_place() {
             "2:43 policy.bundles.a.token wrong_value",
         ),
         (
+            "{ bundles: { a: { url: 'https://x/y', polling: { min_delay: 9ms } } } }",
+            "2:69 policy.bundles.a.polling.min_delay wrong_value",
+        ),
+        (
             "{ bundles: { a: { url: 'https://x/y', polling: { min_delay: 2m } } } }",
             "2:69 policy.bundles.a.polling.min_delay wrong_value",
         ),

@@ -311,11 +311,11 @@ fn a_broken_bundle_changes_nothing() {
             rules("2", "package remit.all\n\nallow if {"),
             "bundle-policy",
         ),
+        (b"no archive at all".to_vec(), "bundle-archive"),
         (
             rules("3", "package remit.all\n\nallow if http.send({})"),
             "bundle-policy",
         ),
-        (b"no archive at all".to_vec(), "bundle-archive"),
         (
             archive("4", &[""], &[("all.rego", OPEN)], Some("es256.key")),
             "bundle-unverified",

@@ -57,6 +57,8 @@ pub struct TaskClaims {
     pub owner: String,
     /// The agent (`act.sub` and `client_id`).
     pub agent: AgentId,
+    /// The agents that delegated the task to it, the first of all first: `act` within `act` (RFC 8693 section 4.1).
+    pub chain: Vec<String>,
     /// Space separated scope.
     pub scope: String,
     /// RFC 9396 details.
@@ -139,7 +141,7 @@ impl TaskTokens {
             ("exp", json!(claims.expires_at)),
             ("jti", json!(unique()?)),
             ("sub", json!(claims.owner)),
-            ("act", json!({ "sub": claims.agent.as_str() })),
+            ("act", actors(claims)),
             ("client_id", json!(claims.agent.as_str())),
             ("txn", json!(claims.txn)),
             ("scope", json!(claims.scope)),
@@ -209,6 +211,16 @@ impl std::fmt::Debug for TaskTokens {
             .field("key_id", &self.key_id)
             .finish_non_exhaustive()
     }
+}
+
+/// The agent, and within it the one that delegated to it, and so on.
+fn actors(claims: &TaskClaims) -> Value {
+    let chain = claims.chain.iter().map(String::as_str);
+    let all = chain.chain([claims.agent.as_str()]);
+    all.fold(Value::Null, |within, agent| match within {
+        Value::Null => json!({ "sub": agent }),
+        within => json!({ "sub": agent, "act": within }),
+    })
 }
 
 /// The agent of a task token that is whole. Only the outermost `act` counts (RFC 8693 section 4.1).

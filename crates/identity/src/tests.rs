@@ -35,6 +35,7 @@ fn task(agent: &str) -> TaskClaims {
         txn: "task-1".to_owned(),
         owner: "alice@example.org".to_owned(),
         agent: agent.parse().unwrap(),
+        chain: Vec::new(),
         scope: "notes:read".to_owned(),
         authorization_details: Value::Array(Vec::new()),
         expires_at: crate::clock::now() + 60,

@@ -1,14 +1,50 @@
 //! The answer to the wish to open a task.
 
-use tasks::{Opening, StoreError, TaskView, Tasks};
+use identity::Agent;
+use serde_json::{Map, Value as Json};
+use tasks::{OpenError, Opening, TaskView, Tasks};
 
-/// Who asks to open a task, as admission policy sees it (`input.operator`).
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Opener {
-    /// Its name.
-    pub name: String,
-    /// Its role.
-    pub role: String,
+/// Who asks to open a task, as admission policy sees it.
+#[derive(Clone, Debug)]
+pub enum Opener {
+    /// `input.operator`.
+    Operator {
+        /// Its name.
+        name: String,
+        /// Its role.
+        role: String,
+    },
+    /// `input.agent`: it delegates a part of its own task.
+    Agent {
+        /// The name it goes by.
+        id: String,
+        /// How it proved itself.
+        method: &'static str,
+        /// Who vouches for it.
+        issuer: String,
+        /// The verified claims of its proof.
+        claims: Map<String, Json>,
+    },
+}
+
+impl Opener {
+    /// An agent that delegates a part of its own task.
+    pub fn agent(agent: &Agent) -> Self {
+        Self::Agent {
+            id: agent.id().as_str().to_owned(),
+            method: agent.method().as_str(),
+            issuer: agent.issuer().to_owned(),
+            claims: agent.claims().clone(),
+        }
+    }
+
+    /// The name for logs.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Operator { name, .. } => name,
+            Self::Agent { id, .. } => id,
+        }
+    }
 }
 
 /// An opening that policy admitted. Only this opens a task.
@@ -34,7 +70,7 @@ impl Admitted {
         clippy::disallowed_methods,
         reason = "the one place where an admission opens a task"
     )]
-    pub async fn open(self, tasks: &Tasks) -> Result<TaskView, StoreError> {
+    pub async fn open(self, tasks: &Tasks) -> Result<TaskView, OpenError> {
         tasks.open(self.opening).await
     }
 }

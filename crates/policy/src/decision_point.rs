@@ -91,7 +91,7 @@ impl DecisionPoint {
             log: trial.decisions.clone().map(Log::new),
         };
         let shadow = if mode == Mode::Shadow || work.is_some() {
-            Some(Shadow::start(work, policy.log.clone())?)
+            Some(Shadow::start(work, &policy)?)
         } else {
             None
         };

@@ -124,11 +124,32 @@ fn of_request(request: &Request, reads: Fields) -> Result<Value, TooDeep> {
 
 /// What admission policy sees of a wish to open a task.
 pub(crate) fn of_opening(opening: &Json, opener: &Opener) -> Result<Value, TooDeep> {
+    let (operator, agent) = match opener {
+        Opener::Operator { name, role } => {
+            let operator = object! {
+                name: Value::from(name.as_str()),
+                role: Value::from(role.as_str()),
+            };
+            (operator, Value::Null)
+        }
+        Opener::Agent {
+            id,
+            method,
+            issuer,
+            claims,
+        } => {
+            let agent = object! {
+                id: Value::from(id.as_str()),
+                method: Value::from(*method),
+                issuer: Value::from(issuer.as_str()),
+                claims: map(claims)?,
+            };
+            (Value::Null, agent)
+        }
+    };
     Ok(object! {
-        operator: object! {
-            name: Value::from(opener.name.as_str()),
-            role: Value::from(opener.role.as_str()),
-        },
+        agent: agent,
+        operator: operator,
         task: json(opening, DEEPEST)?,
     })
 }
@@ -172,8 +193,8 @@ fn of_facts(facts: &Facts) -> Result<Value, TooDeep> {
         id: Value::from(facts.id().as_str()),
         purpose: Value::from(facts.purpose()),
         owner: Value::from(facts.owner()),
-        parent: Value::Null,
-        chain: Value::new_array(),
+        parent: facts.parent().map_or(Value::Null, |parent| Value::from(parent.as_str())),
+        chain: Value::from(facts.chain().iter().map(|agent| Value::from(agent.as_str())).collect::<Vec<_>>()),
         opened_at: Value::from(facts.opened_at()),
         expires_at: Value::from(facts.expires_at()),
         grants: Value::from(facts.grants().iter().map(grant).collect::<Vec<_>>()),

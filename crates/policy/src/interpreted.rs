@@ -85,9 +85,9 @@ impl Pool {
             limit: vm::LONGEST,
             check_interval: CHECK_INTERVAL,
         });
-        // The rules are analysed once, here: those that are cloned of it are ready. What the decision is does not matter.
+        // The rules are analysed once, here, before it is found that there is no such rule: clones are ready.
         engine.set_input(Value::new_object());
-        engine.eval_rule("data.remit.decision".to_owned()).ok();
+        engine.eval_rule("data.remit.no_rule".to_owned()).ok();
         Ok(Self {
             first: Mutex::new(engine),
             idle: Mutex::default(),
@@ -106,11 +106,13 @@ impl Pool {
             answer
         }));
         let answer = answer.map_err(|_| Failure::Panic)?;
-        let mut idle = self.idle.lock();
-        if idle.len() < MOST_IDLE {
-            idle.push(engine);
+        // After an error an engine may keep what `with` put in a rule's place.
+        if answer.is_ok() {
+            let mut idle = self.idle.lock();
+            if idle.len() < MOST_IDLE {
+                idle.push(engine);
+            }
         }
-        drop(idle);
         // Inside a function the engine's own error is lost in another one.
         let is_late = began.elapsed() >= vm::LONGEST;
         let answer = answer.map_err(|error| match error.downcast_ref::<LimitError>() {
@@ -220,6 +222,32 @@ deny contains \"long\" if size(input.request.path) > 20
             ),
             "{failed:?}"
         );
+    }
+    #[test]
+    fn an_error_leaves_nothing_behind() {
+        let rules = "package remit.tools.t
+
+import data.remit.lib.owners
+
+allow if {
+	split(input.request.arguments.path, \"/\")[_] == \"x\" with data.remit.lib.owners.is_known as true
+}
+
+allow if owners.is_known(input.task.owner)
+";
+        let owners = "package remit.lib.owners\n\nis_known(owner) if owner == \"alice\"\n";
+        let sources = vec![
+            source(".manifest", MANIFEST),
+            source("t.rego", rules),
+            source("owners.rego", owners),
+        ];
+        let (policy, _) = Policy::load(sources).unwrap();
+        let call = |path: Json| json!({ "tool": { "name": "t" }, "task": { "owner": "mallory" }, "request": { "arguments": { "path": path } } });
+        assert_eq!(verdict(&policy, &call(json!("a"))), "deny");
+        for _ in 0..3 {
+            policy.judge(&call(json!(7)));
+            assert_eq!(verdict(&policy, &call(json!("a"))), "deny");
+        }
     }
     #[test]
     fn it_is_stopped_when_it_takes_too_long() {

@@ -173,6 +173,8 @@ pub enum DenialKind {
     Exhausted,
     /// The task ended meanwhile.
     TaskEnded,
+    /// The task was paused meanwhile.
+    TaskPaused,
     /// The count could not be made durable.
     StoreFailed,
 }
@@ -198,12 +200,16 @@ impl DenialKind {
 
 impl From<Exhausted> for Denial {
     fn from(exhausted: Exhausted) -> Self {
-        let kind = match &exhausted {
-            Exhausted::Limit { .. } => DenialKind::Exhausted,
-            Exhausted::Ended => DenialKind::TaskEnded,
-            // What could still come is a failure to count.
-            _ => DenialKind::StoreFailed,
+        let cause = exhausted.to_string();
+        let (kind, reason) = match exhausted {
+            Exhausted::Limit { limit, .. } => (DenialKind::Exhausted, Some(limit)),
+            Exhausted::Ended => (DenialKind::TaskEnded, None),
+            Exhausted::Paused => (DenialKind::TaskPaused, None),
+            Exhausted::Rehearsal | Exhausted::Store(_) => (DenialKind::StoreFailed, None),
         };
-        Self::new(kind, exhausted.to_string())
+        Self {
+            reason,
+            ..Self::new(kind, cause)
+        }
     }
 }

@@ -153,10 +153,16 @@ fn admission() -> Value {
     whole(
         "What policy sees of a wish to open a task.",
         json!({
-            "operator": whole("Who asks.", json!({
+            "operator": json!({ "oneOf": [{ "type": "null" }, whole("Who asks, if it is an operator.", json!({
                 "name": text(),
                 "role": json!({ "enum": ["viewer", "approver", "orchestrator", "operator"] }),
-            })),
+            }))] }),
+            "agent": json!({ "oneOf": [{ "type": "null" }, whole("Who asks, if an agent delegates a part of its task.", json!({
+                "id": text(),
+                "method": text(),
+                "issuer": text(),
+                "claims": free("Of its proof."),
+            }))] }),
             "task": json!({
                 "type": "object",
                 "description": "The wish.",

@@ -227,11 +227,14 @@ pub(crate) struct Shadow {
     not_judged: AtomicU64,
     /// Where it is counted that a decision is not logged.
     log: Option<Arc<DecisionLog>>,
+    /// Whether there is no policy, and so nobody who says what is masked.
+    is_hidden: bool,
 }
 
 impl Shadow {
     /// It ends with the [`Shadow`], once it has judged what waits.
-    pub(crate) fn start(work: Work, rules: Option<LogRules>) -> std::io::Result<Self> {
+    pub(crate) fn start(work: Work, policy: &Policy) -> std::io::Result<Self> {
+        let rules = policy.log.clone();
         let (calls, waiting) = sync_channel(WAITING);
         let found = Arc::default();
         let shadow = Self {
@@ -241,6 +244,7 @@ impl Shadow {
             found: Arc::clone(&found),
             not_judged: AtomicU64::new(0),
             log: work.log.as_ref().map(Log::queue),
+            is_hidden: policy.is_absent(),
         };
         std::thread::Builder::new()
             .name("remit-shadow".to_owned())
@@ -268,7 +272,7 @@ impl Shadow {
             enforced: Said::of(verdicts.enforced),
             judged: Said::of(verdicts.judged),
             logged: self.log.as_ref().map(|_| verdicts.judged.clone()),
-            is_hidden: policy.is_absent(),
+            is_hidden: self.is_hidden,
             input,
         };
         if let Some(log) = &self.log {

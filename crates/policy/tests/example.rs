@@ -29,7 +29,7 @@ fn without(path: &str) -> Vec<Source> {
 }
 
 fn opener(role: &str) -> Opener {
-    Opener {
+    Opener::Operator {
         name: "ops".to_owned(),
         role: role.to_owned(),
     }

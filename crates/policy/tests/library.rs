@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use policy::{Policy, Source};
 
-const FOLDERS: [&str; 6] = [
+const FOLDERS: [&str; 7] = [
     "read_only",
     "business_hours",
     "argument_limits",
     "separation",
     "environment_fence",
     "data_residency",
+    "delegation",
 ];
 
 fn read(name: &str) -> Vec<Source> {

@@ -194,7 +194,7 @@ fn matrix() -> String {
     for role in ["operator", "orchestrator", "approver", "viewer"] {
         for tool in ["notes", "vault"] {
             let opening = json!({ "grants": [{ "tool": tool, "access": ["read"] }] });
-            let opener = Opener {
+            let opener = Opener::Operator {
                 name: "ops".to_owned(),
                 role: role.to_owned(),
             };

@@ -9,7 +9,7 @@ use identity::Agent;
 use parking_lot::Mutex;
 use policy::Permit;
 use tasks::Task;
-use telemetry::{CallRecord, DecisionId, Ending, Mcp, StrippedKey, Trace, Verdict};
+use telemetry::{CallRecord, DecisionId, Delegated, Ending, Mcp, StrippedKey, Trace, Verdict};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -194,7 +194,11 @@ impl Seen for Task {
     fn tell(&self, open: &mut Open, _: Duration) {
         open.record.task = Some(self.id().as_str().into());
         open.record.owner = Some(self.owner().into());
-        open.ended = Some(self.ended());
+        open.record.delegated = self.parent().map(|parent| Delegated {
+            parent: parent.as_str().into(),
+            chain: Arc::clone(self.chain()),
+        });
+        open.ended = Some(self.cut());
     }
 }
 

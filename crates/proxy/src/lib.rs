@@ -141,6 +141,7 @@ impl Way {
                 .agent
                 .parse()
                 .map_err(|error: InvalidAgentId| internal(&error))?,
+            chain: view.chain,
             scope: String::new(),
             authorization_details: serde_json::Value::Null,
             expires_at: Timestamp::now().as_second() + 5,

@@ -127,6 +127,7 @@ codes! {
     NO_TASK = FORBIDDEN, "no_task", "name an open task: send a task token, or `Agent-Task: <id>` beside your credential";
     UNKNOWN_TASK = FORBIDDEN, "unknown_task", "there is no open task of this id for this agent";
     TASK_ENDED = FORBIDDEN, "task_ended", "the task has ended; open a new one";
+    TASK_PAUSED = FORBIDDEN, "task_paused", "the task is paused, or the one it was delegated from; ask whoever opened it";
     TASK_EXPIRED = FORBIDDEN, "task_expired", "the task has expired; open a new one";
     DECLARATION_CONTRADICTS = FORBIDDEN, "declaration_contradicts", "a declared header differs from what is proven or asked; leave it out or correct it";
     MALFORMED_DECLARATION = BAD_REQUEST, "malformed_declaration", "`Agent-Context` is an RFC 9651 dictionary of at most 2 KiB; each declaring header is sent once";
@@ -297,6 +298,7 @@ fn unbound_code(unbound: &Unbound) -> Code {
         Unbound::NoTask => NO_TASK,
         Unbound::Ended(_) => TASK_ENDED,
         Unbound::Expired(_) => TASK_EXPIRED,
+        Unbound::Paused(_) => TASK_PAUSED,
         Unbound::Contradiction => DECLARATION_CONTRADICTS,
         Unbound::Malformed { .. } => MALFORMED_DECLARATION,
         Unbound::Unknown(_) => UNKNOWN_TASK,
@@ -325,6 +327,7 @@ fn denial_code(kind: DenialKind) -> Code {
         DenialKind::TooSlow => POLICY_TOO_SLOW,
         DenialKind::Exhausted => LIMIT_EXHAUSTED,
         DenialKind::TaskEnded => TASK_ENDED,
+        DenialKind::TaskPaused => TASK_PAUSED,
         DenialKind::StoreFailed => STORE_UNAVAILABLE,
     }
 }

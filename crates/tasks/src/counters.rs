@@ -21,9 +21,9 @@ const BLOCKS_PER_LIMIT: u64 = 100;
 
 /// A limit of the task would be passed, or can't be counted.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Exhausted {
-    /// `calls`, `calls_by_access.write`, `calls_by_tool.github`…
+    /// `calls`, `calls_by_access.write`, `calls_by_tool.github`…; `parent.calls` where it is that of a task from which this
+    /// one was delegated.
     #[error("limit `{limit}` of {allowed} is used up")]
     Limit {
         /// Which.
@@ -34,6 +34,9 @@ pub enum Exhausted {
     /// The task ended meanwhile.
     #[error("task has ended")]
     Ended,
+    /// The task was paused meanwhile.
+    #[error("task is paused")]
+    Paused,
     /// The task was bound to explain, not to call.
     #[error("a rehearsal makes no calls")]
     Rehearsal,
@@ -140,6 +143,25 @@ impl Counters {
         }
     }
 
+    /// What the limits leave, in calls.
+    pub(crate) fn rest(&self) -> Limits {
+        let limits = self.facts.limits();
+        let usage = self.usage();
+        let by_access = limits.calls_by_access.iter().map(|(access, limit)| {
+            let used = usage.by_access.get(access).copied().unwrap_or(0);
+            (*access, limit.saturating_sub(used))
+        });
+        let by_tool = limits.calls_by_tool.iter().map(|(tool, limit)| {
+            let used = usage.by_tool.get(tool).copied().unwrap_or(0);
+            (tool.clone(), limit.saturating_sub(used))
+        });
+        Limits {
+            calls: limits.calls.map(|limit| limit.saturating_sub(usage.calls)),
+            calls_by_access: by_access.collect(),
+            calls_by_tool: by_tool.collect(),
+        }
+    }
+
     /// Counts one call in all its limits at once, and returns when a crash can't forget it. A call that is
     /// given up while it waits, or whose count can't be written, is not counted.
     pub(crate) async fn reserve(
@@ -213,6 +235,37 @@ impl Counters {
         };
         drop(tokio::spawn(pen.write()));
     }
+}
+
+/// Counts one call in several tasks: in all, or in none. The first is the one that is called, the others those above it.
+pub(crate) async fn reserve_all(
+    all: &[&Arc<Counters>],
+    tool: &ToolName,
+    access: Access,
+) -> Result<(), Exhausted> {
+    let mut counted = Vec::with_capacity(all.len());
+    let mut waiting = Vec::new();
+    for (height, counters) in all.iter().enumerate() {
+        let written = counters.count(tool, access).map_err(|error| match error {
+            Exhausted::Limit { limit, allowed } if height > 0 => Exhausted::Limit {
+                limit: format!("parent.{limit}"),
+                allowed,
+            },
+            error => error,
+        })?;
+        waiting.extend(written);
+        counted.push(Counted {
+            counters,
+            tool,
+            access,
+            durable: false,
+        });
+    }
+    for written in waiting {
+        written.await.map_err(|_| stopped())??;
+    }
+    counted.into_iter().for_each(Counted::keep);
+    Ok(())
 }
 
 /// The right to write a task's record, held by one at a time.

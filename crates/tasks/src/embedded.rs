@@ -19,7 +19,10 @@ use crate::{Store, StoreError, Table, Write};
 const FILE: &str = "remit.redb";
 
 /// The format of the tables and of the records in them. A newer one is refused.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+
+/// One that lacks parents and pauses, and is read as it is.
+const FORMER: u64 = 1;
 
 /// What the store says of itself.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -190,6 +193,9 @@ fn check_format(database: &Database) -> Result<(), StoreError> {
         let format = meta.get("format").map_err(failed)?.map(|v| v.value());
         match format {
             Some(FORMAT) => {}
+            Some(FORMER) => {
+                meta.insert("format", FORMAT).map_err(failed)?;
+            }
             Some(format) => {
                 return Err(StoreError(format!(
                     "its format is {format}, this remit knows {FORMAT}"
@@ -475,11 +481,11 @@ mod tests {
         transaction
             .open_table(META)
             .unwrap()
-            .insert("format", 2)
+            .insert("format", 3)
             .unwrap();
         transaction.commit().unwrap();
         drop(database);
-        check_refused(folder.path(), "its format is 2, this remit knows 1");
+        check_refused(folder.path(), "its format is 3, this remit knows 2");
     }
 
     #[test]

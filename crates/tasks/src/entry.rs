@@ -4,15 +4,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::children::Children;
 use crate::clock::Clock;
-use crate::counters::Counters;
+use crate::counters::{self, Counters};
 use crate::facts::Wish;
 use crate::{
-    Access, Ending, Exhausted, Facts, Store, StoreError, Table, TaskId, TaskView, ToolName, Write,
+    Access, Ending, Exhausted, Facts, Limits, Store, StoreError, Table, TaskId, TaskView, ToolName,
+    Write,
 };
 
 /// A task as the book holds it.
@@ -20,7 +23,14 @@ use crate::{
 pub(crate) struct Entry {
     facts: Arc<Facts>,
     counters: Arc<Counters>,
+    /// The task that it was delegated from.
+    parent: Option<Arc<Self>>,
+    children: Children,
+    /// Cancelled when it ends, and with it those of its children.
     cancellation: CancellationToken,
+    /// Cancelled when its open calls are to be cut: when it ends, and when it is paused; then there is another one.
+    calls: Mutex<CancellationToken>,
+    paused: AtomicBool,
     clock: Clock,
     /// When it expires, by the clock that nobody sets; none if that is beyond what it can say.
     deadline: Option<Instant>,
@@ -31,11 +41,14 @@ pub(crate) struct Entry {
 }
 
 /// Why and when a task ended.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Ended {
     because: Ending,
     /// Milliseconds since the epoch.
     at: i64,
+    /// Who ended it, if somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
 }
 
 /// A task as the store holds it.
@@ -49,39 +62,85 @@ struct Record<W> {
     expires_at: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<Ended>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    paused: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// A task as it was left, before it is known what it was delegated from.
+pub(crate) struct Loaded {
+    id: TaskId,
+    record: Record<Wish>,
+}
+
+impl Loaded {
+    pub(crate) fn read(key: &str, record: &[u8]) -> Result<Self, StoreError> {
+        let id: TaskId = key.parse().map_err(|e| StoreError(format!("{e}")))?;
+        let record = serde_json::from_slice(record)
+            .map_err(|error| StoreError(format!("record of task `{id}`: {error}")))?;
+        Ok(Self { id, record })
+    }
+
+    pub(crate) fn id(&self) -> &TaskId {
+        &self.id
+    }
+
+    pub(crate) fn parent(&self) -> Option<&TaskId> {
+        self.record.wish.parent.as_ref()
+    }
+
+    /// How many delegations lie between it and the task that nobody delegated.
+    pub(crate) fn depth(&self) -> usize {
+        self.record.wish.chain.len()
+    }
 }
 
 impl Entry {
-    /// A task that is opened now; its expiry is rounded up to a whole second, the unit of tokens.
-    pub(crate) fn open(wish: Wish, ttl: u64, clock: Clock, store: Arc<dyn Store>) -> Self {
+    /// A task that is opened now; its expiry is rounded up to a whole second, the unit of tokens. It lives no longer than
+    /// its parent.
+    pub(crate) fn open(
+        wish: Wish,
+        ttl: u64,
+        parent: Option<Arc<Self>>,
+        clock: Clock,
+        store: Arc<dyn Store>,
+    ) -> Self {
         let now = clock.now();
         let opened_at = now.div_euclid(1000);
         let begun = i64::from(now.rem_euclid(1000) > 0);
         let ttl = i64::try_from(ttl).unwrap_or(i64::MAX);
         let expires_at = opened_at.saturating_add(ttl).saturating_add(begun);
+        let expires_at = match &parent {
+            Some(parent) => expires_at.min(parent.facts.expires_at_epoch()),
+            None => expires_at,
+        };
         let facts = Arc::new(Facts::new(TaskId::fresh(), wish, opened_at, expires_at));
         let counters = Counters::new(Arc::clone(&facts), store);
-        Self::new(facts, counters, clock)
+        Self::new(facts, counters, parent, clock)
     }
 
     /// A task as it was left.
     pub(crate) fn load(
-        key: &str,
-        record: &[u8],
+        Loaded { id, record }: Loaded,
         counters: Option<&[u8]>,
+        parent: Option<Arc<Self>>,
         clock: Clock,
         store: Arc<dyn Store>,
     ) -> Result<Self, StoreError> {
-        let id: TaskId = key.parse().map_err(|e| StoreError(format!("{e}")))?;
-        let record: Record<Wish> = serde_json::from_slice(record)
-            .map_err(|error| StoreError(format!("record of task `{id}`: {error}")))?;
         let facts = Facts::new(id, record.wish, record.opened_at, record.expires_at);
         let facts = Arc::new(facts);
         let counters = match counters {
             Some(counters) => Counters::load(Arc::clone(&facts), store, counters)?,
             None => Counters::new(Arc::clone(&facts), store),
         };
-        let entry = Self::new(facts, counters, clock);
+        let entry = Self::new(facts, counters, parent, clock);
+        if record.paused {
+            entry.pause();
+        }
         if let Some(ended) = record.ended {
             entry.ended.get_or_init(|| ended);
             entry.close();
@@ -90,13 +149,21 @@ impl Entry {
         Ok(entry)
     }
 
-    fn new(facts: Arc<Facts>, counters: Counters, clock: Clock) -> Self {
+    fn new(facts: Arc<Facts>, counters: Counters, parent: Option<Arc<Self>>, clock: Clock) -> Self {
+        let cancellation = match &parent {
+            Some(parent) => parent.cancellation.child_token(),
+            None => CancellationToken::new(),
+        };
         let left = expires_at(&facts).saturating_sub(clock.now());
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         Self {
             facts,
             counters: Arc::new(counters),
-            cancellation: CancellationToken::new(),
+            parent,
+            children: Children::default(),
+            calls: Mutex::new(cancellation.child_token()),
+            cancellation,
+            paused: AtomicBool::new(false),
             clock,
             deadline: Instant::now().checked_add(left),
             ended: OnceLock::new(),
@@ -117,11 +184,77 @@ impl Entry {
         &self.cancellation
     }
 
-    /// Why it ended, if it did. A task whose time is over has ended, whether that was noted or not.
+    /// Cancelled when the calls that are open now are to be cut.
+    pub(crate) fn calls(&self) -> CancellationToken {
+        self.calls.lock().clone()
+    }
+
+    pub(crate) fn parent(&self) -> Option<&Arc<Self>> {
+        self.parent.as_ref()
+    }
+
+    pub(crate) fn children(&self) -> &Children {
+        &self.children
+    }
+
+    /// All below it, parents before their children.
+    pub(crate) fn descendants(&self) -> Vec<Arc<Self>> {
+        below(self.children.all(), |child| child.children.all())
+    }
+
+    /// All below it, parents before their children; none of them gets any more.
+    pub(crate) fn close_family(&self) -> Vec<Arc<Self>> {
+        below(self.children.close(), |child| child.children.close())
+    }
+
+    /// Why it ended, if it did. A task whose time is over has ended, whether that was noted or not, and so has one whose
+    /// parent has.
     pub(crate) fn ending(&self) -> Option<Ending> {
-        match self.ended.get() {
-            Some(ended) => Some(ended.because),
-            None => self.is_over().then_some(Ending::Expired),
+        if let Some(ended) = self.ended.get() {
+            return Some(ended.because);
+        }
+        if self.is_over() {
+            return Some(Ending::Expired);
+        }
+        let parent = self.parent.as_ref()?;
+        parent.ending().map(|_| Ending::ParentEnded)
+    }
+
+    /// Whether it is paused, or one that it was delegated from is.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+            || self
+                .parent
+                .as_ref()
+                .is_some_and(|parent| parent.is_paused())
+    }
+
+    /// Lets no more calls through, and cuts those that are open, here and below.
+    pub(crate) fn pause(&self) {
+        self.paused.store(true, Ordering::Release);
+        self.cut_calls();
+        for child in self.descendants() {
+            child.cut_calls();
+        }
+    }
+
+    /// Lets calls through again.
+    pub(crate) fn resume(&self) {
+        self.paused.store(false, Ordering::Release);
+    }
+
+    fn cut_calls(&self) {
+        let next = self.cancellation.child_token();
+        let calls = std::mem::replace(&mut *self.calls.lock(), next);
+        calls.cancel();
+    }
+
+    /// What its own limits and those above it leave, in calls.
+    pub(crate) fn rest(&self) -> Limits {
+        let own = self.counters.rest();
+        match &self.parent {
+            Some(parent) => own.tighter(parent.rest()),
+            None => own,
         }
     }
 
@@ -149,13 +282,19 @@ impl Entry {
 
     /// Ends it from now on, in memory; true if it was open, else the first ending stays.
     pub(crate) fn end(&self, ending: Ending) -> bool {
+        self.end_by(ending, None)
+    }
+
+    /// The same, by somebody who is remembered.
+    pub(crate) fn end_by(&self, ending: Ending, by: Option<&str>) -> bool {
         let because = if self.is_over() {
             Ending::Expired
         } else {
             ending
         };
         let at = self.clock.now();
-        self.ended.set(Ended { because, at }).is_ok()
+        let by = by.map(str::to_owned);
+        self.ended.set(Ended { because, at, by }).is_ok()
     }
 
     /// When it ended, in milliseconds since the epoch.
@@ -179,21 +318,49 @@ impl Entry {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Counts one call of an open task.
+    /// Counts one call of an open task, in it and in all above it.
     pub(crate) async fn reserve(&self, tool: &ToolName, access: Access) -> Result<(), Exhausted> {
         if self.ending().is_some() {
             return Err(Exhausted::Ended);
         }
-        self.counters.reserve(tool, access).await
+        if self.is_paused() {
+            return Err(Exhausted::Paused);
+        }
+        let Some(parent) = &self.parent else {
+            return self.counters.reserve(tool, access).await;
+        };
+        let mut all = vec![&self.counters];
+        let mut above = Some(parent);
+        while let Some(entry) = above {
+            all.push(&entry.counters);
+            above = entry.parent.as_ref();
+        }
+        counters::reserve_all(&all, tool, access).await
+    }
+
+    /// Whether its parent ended without it.
+    pub(crate) fn is_left_behind(&self) -> bool {
+        let above = self.parent.as_ref().and_then(|parent| parent.ending());
+        self.ended.get().is_none() && above.is_some()
     }
 
     /// Its record for the store.
     pub(crate) fn put(&self) -> Result<Write, StoreError> {
+        self.record(self.paused.load(Ordering::Acquire))
+    }
+
+    /// The same once it is resumed.
+    pub(crate) fn put_resumed(&self) -> Result<Write, StoreError> {
+        self.record(false)
+    }
+
+    fn record(&self, paused: bool) -> Result<Write, StoreError> {
         let record = Record {
             wish: self.facts.wish(),
             opened_at: self.facts.opened_at_epoch(),
             expires_at: self.facts.expires_at_epoch(),
-            ended: self.ended.get().copied(),
+            ended: self.ended.get().cloned(),
+            paused,
         };
         Ok(Write::Put {
             table: Table::Tasks,
@@ -211,8 +378,20 @@ impl Entry {
             agent: facts.agent().to_owned(),
             owner: facts.owner().to_owned(),
             purpose: facts.purpose().to_owned(),
-            state: ending.map_or("open", |_| "ended").to_owned(),
+            state: match ending {
+                Some(_) => "ended",
+                None if self.is_paused() => "paused",
+                None => "open",
+            }
+            .to_owned(),
             ended_because: ending.map(|ending| ending.as_str().to_owned()),
+            ended_by: self.ended.get().and_then(|ended| ended.by.clone()),
+            parent: facts.parent().cloned(),
+            chain: facts.chain().to_vec(),
+            children: {
+                let children = self.children.all().into_iter();
+                children.map(|child| child.facts.id().clone()).collect()
+            },
             opened_at: facts.opened_at().to_owned(),
             expires_at: facts.expires_at().to_owned(),
             grants: facts.grants().to_vec(),
@@ -222,6 +401,17 @@ impl Entry {
             labels: facts.labels().to_vec(),
         }
     }
+}
+
+/// The first and all below them, parents before their children.
+fn below(first: Vec<Arc<Entry>>, children: impl Fn(&Entry) -> Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
+    let mut all = Vec::new();
+    let mut next = first;
+    while !next.is_empty() {
+        let after = next.iter().flat_map(|entry| children(entry)).collect();
+        all.extend(std::mem::replace(&mut next, after));
+    }
+    all
 }
 
 /// When it expires, in milliseconds since the epoch.

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,16 @@ pub(crate) struct Wish {
     pub(crate) attributes: Map<String, Value>,
     #[serde(default)]
     pub(crate) labels: Vec<String>,
+    /// The task that it was delegated from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<TaskId>,
+    /// The agents that delegated it, the first of all first.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub(crate) chain: Arc<[String]>,
+}
+
+fn is_empty(chain: &Arc<[String]>) -> bool {
+    chain.is_empty()
 }
 
 impl Facts {
@@ -92,6 +102,16 @@ impl Facts {
         &self.wish.labels
     }
 
+    /// The task that it was delegated from.
+    pub fn parent(&self) -> Option<&TaskId> {
+        self.wish.parent.as_ref()
+    }
+
+    /// The agents that delegated it, the first of all first.
+    pub fn chain(&self) -> &Arc<[String]> {
+        &self.wish.chain
+    }
+
     /// When it was opened, RFC 3339 in UTC, to the second.
     pub fn opened_at(&self) -> &str {
         &self.opened_at
@@ -119,8 +139,8 @@ impl Facts {
                 "id": self.id,
                 "purpose": self.wish.purpose,
                 "owner": self.wish.owner,
-                "parent": null,
-                "chain": [],
+                "parent": self.wish.parent,
+                "chain": self.wish.chain,
                 "opened_at": self.opened_at,
                 "expires_at": self.expires_at,
                 "grants": self.wish.grants,

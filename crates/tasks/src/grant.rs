@@ -35,6 +35,34 @@ impl Grant {
             && (self.operations.is_empty()
                 || self.operations.iter().any(|pattern| pattern.covers(asked)))
     }
+
+    /// Whether everything that this grant covers is covered by the others: each access class with each operation by one
+    /// of them.
+    pub(crate) fn within(&self, others: &[Self]) -> bool {
+        let covered = |access: Access, operation: Option<&OperationPattern>| {
+            others.iter().any(|other| {
+                other.tool == self.tool
+                    && (other.environment.is_none() || other.environment == self.environment)
+                    && other.access.contains(&access)
+                    && other.takes(operation)
+            })
+        };
+        self.access.iter().all(|access| match &*self.operations {
+            [] => covered(*access, None),
+            operations => operations
+                .iter()
+                .all(|operation| covered(*access, Some(operation))),
+        })
+    }
+
+    /// Whether its operations take in those of a pattern, or all there are.
+    fn takes(&self, operation: Option<&OperationPattern>) -> bool {
+        self.operations.is_empty()
+            || operation.is_some_and(|operation| {
+                let mut own = self.operations.iter();
+                own.any(|pattern| operation.within(pattern))
+            })
+    }
 }
 
 #[cfg(test)]
@@ -111,5 +139,45 @@ mod tests {
     fn without_access_nothing_is_covered() {
         let grant = r#"{"tool": "github", "access": []}"#;
         check(grant, ("github", None, Access::Read, "x"), false);
+    }
+
+    #[track_caller]
+    fn check_within(child: &str, parents: &[&str], expect: bool) {
+        let read = |text: &str| serde_json::from_str::<Grant>(text).unwrap();
+        let parents: Vec<Grant> = parents.iter().map(|text| read(text)).collect();
+        assert_eq!(read(child).within(&parents), expect);
+    }
+
+    #[test]
+    fn the_same_and_less_are_within() {
+        check_within(GRANT, &[GRANT], true);
+        let less = r#"{"tool": "github", "environment": "prod", "access": ["read"], "operations": ["get_issue", "get_i*"]}"#;
+        check_within(less, &[GRANT], true);
+    }
+
+    #[test]
+    fn more_of_anything_is_not() {
+        for more in [
+            r#"{"tool": "gitlab", "environment": "prod", "access": ["read"], "operations": ["get_*"]}"#,
+            r#"{"tool": "github", "environment": "dev", "access": ["read"], "operations": ["get_*"]}"#,
+            r#"{"tool": "github", "access": ["read"], "operations": ["get_*"]}"#,
+            r#"{"tool": "github", "environment": "prod", "access": ["execute"], "operations": ["get_*"]}"#,
+            r#"{"tool": "github", "environment": "prod", "access": ["read"], "operations": ["get*"]}"#,
+            r#"{"tool": "github", "environment": "prod", "access": ["read"], "operations": ["get_*", "set_x"]}"#,
+            r#"{"tool": "github", "environment": "prod", "access": ["read"]}"#,
+        ] {
+            check_within(more, &[GRANT], false);
+        }
+    }
+
+    #[test]
+    fn several_grants_may_cover_it_together() {
+        let read = r#"{"tool": "github", "access": ["read"]}"#;
+        let write = r#"{"tool": "github", "access": ["write"], "operations": ["set_*"]}"#;
+        let both = r#"{"tool": "github", "access": ["read", "write"], "operations": ["set_x"]}"#;
+        check_within(both, &[read, write], true);
+        let more = r#"{"tool": "github", "access": ["read", "write"]}"#;
+        check_within(more, &[read, write], false);
+        check_within(read, &[], false);
     }
 }

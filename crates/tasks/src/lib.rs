@@ -6,9 +6,11 @@
 //! in this crate and nowhere else. A limit is never passed, and never counted lower than used.
 
 mod access;
+mod children;
 mod clock;
 mod counters;
 mod declared;
+mod delegation;
 mod embedded;
 mod entry;
 mod facts;
@@ -28,6 +30,7 @@ mod view;
 pub use access::Access;
 pub use counters::Exhausted;
 pub use declared::{DeclarationHeaders, Declared};
+pub use delegation::{DelegationBounds, DelegationRequest};
 pub use embedded::Embedded;
 pub use facts::Facts;
 pub use grant::Grant;
@@ -37,6 +40,6 @@ pub use pattern::{Asked, InvalidPattern, OperationPattern};
 pub use store::{Store, StoreError, Table, Write};
 pub use task::Task;
 pub use task_id::{InvalidTaskId, TaskId};
-pub use tasks::{Config, EndError, Tasks, Unbound};
+pub use tasks::{Config, EndError, Ended, OpenError, PauseError, Tasks, Unbound};
 pub use tool_name::{InvalidToolName, ToolName};
 pub use view::{Ending, TaskView};

@@ -21,6 +21,28 @@ pub struct Limits {
     pub calls_by_tool: BTreeMap<ToolName, u64>,
 }
 
+impl Limits {
+    /// The tighter one of each.
+    pub(crate) fn tighter(mut self, other: Self) -> Self {
+        fn tighten(one: &mut Option<u64>, other: Option<u64>) {
+            *one = match (*one, other) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            };
+        }
+        tighten(&mut self.calls, other.calls);
+        for (access, other) in other.calls_by_access {
+            let one = self.calls_by_access.entry(access).or_insert(other);
+            *one = other.min(*one);
+        }
+        for (tool, other) in other.calls_by_tool {
+            let one = self.calls_by_tool.entry(tool).or_insert(other);
+            *one = other.min(*one);
+        }
+        self
+    }
+}
+
 /// What a task used up, in calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {

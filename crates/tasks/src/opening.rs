@@ -1,14 +1,16 @@
 //! A wish to open a task.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use identity::AgentId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::children::Place;
 use crate::facts::Wish;
-use crate::{Grant, Limits};
+use crate::{Grant, Limits, TaskId};
 
 // Our own bounds, so that a task stays small enough to be held in memory a million times.
 const MAX_OWNER_CHARS: usize = 256;
@@ -65,6 +67,8 @@ pub struct Opening {
     pub(crate) wish: Wish,
     /// In seconds.
     pub(crate) ttl: u64,
+    /// Among the children of its parent, if it is delegated.
+    pub(crate) place: Option<Place>,
 }
 
 impl Opening {
@@ -96,8 +100,11 @@ impl Opening {
                 limits: request.limits,
                 attributes: request.attributes,
                 labels: request.labels,
+                parent: None,
+                chain: Arc::default(),
             },
             ttl,
+            place: None,
         })
     }
 
@@ -108,8 +115,8 @@ impl Opening {
             "agent": wish.agent,
             "owner": wish.owner,
             "purpose": wish.purpose,
-            "parent": null,
-            "chain": [],
+            "parent": wish.parent,
+            "chain": wish.chain,
             "grants": wish.grants,
             "limits": wish.limits,
             "ttl_seconds": self.ttl,
@@ -121,7 +128,6 @@ impl Opening {
 
 /// Why a task can't be opened as asked.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum InvalidOpening {
     /// A field is not what it must be.
     #[error("`{field}`: {problem}")]
@@ -131,6 +137,26 @@ pub enum InvalidOpening {
         /// What is wrong.
         problem: String,
     },
+    /// It would have more than the task that it is delegated from.
+    #[error("`{field}`: {problem}")]
+    Wider {
+        /// Of what.
+        field: &'static str,
+        /// Where it is more.
+        problem: String,
+    },
+    /// It would be delegated more often than that.
+    #[error("a task is delegated {0} times at most, one from the other")]
+    TooDeep(usize),
+    /// Its parent has as many open children as it may.
+    #[error("a task has {0} open children at most")]
+    TooManyChildren(usize),
+    /// Its agent delegated it itself.
+    #[error("agent `{0}` is among those that delegate the task")]
+    Loop(String),
+    /// What it would be delegated from ended, or is paused.
+    #[error("task `{0}` is not open")]
+    ParentNotOpen(TaskId),
 }
 
 fn require(

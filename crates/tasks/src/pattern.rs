@@ -84,11 +84,56 @@ impl OperationPattern {
         }
     }
 
+    /// Whether everything that this pattern covers is covered by the other one.
+    ///
+    /// It may say no where only several patterns together cover it all; it never says yes where something is left over.
+    pub fn within(&self, other: &Self) -> bool {
+        match (&self.form, &other.form) {
+            (
+                Form::Route {
+                    method,
+                    segments,
+                    open,
+                },
+                Form::Route {
+                    method: other_method,
+                    segments: other_segments,
+                    open: other_open,
+                },
+            ) => {
+                let is_method = other_method.is_none() || method == other_method;
+                let is_long_enough = if *other_open {
+                    segments.len() >= other_segments.len()
+                } else {
+                    !open && segments.len() == other_segments.len()
+                };
+                let mut pairs = segments.iter().zip(other_segments);
+                is_method && is_long_enough && pairs.all(|(one, other)| one.within(other))
+            }
+            // A star is none of the other's letters, so only a star of the other takes it.
+            (Form::Name(_), Form::Name(pieces)) => covers_name(pieces, &self.text),
+            (Form::Route { .. }, Form::Name(_)) | (Form::Name(_), Form::Route { .. }) => false,
+        }
+    }
+
     /// Whether it is a route (`METHOD /path`) rather than a name.
     pub fn is_route(&self) -> bool {
         match self.form {
             Form::Route { .. } => true,
             Form::Name(_) => false,
+        }
+    }
+}
+
+impl Segment {
+    /// Whether everything it stands for the other one stands for, too.
+    fn within(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, Self::Any) => true,
+            (Self::Any, Self::Literal(_)) => false,
+            // `*` stands for no empty segment.
+            (Self::Literal(literal), Self::Any) => !literal.is_empty(),
+            (Self::Literal(one), Self::Literal(other)) => one == other,
         }
     }
 }
@@ -483,6 +528,81 @@ mod tests {
                 let expect = by_definition(pattern.as_bytes(), name.as_bytes());
                 assert_eq!(parsed.covers(Asked::Name(&name)), expect);
             }
+        }
+    }
+
+    #[track_caller]
+    fn check_within(one: &str, other: &str, expect: bool) {
+        let (parsed, wider): (OperationPattern, OperationPattern) =
+            (one.parse().unwrap(), other.parse().unwrap());
+        assert_eq!(parsed.within(&wider), expect, "`{one}` within `{other}`");
+    }
+
+    #[test]
+    fn a_narrower_route_is_within_a_wider_one() {
+        check_within("GET /a/b", "GET /a/b", true);
+        check_within("GET /a/b", "GET /a/*", true);
+        check_within("GET /a/{id}", "GET /*/*", true);
+        check_within("GET /a/b/**", "* /a/**", true);
+        check_within("GET /a", "GET /a/**", true);
+        check_within("GET /", "GET /**", true);
+    }
+
+    #[test]
+    fn a_wider_route_is_not_within_a_narrower_one() {
+        check_within("* /a", "GET /a", false);
+        check_within("GET /a/*", "GET /a/b", false);
+        check_within("GET /a/**", "GET /a/*", false);
+        check_within("GET /**", "GET /a/**", false);
+        check_within("GET /a/", "GET /a/*", false);
+        check_within("GET /a/b", "GET /a", false);
+    }
+
+    #[test]
+    fn names_and_routes_are_not_within_each_other() {
+        check_within("create_issue", "create_*", true);
+        check_within("create_i*", "create_*", true);
+        check_within("create*", "create_*", false);
+        check_within("*", "*_*", false);
+        check_within("*", "* /**", false);
+        check_within("GET /a", "*", false);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_within_covers_no_more(
+            one in "[ab*]{1,5}", other in "[ab*]{1,5}", name in "[ab]{0,6}",
+        ) {
+            check_no_more(&one, &other, Asked::Name(&name));
+        }
+
+        #[test]
+        fn a_route_within_another_covers_no_more(
+            one in "(GET|\\*) (/[ab*]){1,3}(/|/\\*\\*)?", other in "(GET|\\*) (/[ab*]){0,3}(/|/\\*\\*)?",
+            method in "GET|POST", path in "(/[ab]){0,4}/?",
+        ) {
+            let path = path.strip_prefix('/').unwrap_or_default();
+            let segments: Vec<String> = path.split('/').map(str::to_owned).collect();
+            let segments = &segments;
+            check_no_more(&one, &other, Asked::Route { method: &method, segments });
+        }
+
+        #[test]
+        fn everything_is_within_itself(one in "[ab*]{1,5}|(GET|\\*) (/[ab*]){1,3}(/|/\\*\\*)?") {
+            if let Ok(pattern) = one.parse::<OperationPattern>() {
+                assert!(pattern.within(&pattern));
+            }
+        }
+    }
+
+    fn check_no_more(one: &str, other: &str, asked: Asked<'_>) {
+        if let (Ok(one), Ok(other)) = (
+            one.parse::<OperationPattern>(),
+            other.parse::<OperationPattern>(),
+        ) && one.within(&other)
+            && one.covers(asked)
+        {
+            assert!(other.covers(asked), "{one:?} {other:?} {asked:?}");
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Task {
     agent: Agent,
     entry: Arc<Entry>,
     declared: Declared,
+    /// Taken before anything else is asked, so that a pause that comes later cuts this call.
+    cut: CancellationToken,
     /// Whether it was bound to explain: then nothing is counted, and nothing is permitted.
     rehearsal: bool,
 }
@@ -34,6 +36,7 @@ pub struct Task {
 impl Task {
     pub(crate) fn new(agent: Agent, entry: Arc<Entry>, declared: Declared) -> Self {
         Self {
+            cut: entry.calls(),
             agent,
             entry,
             declared,
@@ -43,6 +46,7 @@ impl Task {
 
     pub(crate) fn rehearsal(agent: Agent, entry: Arc<Entry>) -> Self {
         Self {
+            cut: entry.calls(),
             agent,
             entry,
             declared: Declared::default(),
@@ -115,9 +119,24 @@ impl Task {
         self.entry.counters().usage()
     }
 
-    /// Cancelled when the task ends: whatever is open for it must be cut.
+    /// Cancelled when the task ends: whatever is held for it must be given back.
     pub fn ended(&self) -> CancellationToken {
         self.entry.cancellation().clone()
+    }
+
+    /// Cancelled when the task ends or is paused: calls that are open for it must be cut.
+    pub fn cut(&self) -> CancellationToken {
+        self.cut.clone()
+    }
+
+    /// The task that it was delegated from.
+    pub fn parent(&self) -> Option<&TaskId> {
+        self.facts().parent()
+    }
+
+    /// The agents that delegated it, the first of all first.
+    pub fn chain(&self) -> &Arc<[String]> {
+        self.facts().chain()
     }
 
     /// Whether a grant covers this.

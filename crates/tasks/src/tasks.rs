@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::clock::Clock;
-use crate::entry::Entry;
+use crate::entry::{Entry, Loaded};
 use crate::{
-    DeclarationHeaders, Declared, Ending, InvalidOpening, Opening, OpeningRequest, Store,
-    StoreError, Table, Task, TaskId, TaskView, Write,
+    DeclarationHeaders, Declared, DelegationBounds, DelegationRequest, Ending, InvalidOpening,
+    Opening, OpeningRequest, Store, StoreError, Table, Task, TaskId, TaskView, Write,
 };
 
 /// How long an ended task is remembered, in milliseconds: a day.
@@ -32,6 +32,9 @@ const ENDINGS: usize = 8192;
 
 /// Tasks that one transaction ends or forgets.
 const BATCH: usize = 256;
+
+/// How long the store is waited for before the open calls of a task that ends are cut.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The longest sleep of `keep`: how soon a wall clock that was set forward, or stood still while the machine
 /// slept, cuts what has expired.
@@ -64,6 +67,8 @@ pub struct Config {
     pub ttl_max: Duration,
     /// The names of the declaring headers.
     pub headers: DeclarationHeaders,
+    /// How far tasks may be delegated.
+    pub delegation: DelegationBounds,
 }
 
 impl Tasks {
@@ -78,26 +83,51 @@ impl Tasks {
         clock: Clock,
     ) -> Result<Arc<Self>, StoreError> {
         let mut counters: BTreeMap<_, _> = store.scan(Table::Counters).await?.into_iter().collect();
-        let mut entries = Vec::new();
+        let mut loaded = Vec::new();
         for (id, record) in store.scan(Table::Tasks).await? {
-            let counters = counters.remove(&id);
+            loaded.push(Loaded::read(&id, &record)?);
+        }
+        // Parents before their children.
+        loaded.sort_by_key(Loaded::depth);
+        let entries = papaya::HashMap::with_capacity(loaded.len());
+        let mut all = Vec::new();
+        let mut orphans = Vec::new();
+        for task in loaded {
+            let counters = counters.remove(task.id().as_str());
+            let parent = task.parent().cloned();
+            let above = parent
+                .as_ref()
+                .and_then(|parent| entries.pin().get(parent).map(Arc::clone));
+            let is_orphan = parent.is_some() && above.is_none();
             let store = Arc::clone(&store);
-            let entry = Entry::load(&id, &record, counters.as_deref(), clock.clone(), store)?;
-            entries.push(Arc::new(entry));
+            let entry = Entry::load(task, counters.as_deref(), above, clock.clone(), store)?;
+            let entry = Arc::new(entry);
+            if let Some(parent) = entry.parent() {
+                parent.children().adopt(&entry);
+            }
+            if is_orphan || entry.is_left_behind() {
+                orphans.push(Arc::clone(&entry));
+            }
+            entries
+                .pin()
+                .insert(entry.facts().id().clone(), Arc::clone(&entry));
+            all.push(entry);
         }
         let (endings, _) = broadcast::channel(ENDINGS);
         let tasks = Self {
             config: ArcSwap::from_pointee(config),
             store,
             clock,
-            entries: papaya::HashMap::with_capacity(entries.len()),
+            entries,
             expiries: Mutex::default(),
             ended: Mutex::default(),
             unwritten: Mutex::default(),
             endings,
             sooner: Notify::new(),
         };
-        tasks.adopt(entries);
+        tasks.adopt(all);
+        // A crash came between the end of a parent and that of its children.
+        tasks.end_all(&orphans, Ending::ParentEnded);
         tasks.sweep().await?;
         // Counters of a task that was forgotten while they were written.
         tasks.delete(Table::Counters, counters.into_keys()).await?;
@@ -105,10 +135,6 @@ impl Tasks {
     }
 
     fn adopt(&self, mut entries: Vec<Arc<Entry>>) {
-        let book = self.entries.pin();
-        for entry in &entries {
-            book.insert(entry.facts().id().clone(), Arc::clone(entry));
-        }
         entries.sort_by_key(|entry| entry.ended_at());
         for entry in entries {
             if entry.ended_at().is_some() {
@@ -130,12 +156,28 @@ impl Tasks {
         Opening::new(request, config.ttl_default, config.ttl_max)
     }
 
+    /// Checks a wish to delegate a part of a task against the task and the configured bounds. None if there is no such
+    /// task.
+    pub fn delegation(
+        &self,
+        parent: &TaskId,
+        request: DelegationRequest,
+    ) -> Option<Result<Opening, InvalidOpening>> {
+        let parent = self.find(parent.as_str())?;
+        let config = self.config.load();
+        let life = (config.ttl_default, config.ttl_max);
+        Some(request.opening(&parent, config.delegation, life))
+    }
+
     /// Opens a task; durable when it returns. Called by `policy::Admitted::open` alone.
-    pub async fn open(&self, opening: Opening) -> Result<TaskView, StoreError> {
+    pub async fn open(&self, opening: Opening) -> Result<TaskView, OpenError> {
+        let Opening { wish, ttl, place } = opening;
         let store = Arc::clone(&self.store);
-        let entry = Entry::open(opening.wish, opening.ttl, self.clock.clone(), store);
+        let parent = place.as_ref().map(|place| Arc::clone(place.parent()));
+        let entry = Entry::open(wish, ttl, parent, self.clock.clone(), store);
         self.store.commit(vec![entry.put()?]).await?;
         let entry = Arc::new(entry);
+        let is_late = place.is_some_and(|place| !place.take(&entry));
         let view = entry.view();
         self.entries
             .pin()
@@ -147,6 +189,12 @@ impl Tasks {
         drop(expiries);
         if sooner {
             self.sooner.notify_one();
+        }
+        if is_late {
+            // Its parent ended while it was opened, and could not take it along.
+            self.end_all(&[entry], Ending::ParentEnded);
+            self.sooner.notify_one();
+            return Err(OpenError::ParentEnded);
         }
         Ok(view)
     }
@@ -178,9 +226,10 @@ impl Tasks {
             .filter(|entry| entry.facts().agent() == agent)
             .ok_or_else(|| Unbound::Unknown(id.to_owned()))?;
         match entry.ending() {
+            None if entry.is_paused() => Err(Unbound::Paused(entry.facts().id().clone())),
             None => Ok(entry),
             Some(Ending::Expired) => Err(Unbound::Expired(entry.facts().id().clone())),
-            Some(Ending::Completed | Ending::Revoked) => {
+            Some(Ending::Completed | Ending::Revoked | Ending::ParentEnded) => {
                 Err(Unbound::Ended(entry.facts().id().clone()))
             }
         }
@@ -209,27 +258,101 @@ impl Tasks {
             .is_some_and(|entry| entry.ending().is_none())
     }
 
-    /// Ends a task: durable first, then its open calls are cut. Ending twice answers the same.
+    /// Ends a task and all that were delegated from it: durable first, then their open calls are cut; a slow store is not
+    /// waited for longer than 250 ms with that. Ending twice answers the same.
     ///
     /// New calls are refused from the first moment. If the store fails, or the caller goes away, open calls
     /// are cut all the same; [`Self::keep`] writes the ending as soon as the store lets it.
-    pub async fn end(&self, id: &TaskId, ending: Ending) -> Result<TaskView, EndError> {
+    pub async fn end(&self, id: &TaskId, ending: Ending) -> Result<Ended, EndError> {
+        self.end_by(id, ending, None).await
+    }
+
+    /// [`Self::end`] by somebody who is remembered.
+    pub async fn end_by(
+        &self,
+        id: &TaskId,
+        ending: Ending,
+        by: Option<&str>,
+    ) -> Result<Ended, EndError> {
         let entry = self
             .find(id.as_str())
             .ok_or_else(|| EndError::Unknown(id.clone()))?;
-        if entry.end(ending) {
+        let mut family = vec![Arc::clone(&entry)];
+        if entry.end_by(ending, by) {
             self.unwritten.lock().push(Arc::clone(&entry));
         }
-        let cut = Cut {
-            tasks: self,
-            entry: &entry,
+        family.extend(entry.close_family());
+        let mut cuts = self.mark_below(&family);
+        let mut writing = std::pin::pin!(self.close_all(&family));
+        let written = match tokio::time::timeout(PATIENCE, &mut writing).await {
+            Ok(written) => written,
+            Err(_) => {
+                cuts.clear();
+                writing.await
+            }
         };
-        let written = self.close(std::slice::from_ref(&entry)).await;
-        drop(cut);
+        drop(cuts);
         written?;
-        if let Err(error) = entry.counters().settle().await {
-            // The store holds an upper bound, so nothing is lost but exactness.
-            warn!(task = %id, %error, "counters of an ended task are not exact");
+        for entry in &family {
+            if let Err(error) = entry.counters().settle().await {
+                // The store holds an upper bound, so nothing is lost but exactness.
+                warn!(task = %entry.facts().id(), %error, "counters of an ended task are not exact");
+            }
+        }
+        let below = family.iter().skip(1);
+        Ok(Ended {
+            task: entry.view(),
+            below: below.map(|child| child.facts().id().clone()).collect(),
+        })
+    }
+
+    /// Notes that those below the first of a family end with it. Each is cut when its part of the answer is dropped.
+    fn mark_below<'a>(&'a self, family: &'a [Arc<Entry>]) -> Vec<Cut<'a>> {
+        for child in family.iter().skip(1) {
+            if child.end(Ending::ParentEnded) {
+                self.unwritten.lock().push(Arc::clone(child));
+            }
+        }
+        let cut = |entry| Cut { tasks: self, entry };
+        family.iter().map(cut).collect()
+    }
+
+    /// Ends these and all below them from now on, and cuts their calls; the store is told by the next sweep.
+    fn end_all(&self, entries: &[Arc<Entry>], ending: Ending) {
+        for entry in entries {
+            if entry.end(ending) {
+                self.unwritten.lock().push(Arc::clone(entry));
+            }
+            let mut family = vec![Arc::clone(entry)];
+            family.extend(entry.close_family());
+            drop(self.mark_below(&family));
+        }
+    }
+
+    /// Lets no more calls of a task and those below it through, and cuts those that are open; leases are kept. Its time
+    /// runs on. Durable when it returns.
+    pub async fn pause(&self, id: &TaskId) -> Result<TaskView, PauseError> {
+        self.set_paused(id, true).await
+    }
+
+    /// Lets calls through again. Durable when it returns.
+    pub async fn resume(&self, id: &TaskId) -> Result<TaskView, PauseError> {
+        self.set_paused(id, false).await
+    }
+
+    async fn set_paused(&self, id: &TaskId, paused: bool) -> Result<TaskView, PauseError> {
+        let entry = self.find(id.as_str());
+        let entry = entry.ok_or_else(|| PauseError::Unknown(id.clone()))?;
+        if entry.ending().is_some() {
+            return Err(PauseError::Ended(id.clone()));
+        }
+        if paused {
+            entry.pause();
+            self.store.commit(vec![entry.put()?]).await?;
+        } else {
+            // A crash on the way leaves it paused.
+            self.store.commit(vec![entry.put_resumed()?]).await?;
+            entry.resume();
         }
         Ok(entry.view())
     }
@@ -267,19 +390,11 @@ impl Tasks {
     /// Ends what has expired, tells the store of endings it doesn't know, forgets what ended long ago.
     async fn sweep(&self) -> Result<(), StoreError> {
         while let Some(entry) = self.next_expired() {
-            if entry.end(Ending::Expired) {
-                self.unwritten.lock().push(Arc::clone(&entry));
-            }
             // An expiry is durable from the beginning: it stands in the record. So it is cut first.
-            drop(Cut {
-                tasks: self,
-                entry: &entry,
-            });
+            self.end_all(&[entry], Ending::Expired);
         }
         let unwritten = self.unwritten.lock().clone();
-        for batch in unwritten.chunks(BATCH) {
-            self.close(batch).await?;
-        }
+        self.close_all(&unwritten).await?;
         self.unwritten.lock().retain(|entry| !entry.is_closed());
         let forgotten = self.forget();
         self.delete(Table::Counters, forgotten.iter().map(TaskId::to_string))
@@ -304,6 +419,14 @@ impl Tasks {
             }
         }
         None
+    }
+
+    /// Tells the store that these ended, some at a time.
+    async fn close_all(&self, entries: &[Arc<Entry>]) -> Result<(), StoreError> {
+        for batch in entries.chunks(BATCH) {
+            self.close(batch).await?;
+        }
+        Ok(())
     }
 
     /// Tells the store that these ended.
@@ -417,6 +540,42 @@ fn expiry(entry: &Entry) -> Reverse<(i64, TaskId)> {
     Reverse((facts.expires_at_epoch(), facts.id().clone()))
 }
 
+/// What ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The task that was to end.
+    pub task: TaskView,
+    /// Those that were delegated from it, and from those.
+    pub below: Vec<TaskId>,
+}
+
+/// Why a task couldn't be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The task that it is delegated from ended meanwhile.
+    #[error("the task that it is delegated from has ended")]
+    ParentEnded,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a task couldn't be paused or resumed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PauseError {
+    /// No such task.
+    #[error("no task `{0}`")]
+    Unknown(TaskId),
+    /// It ended.
+    #[error("task `{0}` has ended")]
+    Ended(TaskId),
+    /// The store failed; a task that was to be paused is, until the gateway stops.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Why a task couldn't be ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -444,6 +603,9 @@ pub enum Unbound {
     /// It expired.
     #[error("task `{0}` has expired")]
     Expired(TaskId),
+    /// It is paused, or one that it was delegated from is.
+    #[error("task `{0}` is paused")]
+    Paused(TaskId),
     /// A declaration contradicts the proof.
     #[error("declared task differs from the proven one")]
     Contradiction,

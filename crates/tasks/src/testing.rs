@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    Config, DeclarationHeaders, Embedded, Opening, Store, StoreError, Table, TaskId, Tasks, Write,
+    Config, DeclarationHeaders, DelegationBounds, Embedded, Opening, Store, StoreError, Table,
+    TaskId, Tasks, Write,
 };
 
 /// A real embedded store that can be sent away, and counts its commits.
@@ -17,6 +18,8 @@ pub(crate) struct Disk {
     embedded: Embedded,
     folder: PathBuf,
     away: AtomicBool,
+    /// In milliseconds.
+    slow: AtomicUsize,
     commits: AtomicUsize,
 }
 
@@ -26,6 +29,7 @@ impl Disk {
             embedded: Embedded::open(folder).unwrap(),
             folder: folder.to_owned(),
             away: AtomicBool::new(false),
+            slow: AtomicUsize::new(0),
             commits: AtomicUsize::new(0),
         })
     }
@@ -40,6 +44,12 @@ impl Disk {
 
     pub(crate) fn come_back(&self) {
         self.away.store(false, Ordering::SeqCst);
+    }
+
+    /// Each commit takes so long from now on.
+    pub(crate) fn slow_down(&self, by: Duration) {
+        let millis = usize::try_from(by.as_millis()).unwrap();
+        self.slow.store(millis, Ordering::SeqCst);
     }
 
     pub(crate) fn commits(&self) -> usize {
@@ -57,6 +67,10 @@ impl Store for Disk {
         if self.away.load(Ordering::SeqCst) {
             return Err(StoreError("away".to_owned()));
         }
+        let slow = self.slow.load(Ordering::SeqCst) as u64;
+        if slow > 0 {
+            tokio::time::sleep(Duration::from_millis(slow)).await;
+        }
         self.commits.fetch_add(1, Ordering::SeqCst);
         self.embedded.commit(writes).await
     }
@@ -67,6 +81,10 @@ pub(crate) fn config() -> Config {
         ttl_default: Duration::from_secs(900),
         ttl_max: Duration::from_secs(3600),
         headers: DeclarationHeaders::default(),
+        delegation: DelegationBounds {
+            depth: 3,
+            children: 4,
+        },
     }
 }
 
@@ -91,4 +109,28 @@ pub(crate) fn wish(tasks: &Tasks, limits: &Value) -> Opening {
 pub(crate) async fn open(tasks: &Tasks, limits: &Value) -> TaskId {
     let opening = wish(tasks, limits);
     tasks.open(opening).await.unwrap().id
+}
+
+/// Delegates a part of a task to read `notes`, with these fields set besides.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests of this crate open tasks without policy"
+)]
+pub(crate) async fn delegate(
+    tasks: &Tasks,
+    parent: &TaskId,
+    agent: &str,
+    change: &Value,
+) -> Result<TaskId, String> {
+    let mut request = json!({ "agent": agent, "grants": [{"tool": "notes", "access": ["read"]}] });
+    for (key, value) in change.as_object().unwrap() {
+        request[key] = value.clone();
+    }
+    let request = serde_json::from_value(request).map_err(|error| error.to_string())?;
+    let opening = tasks.delegation(parent, request).unwrap();
+    let opening = opening.map_err(|error| error.to_string())?;
+    let opened = tasks.open(opening).await;
+    opened
+        .map(|view| view.id)
+        .map_err(|error| error.to_string())
 }

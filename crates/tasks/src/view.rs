@@ -16,11 +16,23 @@ pub struct TaskView {
     pub owner: String,
     /// What for.
     pub purpose: String,
-    /// `open` or `ended` (later `paused`).
+    /// `open`, `paused` or `ended`.
     pub state: String,
-    /// Why it ended: `completed`, `revoked`, `expired`.
+    /// Why it ended: `completed`, `revoked`, `expired`, `parent_ended`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_because: Option<String>,
+    /// Who ended it, if somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
+    /// The task that it was delegated from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
+    /// The agents that delegated it, the first of all first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<String>,
+    /// The tasks that were delegated from it, as far as they are remembered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<TaskId>,
     /// RFC 3339.
     pub opened_at: String,
     /// RFC 3339.
@@ -47,6 +59,8 @@ pub enum Ending {
     Revoked,
     /// Its time was over.
     Expired,
+    /// The task that it was delegated from ended.
+    ParentEnded,
 }
 
 impl Ending {
@@ -56,6 +70,7 @@ impl Ending {
             Self::Completed => "completed",
             Self::Revoked => "revoked",
             Self::Expired => "expired",
+            Self::ParentEnded => "parent_ended",
         }
     }
 }

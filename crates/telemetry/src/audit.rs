@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::record::Told;
 use crate::recorder::{AuditUnavailable, StartError, Thread};
 use crate::{Audit, AuditFailure, CallRecord};
 
@@ -58,7 +59,7 @@ type Written = oneshot::Sender<Result<(), String>>;
 #[derive(Debug)]
 enum Entry {
     Decided { members: Vec<u8>, written: Written },
-    Closed(Arc<CallRecord>),
+    Told(Told),
 }
 
 impl AuditLog {
@@ -137,9 +138,9 @@ impl AuditLog {
         }
     }
 
-    /// Leaves the `closed` line to be written. Never waits; one that doesn't fit is counted.
-    pub(crate) fn closed(&self, record: Arc<CallRecord>) {
-        if self.queue.leave(Entry::Closed(record)).is_err() {
+    /// Leaves the line of what is over to be written. Never waits; one that doesn't fit is counted.
+    pub(crate) fn told(&self, told: Told) {
+        if self.queue.leave(Entry::Told(told)).is_err() {
             self.metrics.audit_failed(1);
         }
     }

@@ -23,9 +23,10 @@ use crate::envelope::Envelope;
 use crate::metrics::{self, Metrics, Signal};
 use crate::protobuf::Message;
 use crate::queue::Queue;
+use crate::record::Told;
 use crate::recorder::Thread;
 use crate::wire::{self, PATIENCE, Wire};
-use crate::{CallRecord, Otlp, OtlpProtocol, StartError, logs, names, spans};
+use crate::{Otlp, OtlpProtocol, StartError, logs, names, spans};
 
 /// How many records go in one request, and how long fewer may wait.
 const BATCH: usize = 512;
@@ -34,7 +35,7 @@ const WAIT: Duration = Duration::from_secs(1);
 /// The running export.
 #[derive(Debug)]
 pub(crate) struct Export {
-    pub(crate) queue: Arc<Queue<Arc<CallRecord>>>,
+    pub(crate) queue: Arc<Queue<Told>>,
     thread: Thread,
     meters: SdkMeterProvider,
     finish: mpsc::Sender<MetersHang>,
@@ -198,7 +199,7 @@ fn refused(error: ExporterBuildError) -> StartError {
 
 /// Sends spans and events, batch by batch.
 struct Sender {
-    queue: Arc<Queue<Arc<CallRecord>>>,
+    queue: Arc<Queue<Told>>,
     envelope: Envelope,
     spans: Message,
     events: Message,
@@ -225,18 +226,28 @@ impl Sender {
         runtime.shutdown_background();
     }
 
-    async fn send(&mut self, batch: &[Arc<CallRecord>]) {
-        for record in batch {
-            spans::write(record, &mut self.spans);
-            logs::write(record, &mut self.events);
+    async fn send(&mut self, batch: &[Told]) {
+        let mut calls = 0;
+        for told in batch {
+            match told {
+                Told::Call(record) => {
+                    spans::write(record, &mut self.spans);
+                    logs::write(record, &mut self.events);
+                    calls += 1;
+                }
+                Told::Task(event) => logs::write_task(event, &mut self.events),
+            }
         }
         let (traces, logs) = tokio::join!(
             self.traces.send(self.envelope.seal(&mut self.spans)),
             self.logs.send(self.envelope.seal(&mut self.events)),
         );
-        for (signal, outcome) in [(Signal::Traces, &traces), (Signal::Logs, &logs)] {
+        for (signal, outcome, records) in [
+            (Signal::Traces, &traces, calls),
+            (Signal::Logs, &logs, batch.len()),
+        ] {
             if outcome.is_err() {
-                self.metrics.dropped(signal, batch.len());
+                self.metrics.dropped(signal, records);
             }
         }
         self.notice(&traces.and(logs));

@@ -79,6 +79,19 @@ impl<'b> Object<'b> {
         object.close();
     }
 
+    /// A list of texts.
+    pub(crate) fn texts(&mut self, key: &'static str, texts: &[String]) {
+        self.key(key);
+        self.buffer.push(b'[');
+        for (number, item) in texts.iter().enumerate() {
+            if number > 0 {
+                self.buffer.push(b',');
+            }
+            write_text(item, self.buffer);
+        }
+        self.buffer.push(b']');
+    }
+
     /// A list of objects, each filled from one item.
     pub(crate) fn objects<T>(
         &mut self,
@@ -204,6 +217,17 @@ mod tests {
                 it.objects("none", [(); 0], |_, ()| {});
             },
             r#"{"o":{"a":"b"},"empty":{},"l":[{"t":"x"},{"t":"y"}],"none":[]}"#,
+        );
+    }
+    #[test]
+    fn texts_in_a_list() {
+        let texts = ["a".to_owned(), "\"".to_owned()];
+        check(
+            |it| {
+                it.texts("l", &texts);
+                it.texts("none", &[]);
+            },
+            r#"{"l":["a","\""],"none":[]}"#,
         );
     }
     #[test]

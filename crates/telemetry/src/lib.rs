@@ -24,6 +24,7 @@ mod record;
 mod recorder;
 mod spans;
 mod stderr;
+mod task_event;
 mod trace;
 mod wire;
 
@@ -31,7 +32,10 @@ pub use audit::{Broken, Verified, verify};
 pub use config::{Audit, AuditFailure, Config, Otlp, OtlpProtocol};
 pub use decision::DecisionId;
 pub use endpoint::{Endpoint, NotAnEndpoint};
-pub use record::{CallRecord, Ending, LeaseNote, Mcp, PolicyFailure, StrippedKey, Verdict};
+pub use record::{
+    CallRecord, Delegated, Ending, LeaseNote, Mcp, PolicyFailure, StrippedKey, Verdict,
+};
 pub use recorder::{AuditUnavailable, Recorder, StartError, Telemetry};
 pub use stderr::{LogFormat, LogGuard, init_logs};
+pub use task_event::{EndedLease, TaskEvent, TaskEventKind};
 pub use trace::Trace;

@@ -3,7 +3,7 @@
 use crate::attributes::Attributes;
 use crate::envelope::ITEM;
 use crate::protobuf::Message;
-use crate::{CallRecord, names, spans};
+use crate::{CallRecord, TaskEvent, names, spans};
 
 /// `SEVERITY_NUMBER_INFO`.
 const INFO: u64 = 9;
@@ -26,6 +26,43 @@ pub(crate) fn write(record: &CallRecord, events: &mut Message) {
         event.fixed64(11, ended);
         event.text(12, names::EVENT);
     });
+}
+
+/// Adds the event of what happened to a task, a `LogRecord`.
+pub(crate) fn write_task(told: &TaskEvent, events: &mut Message) {
+    let at = spans::nanoseconds(told.at);
+    events.message(ITEM, |event| {
+        event.fixed64(1, at);
+        event.varint(2, INFO);
+        event.text(3, "INFO");
+        event.message(5, |body| {
+            body.text(1, &format!("task {}", told.kind.as_str()));
+        });
+        task_attributes(told, &mut Attributes::new(event, 6));
+        event.fixed64(11, at);
+        event.text(12, names::TASK_EVENT);
+    });
+}
+
+fn task_attributes(told: &TaskEvent, attributes: &mut Attributes<'_>) {
+    attributes.put(names::TASK_CHANGE, told.kind.as_str());
+    attributes.shared(names::TASK_ID, Some(&told.task));
+    spans::delegated(told.delegated.as_ref(), attributes);
+    attributes.shared(names::GEN_AI_AGENT_ID, Some(&told.agent));
+    attributes.shared(names::ENDUSER_ID, Some(&told.owner));
+    attributes.shared(names::TASK_BY, told.by.as_ref());
+    attributes.shared(names::TASK_ENDING, told.because.as_ref());
+    for (name, is_revoked) in [
+        (names::TASK_LEASES_REVOKED, true),
+        (names::TASK_LEASES_NOT_REVOKED, false),
+    ] {
+        let leases = told.leases.iter();
+        let leases = leases.filter(|lease| lease.is_revoked() == is_revoked);
+        let mut ids = leases.map(|lease| &*lease.id).peekable();
+        if ids.peek().is_some() {
+            attributes.texts(name, ids);
+        }
+    }
 }
 
 fn attributes(record: &CallRecord, attributes: &mut Attributes<'_>) {

@@ -8,6 +8,8 @@
 pub const SCOPE: &str = "remit";
 /// The event of a decision, in OTLP logs.
 pub const EVENT: &str = "remit.decision";
+/// The event of what happened to a task.
+pub const TASK_EVENT: &str = "remit.task";
 /// The span of the decision.
 pub const DECISION_SPAN: &str = "remit.decision";
 /// The target of the log line of each call.
@@ -25,6 +27,20 @@ pub const DECISION_CAUSE: &str = "remit.decision.cause";
 pub const REFUSAL_CODE: &str = "remit.refusal.code";
 /// The task.
 pub const TASK_ID: &str = "remit.task.id";
+/// What happened to the task.
+pub const TASK_CHANGE: &str = "remit.task.change";
+/// Who did it.
+pub const TASK_BY: &str = "remit.task.by";
+/// Why it ended.
+pub const TASK_ENDING: &str = "remit.task.ending";
+/// Its leases that the upstream takes no more.
+pub const TASK_LEASES_REVOKED: &str = "remit.task.leases.revoked";
+/// Those that could not be revoked: they are used no more, and expire.
+pub const TASK_LEASES_NOT_REVOKED: &str = "remit.task.leases.not_revoked";
+/// The task that it was delegated from.
+pub const TASK_PARENT: &str = "remit.task.parent";
+/// The agents that delegated it, the first of all first.
+pub const TASK_CHAIN: &str = "remit.task.chain";
 /// The tool, as the config names it.
 pub const TOOL_NAME: &str = "remit.tool.name";
 /// `read`, `write` or `execute`.

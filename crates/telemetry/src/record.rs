@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{DecisionId, Trace};
+use crate::{DecisionId, TaskEvent, Trace};
 
 /// Everything worth telling about one call. Filled on the way; texts hold no secret.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct CallRecord {
     pub task: Option<Arc<str>>,
     /// Its owner.
     pub owner: Option<Arc<str>>,
+    /// Where the task was delegated from, if it was.
+    pub delegated: Option<Delegated>,
     /// The tool, once routed.
     pub tool: Option<Arc<str>>,
     /// `http`, `mcp`, `grpc`.
@@ -88,6 +90,24 @@ pub struct CallRecord {
     pub ending: Ending,
 }
 
+/// Where a task was delegated from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Delegated {
+    /// The task.
+    pub parent: Arc<str>,
+    /// The agents that delegated it, the first of all first.
+    pub chain: Arc<[String]>,
+}
+
+/// What is told whole, once it is over.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// A call.
+    Call(Arc<CallRecord>),
+    /// Something that happened to a task.
+    Task(Arc<TaskEvent>),
+}
+
 /// How a policy failed: it took too long, one of its builtins did, or it contradicts itself.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct PolicyFailure {
@@ -117,6 +137,7 @@ impl CallRecord {
             agent_method: None,
             task: None,
             owner: None,
+            delegated: None,
             tool: None,
             protocol: None,
             operation: None,

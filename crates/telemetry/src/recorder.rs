@@ -11,7 +11,8 @@ use crate::audit::{self, AuditLog, Writer};
 use crate::export::{self, Export};
 use crate::metrics::{Metrics, Signal};
 use crate::queue::Queue;
-use crate::{CallRecord, Config, stderr};
+use crate::record::Told;
+use crate::{CallRecord, Config, TaskEvent, stderr};
 
 /// Takes records without ever waiting for a collector. Cheap to clone.
 #[derive(Clone)]
@@ -23,7 +24,7 @@ struct Outputs {
     metrics: Arc<Metrics>,
     audit: Option<AuditLog>,
     lines: Arc<Queue<Arc<CallRecord>>>,
-    export: Option<Arc<Queue<Arc<CallRecord>>>>,
+    export: Option<Arc<Queue<Told>>>,
 }
 
 /// The audit can't be written, and the config says to refuse.
@@ -121,16 +122,47 @@ impl Recorder {
         record.cut();
         let record = Arc::new(record);
         if let Some(audit) = audit {
-            audit.closed(Arc::clone(&record));
+            audit.told(Told::Call(Arc::clone(&record)));
         }
         if let Some(queue) = export
-            && queue.leave(Arc::clone(&record)).is_err()
+            && queue.leave(Told::Call(Arc::clone(&record))).is_err()
         {
             metrics.dropped(Signal::Traces, 1);
             metrics.dropped(Signal::Logs, 1);
         }
         if stderr::is_read() && lines.leave(record).is_err() {
             metrics.dropped(Signal::Stderr, 1);
+        }
+    }
+
+    /// Tells what happened to a task: audit line `task`, log. Never waits.
+    pub fn task(&self, event: TaskEvent) {
+        let Outputs {
+            metrics,
+            audit,
+            lines: _,
+            export,
+        } = &*self.outputs;
+        tracing::info!(
+            target: "remit::task",
+            task = &*event.task,
+            agent = &*event.agent,
+            parent = event.delegated.as_ref().map(|from| &*from.parent),
+            by = event.by.as_deref(),
+            because = event.because.as_deref(),
+            leases = event.leases.len(),
+            not_revoked = event.leases.iter().filter(|lease| !lease.is_revoked()).count(),
+            "task {}",
+            event.kind.as_str(),
+        );
+        let event = Arc::new(event);
+        if let Some(audit) = audit {
+            audit.told(Told::Task(Arc::clone(&event)));
+        }
+        if let Some(queue) = export
+            && queue.leave(Told::Task(event)).is_err()
+        {
+            metrics.dropped(Signal::Logs, 1);
         }
     }
 

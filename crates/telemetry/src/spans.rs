@@ -9,7 +9,7 @@ use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 use crate::attributes::{Attributes, cut};
 use crate::envelope::ITEM;
 use crate::protobuf::Message;
-use crate::{CallRecord, Ending, Verdict, names};
+use crate::{CallRecord, Delegated, Ending, Verdict, names};
 
 /// Adds the spans of one call: SERVER always, `remit.decision` where a ruling was sought, CLIENT only where
 /// something was sent upstream.
@@ -239,6 +239,15 @@ pub(crate) fn who(record: &CallRecord, attributes: &mut Attributes<'_>) {
     attributes.maybe(names::AGENT_METHOD, record.agent_method);
     attributes.shared(names::ENDUSER_ID, record.owner.as_ref());
     attributes.shared(names::TASK_ID, record.task.as_ref());
+    delegated(record.delegated.as_ref(), attributes);
+}
+
+/// Where the task was delegated from.
+pub(crate) fn delegated(delegated: Option<&Delegated>, attributes: &mut Attributes<'_>) {
+    if let Some(Delegated { parent, chain }) = delegated {
+        attributes.shared(names::TASK_PARENT, Some(parent));
+        attributes.texts(names::TASK_CHAIN, chain.iter().map(String::as_str));
+    }
 }
 
 /// What was asked.

@@ -30,6 +30,7 @@ impl World {
             ttl_default: std::time::Duration::from_mins(1),
             ttl_max: std::time::Duration::from_hours(1),
             headers: DeclarationHeaders::default(),
+            delegation: tasks::DelegationBounds::default(),
         };
         let store = Arc::new(Embedded::open(folder.path()).unwrap());
         let tasks = Tasks::load(config, store).await.unwrap();
@@ -49,6 +50,7 @@ impl World {
             txn: view.id.as_str().to_owned(),
             owner: "o".to_owned(),
             agent: "a".parse().unwrap(),
+            chain: Vec::new(),
             scope: String::new(),
             authorization_details: json!([]),
             expires_at: i64::from(u32::MAX),

@@ -177,7 +177,7 @@ impl World {
     /// Lets other tasks run until it is so.
     async fn until(&self, so: impl Fn(&Self) -> bool) {
         while !so(self) {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 }

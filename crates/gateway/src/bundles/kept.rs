@@ -16,7 +16,7 @@ use crate::ground::{StartError, make_private_folder, write_private};
 pub(super) struct Counted {
     revision: String,
     /// The digest of its files: another bundle of the same name is not the same.
-    digest: String,
+    pub(super) digest: String,
 }
 
 impl Counted {
@@ -77,6 +77,8 @@ pub(super) struct Label {
     pub(super) origin: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) etag: Option<String>,
+    /// The digest of the bundle that the tag is of.
+    pub(super) digest: String,
     /// The latest revision that ever counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) highest: Option<Counted>,
@@ -120,7 +122,7 @@ impl Kept {
         fs::read(self.file("tar.gz")).ok()
     }
 
-    /// The archive comes first: what is said of it holds for one that is later, too.
+    /// The archive comes first: none before `highest` counts, and where the archive is later the tag is not its own.
     pub(super) fn write(&self, archive: Option<&[u8]>, label: &Label) -> Result<(), StartError> {
         make_private_folder(&self.folder)?;
         if let Some(archive) = archive {

@@ -34,6 +34,7 @@ pub(super) async fn poll(shelf: Arc<Shelf>, reloader: Arc<Reloader>, stop: Cance
         }
         let began = Instant::now();
         let asked = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             asked = shelf.fetch(polling.long_polling.is_some()) => asked,
         };
@@ -58,7 +59,16 @@ pub(super) async fn poll(shelf: Arc<Shelf>, reloader: Arc<Reloader>, stop: Cance
                 back_off(failures, &polling)
             }
         };
-        shelf.keep_again();
+        {
+            // Nobody writes down another one meanwhile, nor one that takes its place.
+            let _turn = reloader.turn.lock().await;
+            if stop.is_cancelled() {
+                return;
+            }
+            let shelf = Arc::clone(&shelf);
+            let keeping = tokio::task::spawn_blocking(move || shelf.keep_again());
+            keeping.await.ok();
+        }
         let ground = &reloader.ground;
         ground.bundles.tell(&shelf.config.name, &ground.recorder);
     }

@@ -5,8 +5,12 @@ use std::fmt;
 use control::BundleProblem;
 use reqwest::StatusCode;
 
-/// Problems of what is in a bundle, rather than of how it came.
-const OF_POLICY: [&str; 2] = ["bundle-policy", "bundle-overlapping-roots"];
+/// Problems of a bundle that came well, and does not count.
+const OF_POLICY: [&str; 3] = [
+    "bundle-policy",
+    "bundle-overlapping-roots",
+    "bundle-not-kept",
+];
 
 /// What is wrong with a bundle.
 #[derive(Clone, Debug)]
@@ -64,7 +68,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Whether a bundle came well and its policy was not taken.
+/// Whether a bundle came well, and does not count.
 pub(super) fn is_of_policy(problem: &BundleProblem) -> bool {
     OF_POLICY.contains(&problem.code.as_str())
 }

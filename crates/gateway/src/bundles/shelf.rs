@@ -43,8 +43,8 @@ pub(crate) struct Shelf {
 struct State {
     newest: Option<Arc<Fetched>>,
     active: Option<Arc<Fetched>>,
-    /// Whether the active one is kept on disk.
-    is_kept: bool,
+    /// The last that was written down.
+    kept: Option<Arc<Fetched>>,
     /// The tag of the last that came, good or not.
     etag: Option<String>,
     /// The latest revision that ever counted; a problem where that can't be known.
@@ -117,10 +117,13 @@ impl Shelf {
             return;
         };
         // One that another key should have signed, that is older than it may be, or that somebody changed, is not taken.
-        match self.accept(&archive, label.etag.clone()) {
+        match self.accept(&archive, label.etag) {
             Ok(fetched) => {
                 let mut state = self.state.lock();
-                state.etag = label.etag;
+                if fetched.bundle.digest() == label.digest {
+                    state.etag.clone_from(&fetched.etag);
+                    state.kept = Some(Arc::clone(&fetched));
+                }
                 state.newest = Some(fetched);
             }
             Err(problem) => {
@@ -142,6 +145,11 @@ impl Shelf {
         let mut state = self.state.lock();
         board.put(state.status.clone());
         state.board = Some(Arc::clone(board));
+    }
+
+    /// Another one takes its place.
+    pub(super) fn hide(&self) {
+        self.state.lock().board = None;
     }
 
     /// Changes what is said of it.
@@ -181,8 +189,13 @@ impl Shelf {
             return Ok(fetched);
         }
         let fetching = tokio::time::timeout(FIRST, self.fetch(false)).await;
-        let late = || Problem::new("bundle-server", "the server does not answer in time");
-        fetching.unwrap_or_else(|_| Err(late()))?;
+        if let Ok(fetched) = fetching {
+            fetched?;
+        } else {
+            let late = Problem::new("bundle-server", "the server does not answer in time");
+            self.tell(|status| status.problem = Some(late.told()));
+            return Err(late);
+        }
         at_hand().ok_or_else(|| Problem::new("bundle-server", "the server has no bundle"))
     }
 
@@ -237,7 +250,13 @@ impl Shelf {
         if self.config.rollback == Rollback::Accept {
             return Ok(());
         }
-        match &self.state.lock().highest {
+        let mut state = self.state.lock();
+        // It may have been put back, or deleted.
+        if let Highest::Unknown(_) = state.highest {
+            let label = self.kept.label()?;
+            state.highest = Highest::Known(label.and_then(|label| label.highest));
+        }
+        match &state.highest {
             Highest::Known(highest) => bundle.check(highest.as_ref()),
             Highest::Unknown(problem) => Err(problem.clone()),
         }
@@ -302,24 +321,27 @@ impl Shelf {
         Ok(true)
     }
 
-    /// Writes down that it counts from now on, so that nothing older does after a restart. Where that must be sure and
-    /// fails, it does not count.
-    pub(super) fn write_down(&self, fetched: &Arc<Fetched>) -> Result<(), Problem> {
-        let must = self.config.rollback == Rollback::Refuse;
-        let counted = Counted::of(&fetched.bundle);
-        let (is_active, is_kept, known) = {
-            let state = self.state.lock();
-            let is_active = is_same(state.active.as_ref(), fetched);
-            (is_active, state.is_kept, state.highest.clone())
-        };
-        if is_active && is_kept {
+    /// Whether it may count now: another one may have since it came.
+    pub(super) fn may_count(&self, fetched: &Arc<Fetched>) -> Result<(), Problem> {
+        if is_same(self.state.lock().active.as_ref(), fetched) {
             return Ok(());
         }
-        if !is_active && let Err(problem) = self.may_follow(&counted) {
-            // Another one counted since this one came.
-            self.drop(fetched);
-            return Err(problem);
-        }
+        self.may_follow(&Counted::of(&fetched.bundle))
+    }
+
+    /// Writes down that it counts from now on, so that nothing older does after a restart. Where that must be sure and
+    /// fails, it does not count. Waits for the disk.
+    pub(super) fn write_down(&self, fetched: &Arc<Fetched>) -> Result<(), Problem> {
+        let (is_active, known) = {
+            let state = self.state.lock();
+            if is_same(state.kept.as_ref(), fetched) {
+                return Ok(());
+            }
+            let is_active = is_same(state.active.as_ref(), fetched);
+            (is_active, state.highest.clone())
+        };
+        let counted = Counted::of(&fetched.bundle);
+        let digest = counted.digest.clone();
         let highest = match known {
             Highest::Known(highest) => Counted::latest(highest, counted),
             Highest::Unknown(_) => Some(counted),
@@ -327,31 +349,30 @@ impl Shelf {
         let label = Label {
             origin: self.origin(),
             etag: fetched.etag.clone(),
+            digest,
             highest: highest.clone(),
         };
         let archive = self.server.as_ref().map(|_| fetched.archive.as_slice());
         let written = self.kept.write(archive, &label);
         let mut state = self.state.lock();
-        state.is_kept = written.is_ok();
         match written {
-            Err(error) if must => {
+            // What counts already was written down before it did.
+            Err(error) if self.config.rollback == Rollback::Refuse && !is_active => {
                 let message = format!("`rollback` is `refuse`, and it can't be kept: {error}");
                 return Err(Problem::new("bundle-not-kept", message));
             }
             Err(error) => {
                 tracing::warn!(bundle = %self.config.name, %error, "the bundle is not kept for a start without its server; it is tried again");
             }
-            Ok(()) => {}
+            Ok(()) => state.kept = Some(Arc::clone(fetched)),
         }
         state.highest = Highest::Known(highest);
         Ok(())
     }
 
-    /// Writes down once more what counts, if that failed.
+    /// Writes down once more what counts, if that failed. Waits for the disk.
     pub(super) fn keep_again(&self) {
-        let state = self.state.lock();
-        let active = state.active.clone().filter(|_| !state.is_kept);
-        drop(state);
+        let active = self.state.lock().active.clone();
         if let Some(active) = active
             && let Err(problem) = self.write_down(&active)
         {
@@ -359,11 +380,12 @@ impl Shelf {
         }
     }
 
-    /// It is not tried again.
-    fn drop(&self, fetched: &Arc<Fetched>) {
+    /// It is not tried again; the server is asked for another one.
+    pub(super) fn forget(&self, fetched: &Arc<Fetched>) {
         let mut state = self.state.lock();
         if is_same(state.newest.as_ref(), fetched) {
             state.newest = None;
+            state.etag = None;
         }
     }
 
@@ -374,9 +396,11 @@ impl Shelf {
             let mut state = self.state.lock();
             let is_new = !is_same(state.active.as_ref(), fetched);
             state.active = Some(Arc::clone(fetched));
+            if is_same(state.newest.as_ref(), fetched) {
+                state.newest = None;
+            }
             is_new
         };
-        self.drop(fetched);
         self.tell(|status| {
             status.active_revision = Some(revision.clone());
             if is_new {

@@ -1,10 +1,12 @@
-//! `remit task`: opens, shows, lists and ends tasks.
+//! `remit task`: opens, delegates, shows, lists, pauses and ends tasks.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use control::{EndRequest, EndingWish, OpenRequest};
+use control::{
+    Client, ClientError, DelegateRequest, EndRequest, EndingWish, OpenRequest, OpenedTask,
+};
 use serde_json::{Map, Value, json};
 use tasks::{Access, Grant, Limits, OperationPattern, TaskId, TaskView, ToolName};
 
@@ -15,18 +17,29 @@ use crate::command::whereabouts::{Whereabouts, ask};
 pub(crate) enum Task {
     /// Open a task and print its token.
     Open(Box<Open>),
+    /// Delegate a part of a task to another agent, and print its token.
+    Delegate(Box<Delegate>),
+    /// Print a new token of an open task.
+    Token(Reprint),
     /// Show one task.
     Show(One),
+    /// Show a task and all that were delegated from it.
+    Tree(One),
     /// List tasks, newest first.
     List(List),
-    /// End a task: its calls are cut and its leases taken back.
+    /// Pause a task and those below it: calls are cut and refused, leases kept; its time runs on.
+    Pause(One),
+    /// Let calls of a paused task through again.
+    Resume(One),
+    /// End a task and those below it: calls are cut and leases taken back.
     End(End),
     /// End a task because it must not go on; like `end --revoke`.
     Revoke(One),
 }
 
+/// What a task may touch and use up.
 #[derive(Debug, Args)]
-pub(crate) struct Open {
+pub(crate) struct Remit {
     /// A tool the task may touch; may be repeated, all with the same access.
     #[arg(long = "tool", value_name = "TOOL", required_unless_present = "grants")]
     tools: Vec<ToolName>,
@@ -48,6 +61,65 @@ pub(crate) struct Open {
     /// How many calls it may make.
     #[arg(long)]
     calls: Option<u64>,
+}
+
+impl Remit {
+    fn ttl_seconds(&self) -> Option<u64> {
+        self.ttl.map(|ttl| ttl.as_secs())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            calls: self.calls,
+            ..Limits::default()
+        }
+    }
+
+    fn grants(self) -> Vec<Grant> {
+        let tools = self.tools.into_iter().map(|tool| Grant {
+            tool,
+            environment: self.environment.clone(),
+            access: self.access.clone(),
+            operations: self.operations.clone(),
+        });
+        tools.chain(self.grants).collect()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delegate {
+    /// The id of the task that a part is delegated of.
+    parent: TaskId,
+    /// The agent that is to work on it.
+    #[arg(long)]
+    agent: String,
+    #[command(flatten)]
+    remit: Remit,
+    /// What it is for; the parent's purpose unless given.
+    #[arg(long)]
+    purpose: Option<String>,
+    /// Print `export TASK=… TOKEN=…` for a shell to evaluate.
+    #[arg(long, conflicts_with = "json")]
+    shell: bool,
+    #[command(flatten)]
+    gateway: Whereabouts,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reprint {
+    /// The task's id.
+    id: TaskId,
+    /// Print `export TASK=… TOKEN=…` for a shell to evaluate.
+    #[arg(long, conflicts_with = "json")]
+    shell: bool,
+    #[command(flatten)]
+    gateway: Whereabouts,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Open {
+    #[command(flatten)]
+    remit: Remit,
     /// What it is for.
     #[arg(long, default_value = "")]
     purpose: String,
@@ -108,6 +180,24 @@ impl Task {
     pub(crate) fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
         match self {
             Self::Open(open) => open.run(screen),
+            Self::Delegate(delegate) => delegate.run(screen),
+            Self::Token(one) => {
+                let opened = ask(one.gateway.client()?.token(&one.id))?;
+                print_token(&opened, one.shell, BEARER, screen)
+            }
+            Self::Tree(one) => {
+                let client = one.gateway.client()?;
+                let views = ask(family(&client, &one.id))?;
+                screen.show(&views, |screen| tree(screen, &views))
+            }
+            Self::Pause(one) => {
+                let view = ask(one.gateway.client()?.pause(&one.id))?;
+                screen.show(&view, |_| format!("task {} is paused", view.id))
+            }
+            Self::Resume(one) => {
+                let view = ask(one.gateway.client()?.resume(&one.id))?;
+                screen.show(&view, |_| format!("task {} is {}", view.id, view.state))
+            }
             Self::Show(one) => {
                 let view = ask(one.gateway.client()?.show(&one.id))?;
                 screen.show(&view, |_| text(&view))
@@ -130,14 +220,27 @@ impl Task {
     }
 }
 
+impl Delegate {
+    fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
+        let request = DelegateRequest {
+            agent: self.agent,
+            purpose: self.purpose,
+            ttl_seconds: self.remit.ttl_seconds(),
+            limits: self.remit.limits(),
+            grants: self.remit.grants(),
+            cnf: None,
+        };
+        let opened = ask(self.gateway.client()?.delegate(&self.parent, &request))?;
+        print_token(&opened, self.shell, BEARER, screen)
+    }
+}
+
 impl Open {
     fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
         let client = self.gateway.client()?;
         let shell = self.shell;
         let hint = match (&self.dpop_jkt, &self.x5t_s256) {
-            (None, None) => {
-                "the agent sends the token as `Authorization: Bearer …` or as its SDK's API key"
-            }
+            (None, None) => BEARER,
             (Some(_), _) => {
                 "the agent sends the token as `Authorization: DPoP …`, with a proof by its key"
             }
@@ -146,30 +249,10 @@ impl Open {
             }
         };
         let opened = ask(client.open(&self.request()))?;
-        if shell {
-            screen.line(&format!("export TASK={} TOKEN={}", opened.id, opened.token))?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        let short =
-            json!({ "id": opened.id, "token": opened.token, "expires_at": opened.expires_at });
-        screen.show(&short, |screen| {
-            format!(
-                "task   {}\nuntil  {}\ntoken  {}\n{}",
-                opened.id,
-                opened.expires_at,
-                opened.token,
-                screen.dim(hint)
-            )
-        })
+        print_token(&opened, shell, hint, screen)
     }
 
     fn request(self) -> OpenRequest {
-        let tools = self.tools.into_iter().map(|tool| Grant {
-            tool,
-            environment: self.environment.clone(),
-            access: self.access.clone(),
-            operations: self.operations.clone(),
-        });
         let attributes = self
             .attributes
             .into_iter()
@@ -183,17 +266,81 @@ impl Open {
             agent: self.agent,
             owner: self.owner,
             purpose: self.purpose,
-            grants: tools.chain(self.grants).collect(),
-            ttl_seconds: self.ttl.map(|ttl| ttl.as_secs()),
-            limits: Limits {
-                calls: self.calls,
-                ..Limits::default()
-            },
+            ttl_seconds: self.remit.ttl_seconds(),
+            limits: self.remit.limits(),
+            grants: self.remit.grants(),
             attributes: attributes.collect::<Map<_, _>>(),
             labels: self.labels,
             cnf: (!cnf.is_empty()).then_some(Value::Object(cnf)),
         }
     }
+}
+
+/// How an agent sends a token that is bound to nothing.
+const BEARER: &str =
+    "the agent sends the token as `Authorization: Bearer …` or as its SDK's API key";
+
+fn print_token(
+    opened: &OpenedTask,
+    shell: bool,
+    hint: &str,
+    screen: &Screen,
+) -> Result<ExitCode, Failure> {
+    if shell {
+        screen.line(&format!("export TASK={} TOKEN={}", opened.id, opened.token))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let short = json!({ "id": opened.id, "token": opened.token, "expires_at": opened.expires_at });
+    screen.show(&short, |screen| {
+        format!(
+            "task   {}\nuntil  {}\ntoken  {}\n{}",
+            opened.id,
+            opened.expires_at,
+            opened.token,
+            screen.dim(hint)
+        )
+    })
+}
+
+/// A task and all below it, parents before their children.
+async fn family(client: &Client, id: &TaskId) -> Result<Vec<TaskView>, ClientError> {
+    let mut views: Vec<TaskView> = Vec::new();
+    let mut next = vec![id.clone()];
+    while let Some(id) = next.pop() {
+        let view = client.show(&id).await?;
+        next.extend(view.children.iter().rev().cloned());
+        views.push(view);
+    }
+    Ok(views)
+}
+
+/// Each below the one that it was delegated from.
+fn tree(screen: &Screen, views: &[TaskView]) -> String {
+    let top = views.first().map_or(0, |view| view.chain.len());
+    let rows: Vec<Vec<String>> = views
+        .iter()
+        .map(|view| {
+            let depth = view.chain.len().saturating_sub(top);
+            let branch = if depth == 0 { "" } else { "└ " };
+            let indent = "  ".repeat(depth.saturating_sub(1));
+            vec![
+                format!("{indent}{branch}{}", view.id),
+                view.state.clone(),
+                view.agent.clone(),
+                calls(view),
+                view.purpose.clone(),
+            ]
+        })
+        .collect();
+    let heading = ["ID", "STATE", "AGENT", "CALLS", "PURPOSE"].map(str::to_owned);
+    screen.table(&[vec![heading.to_vec()], rows].concat())
+}
+
+/// How many calls it made, and how many it may.
+fn calls(view: &TaskView) -> String {
+    let limit = view.limits.calls;
+    let limit = limit.map_or(String::new(), |limit| format!("/{limit}"));
+    format!("{}{limit}", view.used.calls)
 }
 
 fn finish(
@@ -205,6 +352,9 @@ fn finish(
     let ended = ask(gateway.client()?.end(id, EndRequest { ending }))?;
     screen.show(&ended, |_| {
         let mut text = format!("task {} has ended\n", ended.task.id);
+        for child in &ended.below {
+            text.push_str(&format!("  task {child}, delegated from it, has ended\n"));
+        }
         for lease in &ended.leases {
             let outcome = lease.outcome.as_deref().unwrap_or("ended");
             text.push_str(&format!(
@@ -232,16 +382,12 @@ fn table(screen: &Screen, views: &[TaskView]) -> String {
     .map(str::to_owned);
     let mut rows = vec![heading.to_vec()];
     rows.extend(views.iter().map(|view| {
-        let limit = view
-            .limits
-            .calls
-            .map_or(String::new(), |limit| format!("/{limit}"));
         vec![
             view.id.to_string(),
             view.state.clone(),
             view.agent.clone(),
             view.owner.clone(),
-            format!("{}{limit}", view.used.calls),
+            calls(view),
             view.expires_at.clone(),
             view.purpose.clone(),
         ]

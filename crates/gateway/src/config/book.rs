@@ -6,10 +6,11 @@ use std::time::Duration;
 use credentials::SecretRef;
 use http::HeaderName;
 use serde_json::{Value, json};
-use tasks::DeclarationHeaders;
+use tasks::{DeclarationHeaders, DelegationBounds};
 use url::Url;
 
 use super::mistake::Notes;
+use super::scalar::Count;
 use super::shape::{Here, Shape, section};
 
 /// What the book of tasks is made of.
@@ -46,6 +47,18 @@ section! {
         store: StoreConfig = optional;
         /// The headers in which agents declare their call.
         headers: RawHeaders = default({});
+        /// How far agents may delegate parts of their tasks.
+        delegation: RawDelegation = default({});
+    }
+}
+
+section! {
+    /// How far agents may delegate parts of their tasks.
+    struct RawDelegation {
+        /// How many delegations may lie between a task and the one that nobody delegated.
+        depth: Count = default(4);
+        /// How many open children a task may have at once.
+        children: Count = default(16);
     }
 }
 
@@ -104,6 +117,7 @@ impl RawTasks {
             );
         }
         let headers = self.headers.and_then(|headers| headers.value.parse(notes));
+        let delegation = self.delegation.and_then(|bounds| bounds.value.parse());
         Some(TasksConfig {
             signing_key: self.signing_key.map(|secret| secret.value),
             issuer: self.issuer.map(|url| url.value),
@@ -112,7 +126,17 @@ impl RawTasks {
                 ttl_default: ttl.default?.value,
                 ttl_max: ttl.max?.value,
                 headers: headers?,
+                delegation: delegation?,
             },
+        })
+    }
+}
+
+impl RawDelegation {
+    fn parse(self) -> Option<DelegationBounds> {
+        Some(DelegationBounds {
+            depth: self.depth?.value.0,
+            children: self.children?.value.0,
         })
     }
 }

@@ -116,7 +116,7 @@ section! {
 section! {
     /// How often a server is asked: after a time between two bounds; where it does not answer, after ever longer ones.
     struct RawPolling {
-        /// The least time between two questions.
+        /// The least time between two questions, at least 10 ms.
         min_delay: Duration = default("10s");
         /// The most.
         max_delay: Duration = default("30s");
@@ -134,7 +134,7 @@ section! {
         token: SecretRef = optional;
         /// The authorities of the server's certificate, a PEM file; the system's unless given.
         ca: PathBuf = optional;
-        /// The least time between two uploads.
+        /// The least time between two uploads, at least 10 ms.
         min_delay: Duration = default("10s");
         /// The most.
         max_delay: Duration = default("30s");
@@ -156,7 +156,7 @@ section! {
         token: SecretRef = optional;
         /// The authorities of the server's certificate, a PEM file; the system's unless given.
         ca: PathBuf = optional;
-        /// How often, where nothing happens.
+        /// How often, where nothing happens; at least 10 ms apart.
         every: Duration = default("1m");
     }
 }

@@ -17,14 +17,15 @@ use crate::config::DecisionLogsConfig;
 /// How much smaller events are at most once they are compressed; a guess, halved where it is wrong.
 const DENSE: usize = 10;
 
-/// How many events a server may refuse one by one before it is the server that is wrong.
+/// How many events in a row a server may refuse before it is the server that is wrong.
 const REFUSED: usize = 3;
 
 /// When uploading ends.
+#[derive(Clone, Debug)]
 pub(super) struct Ends {
     /// Somebody else uploads from now on.
     pub(super) stop: CancellationToken,
-    /// The gateway ends: what waits is sent once more.
+    /// Nobody does: what waits is sent once more.
     pub(super) last: CancellationToken,
 }
 
@@ -46,12 +47,14 @@ pub(super) async fn upload(
         config,
         log,
         client,
+        stop: ends.stop.clone(),
     };
     let polling = uploader.config.polling;
     let mut failures = 0;
     let mut delay = between(polling.min_delay, polling.max_delay);
     loop {
         let is_last = tokio::select! {
+            biased;
             () = ends.stop.cancelled() => return,
             () = ends.last.cancelled() => true,
             () = tokio::time::sleep(delay) => false,
@@ -67,6 +70,9 @@ pub(super) async fn upload(
                 back_off(failures, &polling)
             }
         };
+        if is_last {
+            uploader.log.give_up();
+        }
         tell_lost(&uploader.log, &recorder);
         if is_last {
             return;
@@ -87,79 +93,75 @@ struct Uploader {
     config: DecisionLogsConfig,
     log: Arc<DecisionLog>,
     client: Client,
-}
-
-/// What came of sending all that waits.
-#[derive(Default)]
-struct Round {
-    /// Whether the server took some.
-    has_taken: bool,
-    /// What it refused, each by itself.
-    refused: Batch,
+    stop: CancellationToken,
 }
 
 impl Uploader {
-    /// Sends all that waits. What can't be sent is put back; what the server refuses although it takes others is dropped.
+    /// Sends all that waits. What can't be sent is put back. What the server refuses is set aside: it is dropped once the
+    /// server takes another one, and else tried again after all others.
     async fn send_all(&self) -> Result<(), Problem> {
-        let mut round = Round::default();
-        let sent = self.send_round(&mut round).await;
-        if round.has_taken {
-            self.log.drop_events(round.refused.len());
-        } else {
-            self.log.put_back(round.refused);
-        }
+        let mut refused = Batch::new();
+        let sent = self.send_round(&mut refused).await;
+        self.log.put_last(refused);
         sent
     }
 
-    async fn send_round(&self, round: &mut Round) -> Result<(), Problem> {
+    async fn send_round(&self, refused: &mut Batch) -> Result<(), Problem> {
         let mut refusal = None;
         loop {
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
             let batch = self.log.take(self.config.upload.saturating_mul(DENSE));
             if batch.is_empty() {
-                return match refusal {
-                    Some(problem) if !round.has_taken => Err(problem),
-                    _ => Ok(()),
-                };
+                return refusal.map_or(Ok(()), Err);
             }
             // The first part is the last of the list.
             let mut parts = vec![batch];
             while let Some(part) = parts.pop() {
                 let body = compressed(&part);
-                let sent = if body.len() > self.config.upload {
-                    Err(too_long())
-                } else {
-                    self.post(body).await
+                let is_too_long = body.len() > self.config.upload;
+                let sent = match is_too_long {
+                    true if part.len() > 1 => {
+                        Err(Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE))
+                    }
+                    true => {
+                        self.shorten(part, &mut parts);
+                        continue;
+                    }
+                    false => self.post(body).await,
                 };
                 let Err(problem) = sent else {
-                    round.has_taken = true;
+                    // It takes others, so it will never take these.
+                    self.log.drop_events(refused.len());
+                    refused.clear();
+                    refusal = None;
                     continue;
                 };
-                let may_go_on = round.has_taken || round.refused.len() < REFUSED;
-                match smaller(part, &problem) {
-                    Smaller::Parts(smaller) => parts.extend(smaller),
-                    Smaller::Never => self.log.drop_events(1),
-                    Smaller::Refused(event) if may_go_on => {
-                        round.refused.push(event);
-                        refusal = Some(problem);
-                    }
-                    Smaller::Refused(event) => {
-                        parts.push(vec![event]);
-                        return self.keep(parts, problem);
-                    }
-                    Smaller::Kept(part) => {
-                        parts.push(part);
-                        return self.keep(parts, problem);
-                    }
+                let is_refused = problem.status.is_some_and(is_of_content);
+                if !is_refused || refused.len() == REFUSED || self.stop.is_cancelled() {
+                    parts.push(part);
+                    parts.into_iter().for_each(|part| self.log.put_back(part));
+                    return Err(problem);
+                }
+                if part.len() > 1 {
+                    parts.extend(halves(part));
+                } else {
+                    refused.extend(part);
+                    refusal = Some(problem);
                 }
             }
         }
     }
 
-    fn keep(&self, parts: Vec<Batch>, problem: Problem) -> Result<(), Problem> {
-        for part in parts {
-            self.log.put_back(part);
+    /// Sends an event that is too long by itself without its input, or not at all.
+    fn shorten(&self, part: Batch, parts: &mut Vec<Batch>) {
+        for event in part {
+            match without_input(&event) {
+                Some(shorter) => parts.push(vec![shorter]),
+                None => self.log.drop_events(1),
+            }
         }
-        Err(problem)
     }
 
     async fn post(&self, body: Vec<u8>) -> Result<(), Problem> {
@@ -182,46 +184,18 @@ impl Uploader {
     }
 }
 
-/// What is done with a part that was not sent.
-enum Smaller {
-    /// These are sent instead, the last first.
-    Parts(Vec<Batch>),
-    /// It is longer than may be sent, even without its input.
-    Never,
-    /// The server refuses this one event.
-    Refused(Vec<u8>),
-    /// It is not the part's fault.
-    Kept(Batch),
+/// Whether a server says so of what it is sent, rather than of who sends it.
+fn is_of_content(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY
+    )
 }
 
-fn smaller(mut part: Batch, problem: &Problem) -> Smaller {
-    let is_too_long = problem.status == Some(StatusCode::PAYLOAD_TOO_LARGE);
-    let is_refused = matches!(
-        problem.status,
-        Some(StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
-    );
-    if !is_too_long && !is_refused {
-        return Smaller::Kept(part);
-    }
-    if part.len() > 1 {
-        let rest = part.split_off(part.len() / 2);
-        return Smaller::Parts(vec![rest, part]);
-    }
-    let Some(event) = part.pop() else {
-        return Smaller::Parts(Vec::new());
-    };
-    if is_refused {
-        return Smaller::Refused(event);
-    }
-    match without_input(&event) {
-        Some(shorter) => Smaller::Parts(vec![vec![shorter]]),
-        None => Smaller::Never,
-    }
-}
-
-/// As a server would say it.
-fn too_long() -> Problem {
-    Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE)
+/// The second half, and then the first.
+fn halves(mut part: Batch) -> [Batch; 2] {
+    let rest = part.split_off(part.len() / 2);
+    [rest, part]
 }
 
 /// A JSON array of events, gzipped.

@@ -92,7 +92,12 @@ fn where_it_is_not_known_what_the_latest_was_nothing_counts() {
     let remit = world.serve(&policy);
     assert_eq!(problem(&remit, "company"), "bundle-not-kept");
     assert_eq!(post(&remit, &token), StatusCode::FORBIDDEN);
+    // Whoever takes it away says that any revision may count.
+    std::fs::remove_file(&label).unwrap();
+    until("it counts", || is_revision(&remit, "company", "8"));
+    assert_eq!(post(&remit, &token), StatusCode::OK);
     assert!(remit.stop());
+    std::fs::write(&label, "{").unwrap();
     // Where any revision may count it is no harm.
     let remit = world.serve(&shop.policy(""));
     assert!(is_revision(&remit, "company", "8"));
@@ -117,6 +122,9 @@ fn what_can_not_be_written_down_does_not_count() {
         problem(&remit, "company") == "bundle-not-kept"
     });
     assert_eq!(post(&remit, &token), StatusCode::OK);
+    // What counts needs no writing: a reload is taken.
+    let taken = reload(&world, &remit, &shop.policy("rollback: refuse, "), "");
+    assert!(taken["policy_revision"].is_string(), "{taken}");
     std::fs::remove_dir(&draft).unwrap();
     until("then it counts", || is_revision(&remit, "company", "9"));
     assert_eq!(problem(&remit, "company"), "");
@@ -138,4 +146,18 @@ fn what_was_not_kept_is_kept_later() {
     assert!(text().contains("\"8\""), "{}", text());
     std::fs::remove_dir(&draft).unwrap();
     until("it is kept", || text().contains("\"9\""));
+}
+
+#[test]
+fn a_start_writes_nothing_that_is_written() {
+    let world = World::new();
+    let shop = Shop::open(&world.site, None);
+    let policy = shop.policy("rollback: refuse, ");
+    shop.put("/b", rules("8", OPEN));
+    let remit = world.serve(&policy);
+    let token = token(&remit);
+    assert!(remit.stop());
+    std::fs::create_dir(world.site.path("state/bundles/company.draft")).unwrap();
+    let remit = world.serve(&policy);
+    assert_eq!(post(&remit, &token), StatusCode::OK);
 }

@@ -9,10 +9,10 @@ use super::*;
 /// What metrics tell where decisions were lost.
 const LOST: &str = "remit_telemetry_dropped_total{signal=\"decisions\"}";
 
-/// The events of all uploads, in their order.
+/// The events of all uploads that have come whole, in their order.
 fn events(server: &Upstream) -> Vec<Value> {
     let mut events = Vec::new();
-    for upload in server.received() {
+    for upload in server.received().iter().filter(|told| told.complete) {
         assert_eq!(upload.header("content-encoding"), Some("gzip"));
         let mut text = String::new();
         GzDecoder::new(&*upload.body)
@@ -22,6 +22,14 @@ fn events(server: &Upstream) -> Vec<Value> {
         events.extend(sent);
     }
     events
+}
+
+/// How many decisions have come.
+fn distinct(server: &Upstream) -> usize {
+    let ids = events(server).into_iter();
+    let ids: std::collections::BTreeSet<String> =
+        ids.map(|event| event["decision_id"].to_string()).collect();
+    ids.len()
 }
 
 /// What of decisions is masked and dropped.
@@ -63,9 +71,9 @@ fn decisions_are_told_masked_and_none_is_lost() {
         .collect();
     // It is tried, then kept until the server takes it.
     until("an upload fails", || !plane.received().is_empty());
-    plane.answer(Answer::json(json!({})));
     plane.forget();
-    until("all have come", || events(&plane).len() >= 20);
+    plane.answer(Answer::json(json!({})));
+    until("all have come", || distinct(&plane) == 20);
     let told = events(&plane);
     let mut told_ids: Vec<String> = told
         .iter()
@@ -73,6 +81,8 @@ fn decisions_are_told_masked_and_none_is_lost() {
         .collect();
     ids.sort_unstable();
     told_ids.sort_unstable();
+    // One that was refused before the server took it comes twice.
+    told_ids.dedup();
     assert_eq!(told_ids, ids);
     for upload in plane.received() {
         assert!(upload.body.len() <= 2048, "{}", upload.body.len());
@@ -186,50 +196,93 @@ fn decisions_that_wait_go_to_the_next_server() {
     assert_eq!(metric(&remit, LOST), 0);
 }
 
+/// The text of an upload.
+fn text(upload: &Received) -> String {
+    let mut text = String::new();
+    let read = GzDecoder::new(&*upload.body).read_to_string(&mut text);
+    read.map(|_| text).unwrap_or_default()
+}
+
+/// A policy that tells each decision, often.
+fn told_to(plane: &Upstream) -> String {
+    format!(
+        "{{ path: rules, decision_logs: {{ url: \"{}/logs\", min_delay: 300ms, max_delay: 300ms }} }}",
+        plane.url()
+    )
+}
+
 #[test]
 fn what_the_server_refuses_stops_no_other() {
     let world = World::new();
-    // One event is poison to it.
     let plane = world.site.run(Upstream::start(Answer::by(|asked| {
-        let mut text = String::new();
-        GzDecoder::new(&*asked.body)
-            .read_to_string(&mut text)
-            .unwrap();
-        if text.contains("poison") {
+        if text(asked).contains("poison") {
             Answer::Json(StatusCode::BAD_REQUEST, json!({}))
         } else {
             Answer::json(json!({}))
         }
     })));
     world.site.write("rules/all.rego", OPEN);
+    let remit = world.serve(&told_to(&plane));
+    let token = token(&remit);
+    let call = |path: &str| {
+        let request = testkit::http().post(remit.call(path));
+        request.bearer_auth(&token).send().unwrap();
+    };
+    // More than are tried in a row, and before all others.
+    for _ in 0..5 {
+        call("/notes/poison");
+    }
+    for _ in 0..4 {
+        call("/notes/a");
+    }
+    let taken = || {
+        let whole = |told: &&Received| told.complete && !text(told).contains("poison");
+        let uploads = plane.received();
+        let texts = uploads.iter().filter(whole).map(text);
+        texts
+            .map(|text| text.matches("\"decision_id\"").count())
+            .sum::<usize>()
+    };
+    until("the others have come", || taken() == 4);
+    call("/notes/a");
+    call("/notes/a");
+    until("more have come", || taken() == 6);
+    until("the refused ones are counted", || metric(&remit, LOST) == 5);
+}
+
+#[test]
+fn a_server_that_refuses_all_loses_nothing() {
+    let world = World::new();
+    let refusal = Answer::Json(StatusCode::PAYLOAD_TOO_LARGE, json!({}));
+    let plane = world.site.run(Upstream::start(refusal));
+    world.site.write("rules/all.rego", OPEN);
+    let remit = world.serve(&told_to(&plane));
+    let token = token(&remit);
+    for _ in 0..9 {
+        assert_eq!(post(&remit, &token), StatusCode::OK);
+    }
+    // More than one round.
+    until("it refuses", || plane.received().len() > 12);
+    plane.forget();
+    plane.answer(Answer::json(json!({})));
+    until("all have come", || distinct(&plane) == 9);
+    assert_eq!(metric(&remit, LOST), 0);
+}
+
+#[test]
+fn who_is_told_no_more_is_told_the_last() {
+    let world = World::new();
+    let plane = world.site.run(Upstream::start(Answer::json(json!({}))));
+    world.site.write("rules/all.rego", OPEN);
     let remit = world.serve(&format!(
-        "{{ path: rules, decision_logs: {{ url: \"{}/logs\", min_delay: 300ms, max_delay: 300ms }} }}",
+        "{{ path: rules, decision_logs: {{ url: \"{}/logs\", min_delay: 1h, max_delay: 1h }} }}",
         plane.url()
     ));
     let token = token(&remit);
-    for round in 0..5 {
-        let path = if round == 2 {
-            "/notes/poison"
-        } else {
-            "/notes/a"
-        };
-        let request = testkit::http().post(remit.call(path));
-        request.bearer_auth(&token).send().unwrap();
-    }
-    let taken = || {
-        let all = events(&plane);
-        let taken = all
-            .iter()
-            .filter(|event| event["input"]["request"]["path"] == "/a");
-        let mut ids: Vec<_> = taken
-            .map(|event| event["decision_id"].to_string())
-            .collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids.len()
-    };
-    until("the others have come", || taken() == 4);
-    until("it is counted", || metric(&remit, LOST) == 1);
+    assert_eq!(post(&remit, &token), StatusCode::OK);
+    reload(&world, &remit, "{ path: rules }", "");
+    until("it has come", || events(&plane).len() == 1);
+    assert_eq!(metric(&remit, LOST), 0);
 }
 
 #[test]

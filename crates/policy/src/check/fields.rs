@@ -6,7 +6,11 @@ use crate::fields::{CALL, Fields};
 use crate::finding::Finding;
 
 /// The fields of `input` when a task is to be opened. What `task` holds is the task book's to say.
-const ADMISSION: [(&str, &[&str]); 2] = [("operator", &["name", "role"]), ("task", &[])];
+const ADMISSION: [(&str, &[&str]); 3] = [
+    ("agent", &["id", "method", "issuer", "claims"]),
+    ("operator", &["name", "role"]),
+    ("task", &[]),
+];
 
 /// The fields of a call's input that one file reads.
 pub(super) fn read(reading: &Reading) -> Fields {

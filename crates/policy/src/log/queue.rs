@@ -95,6 +95,16 @@ impl DecisionLog {
         self.shorten(&mut waiting);
     }
 
+    /// Puts events back that are to be sent after all others.
+    pub fn put_last(&self, batch: Batch) {
+        let mut waiting = self.waiting.lock();
+        for event in batch {
+            waiting.bytes += event.len();
+            waiting.events.push_back(event);
+        }
+        self.shorten(&mut waiting);
+    }
+
     /// Drops all that waits, and counts it.
     pub fn give_up(&self) {
         let left = std::mem::take(&mut *self.waiting.lock());
@@ -123,7 +133,7 @@ impl DecisionLog {
     /// How many were lost since this was last asked.
     pub fn newly_lost(&self) -> u64 {
         let lost = self.dropped() + self.failed();
-        lost.saturating_sub(self.told.swap(lost, Ordering::Relaxed))
+        lost.saturating_sub(self.told.fetch_max(lost, Ordering::Relaxed))
     }
 
     fn shorten(&self, waiting: &mut Waiting) {
@@ -179,6 +189,13 @@ mod tests {
         log.put_back(batch);
         assert_eq!(taken(&log, 100), ["aaa", "bbb"]);
         assert_eq!(log.dropped(), 0);
+    }
+    #[test]
+    fn what_was_refused_comes_last() {
+        let log = log(&["aaa", "bbb"]);
+        let batch = log.take(3);
+        log.put_last(batch);
+        assert_eq!(taken(&log, 100), ["bbb", "aaa"]);
     }
     #[test]
     fn what_is_given_up_is_counted() {

@@ -1,5 +1,7 @@
 //! A task is open for its own agent, from its opening to its end, across restarts.
 
+mod family;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -201,8 +203,8 @@ async fn an_end_cuts_and_is_told_once() {
     let first = book.tasks.end(&id, Ending::Completed).await.unwrap();
     assert!(cancellation.is_cancelled());
     let second = book.tasks.end(&id, Ending::Revoked).await.unwrap();
-    assert_eq!(first.ended_because.as_deref(), Some("completed"));
-    assert_eq!(second.ended_because.as_deref(), Some("completed"));
+    assert_eq!(first.task.ended_because.as_deref(), Some("completed"));
+    assert_eq!(second.task.ended_because.as_deref(), Some("completed"));
     assert_eq!(endings.recv().await.unwrap(), id);
     assert!(endings.try_recv().is_err());
 }
@@ -220,7 +222,10 @@ async fn ends_at_once_agree() {
         book.tasks.end(&id, ending)
     });
     for view in futures::future::join_all(ends).await {
-        assert_eq!(view.unwrap().ended_because.as_deref(), Some("completed"));
+        assert_eq!(
+            view.unwrap().task.ended_because.as_deref(),
+            Some("completed")
+        );
     }
     assert_eq!(endings.try_recv().unwrap(), id);
     assert!(endings.try_recv().is_err());
@@ -268,7 +273,7 @@ async fn an_expiry_cuts_and_is_told_once() {
     assert_eq!(endings.recv().await.unwrap(), id);
     assert!(endings.try_recv().is_err());
     let end = book.tasks.end(&id, Ending::Revoked).await.unwrap();
-    assert_eq!(end.ended_because.as_deref(), Some("expired"));
+    assert_eq!(end.task.ended_because.as_deref(), Some("expired"));
     assert!(endings.try_recv().is_err());
 }
 

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use crate::CallRecord;
 use crate::digits;
 use crate::json::Object;
-use crate::record::LONGEST_TEXT;
+use crate::record::{LONGEST_TEXT, Told};
+use crate::{CallRecord, Delegated, TaskEvent};
 
 /// A line, without `seq` and `prev`, which are put before it when it is written.
 #[derive(Clone, Copy, Debug)]
@@ -14,8 +14,20 @@ pub(super) enum Line<'a> {
     Decided(&'a [u8]),
     /// Of a call whose last byte is out.
     Closed(&'a CallRecord),
+    /// Of something that happened to a task.
+    Task(&'a TaskEvent),
     /// What a crash left: how many bytes, and their hash.
     Recovered(usize, &'a str),
+}
+
+impl<'a> Line<'a> {
+    /// Of what is over.
+    pub(super) fn of(told: &'a Told) -> Self {
+        match told {
+            Told::Call(record) => Self::Closed(record),
+            Told::Task(event) => Self::Task(event),
+        }
+    }
 }
 
 impl Line<'_> {
@@ -24,6 +36,7 @@ impl Line<'_> {
         match self {
             Self::Decided(members) => line.put(members),
             Self::Closed(record) => closed(record, line),
+            Self::Task(event) => task(event, line),
             Self::Recovered(bytes, hash) => {
                 line.plain("at", |text| digits::time(Timestamp::now(), text));
                 line.word("kind", "recovered");
@@ -54,6 +67,32 @@ fn closed(record: &CallRecord, line: &mut Object<'_>) {
     line.value("seconds", record.total_time.as_secs_f64());
 }
 
+fn task(event: &TaskEvent, line: &mut Object<'_>) {
+    line.plain("at", |text| digits::time(event.at, text));
+    line.word("kind", "task");
+    line.word("event", event.kind.as_str());
+    line.text("task", &event.task);
+    delegated(event.delegated.as_ref(), line);
+    line.text("agent", &event.agent);
+    line.text("owner", &event.owner);
+    line.maybe("by", event.by.as_deref());
+    line.maybe("because", event.because.as_deref());
+    if !event.leases.is_empty() {
+        line.objects("leases", &event.leases, |told, lease| {
+            told.text("id", &lease.id);
+            told.text("tool", &lease.tool);
+            told.text("outcome", &lease.outcome);
+        });
+    }
+}
+
+fn delegated(delegated: Option<&Delegated>, line: &mut Object<'_>) {
+    if let Some(delegated) = delegated {
+        line.text("parent", &delegated.parent);
+        line.texts("chain", &delegated.chain);
+    }
+}
+
 fn call(kind: &'static str, at: Timestamp, record: &CallRecord, line: &mut Object<'_>) {
     line.plain("at", |text| digits::time(at, text));
     line.word("kind", kind);
@@ -68,6 +107,7 @@ fn call(kind: &'static str, at: Timestamp, record: &CallRecord, line: &mut Objec
     }
     line.maybe("owner", record.owner.as_deref());
     line.maybe("task", record.task.as_deref());
+    delegated(record.delegated.as_ref(), line);
     line.maybe("tool", record.tool.as_deref());
     line.maybe("environment", record.environment.as_deref());
     line.maybe("operation", record.operation.as_deref());

@@ -8,9 +8,9 @@ use super::chain::Chain;
 use super::line::Line;
 use super::sync::Progress;
 use super::{Entry, WAITING, Written};
-use crate::CallRecord;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::record::Told;
 
 /// How many lines are written at once, and how long `closed` lines may wait for company.
 pub(super) const AT_ONCE: usize = 1024;
@@ -28,7 +28,7 @@ pub(super) struct Work {
 #[derive(Default)]
 struct Round {
     decided: Vec<(Vec<u8>, Written)>,
-    closed: VecDeque<Arc<CallRecord>>,
+    closed: VecDeque<Told>,
 }
 
 impl Work {
@@ -44,7 +44,7 @@ impl Work {
             for entry in entries.drain(..) {
                 match entry {
                     Entry::Decided { members, written } => round.decided.push((members, written)),
-                    Entry::Closed(record) => round.closed.push_back(record),
+                    Entry::Told(told) => round.closed.push_back(told),
                 }
             }
             let outcome = self.write(&mut round);
@@ -66,7 +66,7 @@ impl Work {
         }
         let decided = round.decided.iter().map(|(line, _)| Line::Decided(line));
         let closed = round.closed.iter().take(count);
-        let lines = decided.chain(closed.map(|record| Line::Closed(record)));
+        let lines = decided.chain(closed.map(Line::of));
         let outcome = match self.progress.failure() {
             Some(failure) => Err(failure),
             None => self.chain.append(lines).map_err(|e| e.to_string()),

@@ -7,7 +7,7 @@ use proptest::arbitrary::any;
 use proptest::option;
 use proptest::strategy::Strategy;
 
-use crate::{CallRecord, Ending, LeaseNote, Mcp, StrippedKey, Trace, Verdict};
+use crate::{CallRecord, Delegated, Ending, LeaseNote, Mcp, StrippedKey, Trace, Verdict};
 
 /// Any record, as it may be told.
 pub(crate) fn record() -> impl Strategy<Value = CallRecord> {
@@ -87,6 +87,10 @@ fn texts_of(texts: [Option<String>; 9], record: &mut CallRecord) {
     record.task = task.map(Into::into);
     record.owner = owner.map(Into::into);
     record.tool = tool.map(Into::into);
+    record.delegated = record.tool.as_ref().map(|parent| Delegated {
+        parent: std::sync::Arc::clone(parent),
+        chain: [reason.clone().unwrap_or_default(), parent.to_string()].into(),
+    });
     record.operation = operation.map(Into::into);
     record.environment = environment.map(Into::into);
     record.policy_revision = revision.map(Into::into);

@@ -73,6 +73,8 @@ fn fields(record: &CallRecord, told: &mut Fields<'_>) {
     told.maybe("agent", record.agent.as_deref());
     told.maybe("owner", record.owner.as_deref());
     told.maybe("task", record.task.as_deref());
+    let parent = record.delegated.as_ref().map(|from| &*from.parent);
+    told.maybe("parent", parent);
     told.maybe("tool", record.tool.as_deref());
     told.maybe("operation", record.operation.as_deref());
     told.word("access", record.access);

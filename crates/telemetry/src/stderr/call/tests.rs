@@ -23,6 +23,7 @@ fn event(record: &CallRecord) {
         agent = record.agent.as_deref(),
         owner = record.owner.as_deref(),
         task = record.task.as_deref(),
+        parent = record.delegated.as_ref().map(|from| &*from.parent),
         tool = record.tool.as_deref(),
         operation = record.operation.as_deref(),
         access = record.access,

@@ -1,0 +1,139 @@
+//! A part of a task for another agent: less than its parent has, never more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::children::Place;
+use crate::entry::Entry;
+use crate::{Grant, InvalidOpening, Limits, Opening, OpeningRequest};
+
+/// How far tasks may be delegated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DelegationBounds {
+    /// How many delegations may lie between a task and the one that nobody delegated.
+    pub depth: usize,
+    /// How many open children a task may have at once.
+    pub children: usize,
+}
+
+/// A part of a task that somebody asks to delegate. Owner, attributes and labels are the parent's: they say what policy
+/// allows, so that who works on a task has no word in them.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DelegationRequest {
+    /// The agent that is to work on it; none that it was delegated by.
+    pub agent: String,
+    /// What for, in the delegating agent's words; the parent's purpose unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    /// What it may touch, within what its parent may.
+    pub grants: Vec<Grant>,
+    /// How long it lives, in seconds; at most as long as its parent, and the configured default unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// What it may use up, within what its parent has left. Its calls count in its parent, too.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Four deep, 16 wide.
+impl Default for DelegationBounds {
+    fn default() -> Self {
+        Self {
+            depth: 4,
+            children: 16,
+        }
+    }
+}
+
+impl DelegationRequest {
+    /// Checks it against the parent, and keeps a place for the child.
+    pub(crate) fn opening(
+        self,
+        parent: &Arc<Entry>,
+        bounds: DelegationBounds,
+        (ttl_default, ttl_max): (Duration, Duration),
+    ) -> Result<Opening, InvalidOpening> {
+        let facts = parent.facts();
+        let left = parent.left() / 1000;
+        if left == 0 || parent.ending().is_some() || parent.is_paused() {
+            return Err(InvalidOpening::ParentNotOpen(facts.id().clone()));
+        }
+        let mut chain = facts.chain().to_vec();
+        chain.push(facts.agent().to_owned());
+        if chain.len() > bounds.depth {
+            return Err(InvalidOpening::TooDeep(bounds.depth));
+        }
+        if chain.contains(&self.agent) {
+            return Err(InvalidOpening::Loop(self.agent));
+        }
+        check_life(self.ttl_seconds, left)?;
+        let request = OpeningRequest {
+            agent: self.agent,
+            owner: facts.owner().to_owned(),
+            purpose: self.purpose.unwrap_or_else(|| facts.purpose().to_owned()),
+            grants: self.grants,
+            ttl_seconds: self.ttl_seconds,
+            limits: self.limits,
+            attributes: facts.attributes().clone(),
+            labels: facts.labels().to_vec(),
+        };
+        let ttl_default = ttl_default.min(Duration::from_secs(left));
+        let mut opening = Opening::new(request, ttl_default, ttl_max)?;
+        check_grants(&opening.wish.grants, facts.grants())?;
+        check_limits(&opening.wish.limits, &parent.rest())?;
+        opening.wish.parent = Some(facts.id().clone());
+        opening.wish.chain = chain.into();
+        let place = Place::reserve(parent, bounds.children);
+        opening.place = Some(place.ok_or(InvalidOpening::TooManyChildren(bounds.children))?);
+        Ok(opening)
+    }
+}
+
+fn wider(field: &'static str, problem: String) -> InvalidOpening {
+    InvalidOpening::Wider { field, problem }
+}
+
+fn check_life(asked: Option<u64>, left: u64) -> Result<(), InvalidOpening> {
+    match asked {
+        Some(asked) if asked > left => {
+            let problem = format!("is longer than the {left} s that are left of the parent");
+            Err(wider("ttl_seconds", problem))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn check_grants(grants: &[Grant], parents: &[Grant]) -> Result<(), InvalidOpening> {
+    match grants.iter().find(|grant| !grant.within(parents)) {
+        Some(grant) => {
+            let tool = &grant.tool;
+            let problem =
+                format!("the one for `{tool}` is for more than its parent may touch there");
+            Err(wider("grants", problem))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_limits(limits: &Limits, rest: &Limits) -> Result<(), InvalidOpening> {
+    let check = |field, asked: Option<&u64>, left: Option<&u64>| match (asked, left) {
+        (Some(asked), Some(left)) if asked > left => {
+            let problem = format!("is more than the {left} calls that are left of the parent");
+            Err(wider(field, problem))
+        }
+        _ => Ok(()),
+    };
+    check("limits.calls", limits.calls.as_ref(), rest.calls.as_ref())?;
+    for (access, asked) in &limits.calls_by_access {
+        let left = rest.calls_by_access.get(access);
+        check("limits.calls_by_access", Some(asked), left)?;
+    }
+    for (tool, asked) in &limits.calls_by_tool {
+        let left = rest.calls_by_tool.get(tool);
+        check("limits.calls_by_tool", Some(asked), left)?;
+    }
+    Ok(())
+}
