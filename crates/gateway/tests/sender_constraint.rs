@@ -688,3 +688,35 @@ fn b5_a_stolen_task_token_is_worth_nothing_without_its_certificate() {
     tls.connect(Some(&own));
     allowed(call(&tls));
 }
+
+#[test]
+fn b5_a_stolen_task_token_delegates_nothing() {
+    let world = World::new();
+    let key = Key::new();
+    let jkt = key.thumbprint();
+    let (task, token) =
+        world
+            .remit
+            .open_task(&["--tool", "notes", "--agent", "triage", "--dpop-jkt", &jkt]);
+    let url = world.remit.control(&format!("/v1/tasks/{task}/delegate"));
+    let part = json!({ "agent": "reader", "grants": [{ "tool": "notes", "access": ["read"] }] });
+    let delegate = || world.http.post(&url).json(&part);
+    let send = |claims: &Value| {
+        let request = delegate().header("authorization", format!("DPoP {token}"));
+        request.header("dpop", key.proof(claims)).send().unwrap()
+    };
+    check(
+        delegate().bearer_auth(&token).send().unwrap(),
+        "proof_required",
+    );
+    let mut claims = world.claims(&token);
+    // A proof for a call is none for this.
+    check(send(&claims), "invalid_dpop_proof");
+    claims["htm"] = json!("POST");
+    claims["htu"] = json!(url);
+    let challenged = send(&claims);
+    claims["nonce"] = challenged.headers()["dpop-nonce"].to_str().unwrap().into();
+    check(challenged, "use_dpop_nonce");
+    assert_eq!(send(&claims).status(), StatusCode::CREATED);
+    check(send(&claims), "proof_replayed");
+}
