@@ -50,7 +50,6 @@ impl Reply {
                 code.status,
                 "application/problem+json",
                 &problem(refusal, code, decision),
-                code,
                 decision,
             ),
             Form::JsonRpc { id } => {
@@ -60,7 +59,6 @@ impl Reply {
                     status,
                     "application/json",
                     &json_rpc(refusal, code, id.as_ref(), decision),
-                    code,
                     decision,
                 )
             }
@@ -82,7 +80,6 @@ impl Reply {
         status: StatusCode,
         kind: &str,
         value: &Value,
-        code: Code,
         decision: &DecisionId,
     ) -> Result<Self, pingora_core::BError> {
         let body = Bytes::from(value.to_string());
