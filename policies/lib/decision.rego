@@ -1,11 +1,12 @@
 # Composes the decision on one call from the called tool's package and `remit.all`.
-# Any `deny` wins; `escalate` wins over `allow`; nothing is no.
+# Any `deny` wins; `escalate` wins over `allow` until the call is approved; nothing is no.
 package remit
 
 decision := answer("deny", denials) if {
 	count(denials) > 0
-} else := answer("escalate", escalations) if {
+} else := escalation(escalations) if {
 	count(escalations) > 0
+	not approved
 } else := {
 	"verdict": "allow",
 	"credential": credential,
@@ -15,6 +16,9 @@ decision := answer("deny", denials) if {
 } if {
 	allowed
 }
+
+# An approval stands for every `escalate`, and for no `allow`.
+approved if input.approval.granted == true
 
 allowed if data.remit.tools[input.tool.name].allow == true
 
@@ -47,6 +51,16 @@ credential := data.remit.tools[input.tool.name].credential
 # An entry is `{"reason": code, "message": text}`, or a code, or a text with spaces.
 # One that is neither still denies.
 answer(verdict, entries) := {"verdict": verdict, "reason": reason(entry), "message": message(entry)} if {
+	entry := [each | some each in entries][0]
+}
+
+# Every entry is a demand of its own; one may also say `approvers`.
+escalation(entries) := {
+	"verdict": "escalate",
+	"reason": reason(entry),
+	"message": message(entry),
+	"approvals": entries,
+} if {
 	entry := [each | some each in entries][0]
 }
 

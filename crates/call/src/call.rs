@@ -171,6 +171,11 @@ impl Call {
         &self.request
     }
 
+    /// What was read of its body.
+    pub(crate) fn body(&self) -> &Body {
+        &self.body
+    }
+
     /// What MCP says of it.
     pub fn mcp(&self) -> Option<&McpCall> {
         self.mcp.as_deref()

@@ -9,6 +9,8 @@
 
 mod body;
 mod call;
+mod canonical;
+mod exact;
 mod head;
 mod json;
 mod keys;
@@ -21,6 +23,7 @@ mod tools;
 
 pub use body::Body;
 pub use call::{Call, Unobservable};
+pub use exact::{CallDigest, Indistinct};
 pub use head::{Head, Malformed};
 pub use mcp::McpCall;
 pub use request::{Headers, Request};

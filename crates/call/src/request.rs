@@ -60,6 +60,10 @@ impl Headers {
         }
     }
 
+    pub(crate) fn map(&self) -> &HeaderMap {
+        &self.map
+    }
+
     /// The headers as they were given.
     pub(crate) fn into_map(self) -> HeaderMap {
         self.map

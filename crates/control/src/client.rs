@@ -8,15 +8,15 @@ use http::{HeaderValue, Method};
 use policy::ShadowReport;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tasks::{TaskId, TaskView};
+use tasks::{ApprovalState, ApprovalView, TaskId, TaskView};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use credentials::LeaseView;
 
 use crate::{
-    DelegateRequest, EndRequest, EndedTask, ExplainAnswer, ExplainRequest, LeasePage, OpenRequest,
-    OpenedTask, Problem, Reloaded, StatusView, TaskPage,
+    ApprovalPage, DelegateRequest, EndRequest, EndedTask, ExplainAnswer, ExplainRequest, LeasePage,
+    OpenRequest, OpenedTask, Problem, Reloaded, StatusView, TaskPage, VoteRequest,
 };
 
 /// How long an answer may take: a little longer than the gateway takes to give up.
@@ -185,6 +185,44 @@ impl Client {
     pub async fn end(&self, id: &TaskId, request: EndRequest) -> Result<EndedTask, ClientError> {
         self.post(&["v1", "tasks", id.as_str(), "end"], &request)
             .await
+    }
+
+    /// All approvals, newest first; only those in a state, or of a task, if one is named.
+    pub async fn approvals(
+        &self,
+        state: Option<ApprovalState>,
+        task: Option<&TaskId>,
+    ) -> Result<Vec<ApprovalView>, ClientError> {
+        let mut approvals: Vec<ApprovalView> = Vec::new();
+        loop {
+            let before = approvals.last().map(|approval| approval.id.as_str());
+            let query = [
+                ("state", state.map(ApprovalState::as_str)),
+                ("task", task.map(TaskId::as_str)),
+                ("before", before),
+            ];
+            let page: ApprovalPage = self.get(&["v1", "approvals"], &query).await?;
+            let more = page.more && !page.approvals.is_empty();
+            approvals.extend(page.approvals);
+            if !more {
+                return Ok(approvals);
+            }
+        }
+    }
+
+    /// One approval.
+    pub async fn approval(&self, id: &str) -> Result<ApprovalView, ClientError> {
+        self.get(&["v1", "approvals", id], &[]).await
+    }
+
+    /// Approves a call.
+    pub async fn grant(&self, id: &str, vote: &VoteRequest) -> Result<ApprovalView, ClientError> {
+        self.post(&["v1", "approvals", id, "grant"], vote).await
+    }
+
+    /// Refuses a call.
+    pub async fn refuse(&self, id: &str, vote: &VoteRequest) -> Result<ApprovalView, ClientError> {
+        self.post(&["v1", "approvals", id, "refuse"], vote).await
     }
 
     /// All leases, newest first; only those of a task if one is named.

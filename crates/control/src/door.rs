@@ -77,6 +77,13 @@ pub(crate) struct Asker {
     pub(crate) task: Option<TaskId>,
 }
 
+impl Asker {
+    /// Its name, if it is an operator.
+    pub(crate) fn operator(&self) -> Option<&str> {
+        self.role.map(|_| self.opener.name())
+    }
+}
+
 /// Lets an operator through who has the right, and an agent with an open task, and leaves word of who it is.
 pub(crate) async fn guard_or_agent(
     State((control, right)): State<(Arc<Control>, Right)>,

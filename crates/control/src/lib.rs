@@ -1,11 +1,11 @@
 //! What do operators and orchestrators say?
 //!
-//! [`Control::serve`] answers the control API: tasks are opened, shown and ended, leases listed,
+//! [`Control::serve`] answers the control API: tasks are opened, shown and ended, approvals answered, leases listed,
 //! calls explained, the status told, the configuration reloaded. [`Client`] is its other end.
 //!
 //! **Invariant.** Whoever says something is an operator whose token was checked ([`Caller`]) and whose
 //! role may say it ([`Role::may`]); `routes.rs` names the [`Right`] of each route. A task is opened
-//! through `policy::Admitted` alone. A request that reached the wrong host is not answered.
+//! through `policy::Admitted` alone. Nobody approves for its own task. A request that reached the wrong host is not answered.
 //!
 //! A [`Caller`] can't be forged:
 //!
@@ -13,6 +13,7 @@
 //! let caller = control::Caller { name: "mallory".into(), role: control::Role::Operator };
 //! ```
 
+mod approval_request;
 mod body;
 mod bundle_board;
 mod client;
@@ -33,17 +34,18 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use identity::AgentId;
-use tasks::Tasks;
+use tasks::{Approvals, Tasks};
 use telemetry::Recorder;
 use tokio_util::sync::CancellationToken;
 
+pub use approval_request::VoteRequest;
 pub use bundle_board::{BundleBoard, BundleProblem, BundleStatus};
 pub use client::{Client, ClientError};
 pub use explain::{Explain, ExplainAnswer, ExplainError, ExplainRequest};
 pub use live::{Live, Reload, ReloadError, Reloaded};
 pub use opening::event;
 pub use operators::{Caller, InvalidOperators, Operator, Operators, Right, Role};
-pub use page::{LeasePage, TaskPage};
+pub use page::{ApprovalPage, LeasePage, TaskPage};
 pub use problem::Problem;
 pub use server::ServeError;
 pub use status::{
@@ -59,6 +61,8 @@ pub struct Control {
     pub live: Arc<ArcSwap<Live>>,
     /// Every task.
     pub tasks: Arc<Tasks>,
+    /// Every approval.
+    pub approvals: Arc<Approvals>,
     /// For `/metrics`.
     pub recorder: Recorder,
     /// Says what would be decided for a call.

@@ -37,7 +37,7 @@ impl std::fmt::Debug for Operator {
 pub enum Role {
     /// Looks.
     Viewer,
-    /// Looks, and answers approvals (once they are built).
+    /// Looks, and answers approvals.
     Approver,
     /// Looks, opens and ends tasks.
     Orchestrator,
@@ -66,6 +66,10 @@ impl Role {
                 Self::Orchestrator | Self::Operator => true,
                 Self::Viewer | Self::Approver => false,
             },
+            Right::Approve => match self {
+                Self::Approver | Self::Operator => true,
+                Self::Viewer | Self::Orchestrator => false,
+            },
             Right::Reload => match self {
                 Self::Operator => true,
                 Self::Viewer | Self::Approver | Self::Orchestrator => false,
@@ -77,12 +81,14 @@ impl Role {
 /// Something an operator may or may not do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Right {
-    /// See tasks, leases, explanations, the status, the metrics.
+    /// See tasks, approvals, leases, explanations, the status, the metrics.
     View,
     /// Open tasks.
     OpenTasks,
     /// End tasks, pause and resume them.
     EndTasks,
+    /// Grant and refuse approvals.
+    Approve,
     /// Apply the configuration anew.
     Reload,
 }
@@ -94,6 +100,7 @@ impl Right {
             Self::View => "view",
             Self::OpenTasks => "open_tasks",
             Self::EndTasks => "end_tasks",
+            Self::Approve => "approve",
             Self::Reload => "reload",
         }
     }
@@ -414,6 +421,7 @@ mod tests {
             Right::View,
             Right::OpenTasks,
             Right::EndTasks,
+            Right::Approve,
             Right::Reload,
         ];
         let table: Vec<String> = [
@@ -436,9 +444,9 @@ mod tests {
             table,
             [
                 "viewer: view",
-                "approver: view",
+                "approver: view approve",
                 "orchestrator: view open_tasks end_tasks",
-                "operator: view open_tasks end_tasks reload",
+                "operator: view open_tasks end_tasks approve reload",
             ]
         );
     }

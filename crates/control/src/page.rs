@@ -2,7 +2,7 @@
 
 use credentials::LeaseView;
 use serde::{Deserialize, Serialize};
-use tasks::TaskView;
+use tasks::{ApprovalView, TaskView};
 
 /// The most entries of one answer.
 pub(crate) const PAGE: usize = 1000;
@@ -12,6 +12,15 @@ pub(crate) const PAGE: usize = 1000;
 pub struct TaskPage {
     /// Newest first, at most 1,000.
     pub tasks: Vec<TaskView>,
+    /// Whether there are older ones: ask again with `?before=` the last id.
+    pub more: bool,
+}
+
+/// The answer of `GET /v1/approvals`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApprovalPage {
+    /// Newest first, at most 100: each shows a whole call.
+    pub approvals: Vec<ApprovalView>,
     /// Whether there are older ones: ask again with `?before=` the last id.
     pub more: bool,
 }

@@ -6,7 +6,7 @@ use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use identity::Unauthenticated;
 use policy::{Denial, DenialKind};
-use tasks::{InvalidOpening, TaskId, Unbound};
+use tasks::{ApprovalState, InvalidOpening, TaskId, Unbound};
 
 use crate::operators::{Right, Role};
 use crate::problem::Problem;
@@ -50,6 +50,14 @@ pub(crate) enum Refusal {
     Opening(InvalidOpening),
     #[error("the task that it is delegated from has ended")]
     ParentEnded,
+    #[error("no approval `{0}`")]
+    UnknownApproval(String),
+    #[error("approval is {} already", .0.as_str())]
+    NotWaiting(ApprovalState),
+    #[error("nobody approves a call of a task that is its own")]
+    OwnTask,
+    #[error("`{0}` is not among those who were asked for this approval")]
+    NotAsked(String),
     #[error("task was not admitted: {denial}")]
     NotAdmitted { denial: Denial, role: Option<Role> },
     #[error("agent is not authenticated: {0}")]
@@ -94,6 +102,10 @@ impl Refusal {
             Self::ParentEnded => (StatusCode::CONFLICT, "parent_not_open"),
             Self::Agent(agent) => agent_row(agent),
             Self::Unbound(unbound) => unbound_row(unbound),
+            Self::UnknownApproval(_) => (StatusCode::NOT_FOUND, "unknown_approval"),
+            Self::NotWaiting(_) => (StatusCode::CONFLICT, "approval_not_waiting"),
+            Self::OwnTask => (StatusCode::FORBIDDEN, "own_task"),
+            Self::NotAsked(_) => (StatusCode::FORBIDDEN, "not_an_approver"),
             Self::NotAdmitted { denial, .. } => admission_row(denial.kind),
             Self::Unexplainable(_) => (StatusCode::BAD_REQUEST, "unexplainable"),
             Self::Reload(_) => (StatusCode::UNPROCESSABLE_ENTITY, "reload_failed"),
@@ -133,6 +145,16 @@ impl Refusal {
             Self::Unbound(_) => {
                 "send the task token of an open task, or name it in `Agent-Task` beside another proof"
             }
+            Self::UnknownApproval(_) => {
+                "list the approvals with `remit approval list` or GET /v1/approvals"
+            }
+            Self::NotWaiting(_) => {
+                "nothing is left to answer; if the call is made again, it is asked about anew"
+            }
+            Self::OwnTask => {
+                "somebody else must answer: not whoever opened the task, nor whom it is done for"
+            }
+            Self::NotAsked(_) => "`demands` of the approval names those whose answer counts",
             Self::NotAdmitted { denial, .. } => admission_hint(denial.kind),
             Self::Unexplainable(_) => {
                 "name a method and a URL of a configured tool as an agent would call it"
@@ -193,6 +215,10 @@ impl Refusal {
             | Self::ParentEnded
             | Self::Agent(_)
             | Self::Unbound(_)
+            | Self::UnknownApproval(_)
+            | Self::NotWaiting(_)
+            | Self::OwnTask
+            | Self::NotAsked(_)
             | Self::Unexplainable(_)
             | Self::Store(_)
             | Self::Draining
@@ -231,6 +257,10 @@ impl Refusal {
             | Self::ParentEnded
             | Self::Agent(_)
             | Self::Unbound(_)
+            | Self::UnknownApproval(_)
+            | Self::NotWaiting(_)
+            | Self::OwnTask
+            | Self::NotAsked(_)
             | Self::Unexplainable(_)
             | Self::Draining
             | Self::Timeout => shortened(&self.to_string()),
@@ -551,6 +581,10 @@ mod tests {
             Refusal::TaskId(text()),
             Refusal::UnknownTask(nil()),
             Refusal::TaskNotOpen(nil()),
+            Refusal::UnknownApproval(text()),
+            Refusal::NotWaiting(ApprovalState::Spent),
+            Refusal::OwnTask,
+            Refusal::NotAsked(text()),
             Refusal::Opening(InvalidOpening::Field {
                 field: "",
                 problem: text(),

@@ -1,5 +1,6 @@
 //! Every route of the control API, and the right each one takes.
 
+mod approvals;
 mod explanations;
 mod gateway;
 mod leases;
@@ -13,7 +14,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 
-use crate::operators::Right::{EndTasks, OpenTasks, Reload, View};
+use crate::operators::Right::{Approve, EndTasks, OpenTasks, Reload, View};
 use crate::refusal::Refusal;
 use crate::{Control, Right, door};
 
@@ -43,6 +44,16 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         .route(
             "/v1/tasks/{id}/delegate",
             may_or_is_agent(OpenTasks, post(tasks::delegate)),
+        )
+        .route("/v1/approvals", may(View, get(approvals::list)))
+        .route("/v1/approvals/{id}", may(View, get(approvals::show)))
+        .route(
+            "/v1/approvals/{id}/grant",
+            may(Approve, post(approvals::grant)),
+        )
+        .route(
+            "/v1/approvals/{id}/refuse",
+            may(Approve, post(approvals::refuse)),
         )
         .route("/v1/leases", may(View, get(leases::list)))
         .route("/v1/explain", may(View, post(explanations::explain)))

@@ -41,10 +41,11 @@ pub struct OpenRequest {
 
 impl OpenRequest {
     /// Fills in who is not named. None if no agent is known.
-    pub(crate) fn complete(self, agent: Option<&str>, owner: &str) -> Option<OpeningRequest> {
+    pub(crate) fn complete(self, agent: Option<&str>, caller: &str) -> Option<OpeningRequest> {
         Some(OpeningRequest {
             agent: self.agent.or_else(|| agent.map(str::to_owned))?,
-            owner: self.owner.unwrap_or_else(|| owner.to_owned()),
+            owner: self.owner.unwrap_or_else(|| caller.to_owned()),
+            opener: Some(caller.to_owned()),
             purpose: self.purpose,
             grants: self.grants,
             ttl_seconds: self.ttl_seconds,
@@ -77,14 +78,16 @@ pub struct DelegateRequest {
     pub cnf: Option<Value>,
 }
 
-impl From<DelegateRequest> for DelegationRequest {
-    fn from(request: DelegateRequest) -> Self {
-        Self {
-            agent: request.agent,
-            purpose: request.purpose,
-            grants: request.grants,
-            ttl_seconds: request.ttl_seconds,
-            limits: request.limits,
+impl DelegateRequest {
+    /// With the operator who asks, if one does.
+    pub(crate) fn complete(self, opener: Option<&str>) -> DelegationRequest {
+        DelegationRequest {
+            agent: self.agent,
+            purpose: self.purpose,
+            grants: self.grants,
+            ttl_seconds: self.ttl_seconds,
+            limits: self.limits,
+            opener: opener.map(str::to_owned),
         }
     }
 }

@@ -22,7 +22,7 @@ use http::{HeaderMap, Method};
 use identity::{Identity, KeyKind, TaskTokens};
 use policy::{DecisionPoint, Policy, Source};
 use serde_json::{Value, json};
-use tasks::{DeclarationHeaders, Embedded, Store, TaskId, Tasks};
+use tasks::{Approvals, ApprovalsConfig, DeclarationHeaders, Embedded, Store, TaskId, Tasks};
 use telemetry::{Recorder, Telemetry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
@@ -90,6 +90,13 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         delegation: tasks::DelegationBounds::default(),
     };
     let tasks = Tasks::load(config, store.clone()).await.unwrap();
+    let asking = ApprovalsConfig {
+        ttl: Duration::from_secs(900),
+        hold: Duration::ZERO,
+        link: "http://127.0.0.1:4190/v1/approvals/".into(),
+    };
+    let approvals = Approvals::load(asking, store.clone(), |_| true);
+    let approvals = approvals.await.unwrap();
     let leases = Leases::load(store, |_| true).await.unwrap();
     let key = TaskTokens::generate(KeyKind::P256).unwrap();
     let tokens = TaskTokens::from_pem(key.as_bytes(), "http://127.0.0.1:4190").unwrap();
@@ -129,6 +136,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
     let control = Control {
         live: Arc::new(ArcSwap::from_pointee(live)),
         tasks,
+        approvals,
         recorder,
         explain: Arc::new(|request| ready(explain(request)).boxed()),
         reload: Arc::new(|| ready(reload()).boxed()),
@@ -455,6 +463,9 @@ async fn who_may_ask_what() {
     let (pause, resume) = (format!("{task}/pause"), format!("{task}/resume"));
     let (token_of, delegate) = (format!("{task}/token"), format!("{task}/delegate"));
     let part = r#"{"agent":"b","grants":[]}"#;
+    let approval = format!("/v1/approvals/{UNKNOWN}");
+    let grant = format!("{approval}/grant");
+    let refuse = format!("{approval}/refuse");
     let explain = format!(r#"{{"method":"GET","url":"/notes/notes","task":"{UNKNOWN}"}}"#);
     let table = [
         (Method::POST, "/v1/tasks", "{}", [401, 403, 403, 400, 400]),
@@ -465,6 +476,10 @@ async fn who_may_ask_what() {
         (Method::POST, &resume, "", [401, 403, 403, 404, 404]),
         (Method::POST, &token_of, "", [401, 403, 403, 404, 404]),
         (Method::POST, &delegate, part, [401, 403, 403, 404, 404]),
+        (Method::GET, "/v1/approvals", "", [401, 200, 200, 200, 200]),
+        (Method::GET, &approval, "", [401, 404, 404, 404, 404]),
+        (Method::POST, &grant, "", [401, 403, 404, 403, 404]),
+        (Method::POST, &refuse, "", [401, 403, 404, 403, 404]),
         (Method::GET, "/v1/leases", "", [401, 200, 200, 200, 200]),
         (
             Method::POST,

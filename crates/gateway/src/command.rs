@@ -1,5 +1,6 @@
 //! The commands of `remit`, one file each.
 
+mod approval;
 mod audit;
 mod config;
 mod doctor;
@@ -60,6 +61,9 @@ enum Command {
     /// Open, show, list and end tasks.
     #[command(subcommand)]
     Task(task::Task),
+    /// List, show, grant and refuse approvals of single calls.
+    #[command(subcommand)]
+    Approval(approval::Approval),
     /// List leases of upstream credentials.
     #[command(subcommand)]
     Lease(lease::Lease),
@@ -106,6 +110,7 @@ impl Command {
             Self::Up(up) => up.run(screen),
             Self::Serve(serve) => serve.run(screen),
             Self::Task(task) => task.run(screen),
+            Self::Approval(approval) => approval.run(screen),
             Self::Lease(lease) => lease.run(screen),
             Self::Policy(policy) => policy.run(screen),
             Self::Explain(explain) => explain.run(screen),

@@ -3,6 +3,7 @@
 //! **Invariant.** Only parsed types leave this module, and no secret enters it: a config names
 //! secrets, and one that contains them is refused without being repeated.
 
+mod approvals;
 mod binding;
 mod book;
 mod collection;
@@ -25,6 +26,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+pub use approvals::ApprovalsConfig;
 pub use binding::{BindingConfig, ProviderConfig};
 pub use book::{StoreConfig, TasksConfig};
 pub use control_plane::{
@@ -54,6 +56,8 @@ pub struct Config {
     pub identity: IdentityConfig,
     /// How long tasks live, who signs their tokens, where they are kept.
     pub tasks: TasksConfig,
+    /// How people are asked for approvals.
+    pub approvals: ApprovalsConfig,
     /// The upstreams, in the file's order; no two of one name or host.
     pub tools: Vec<ToolConfig>,
     /// Who may use the control listener.
@@ -79,6 +83,8 @@ section! {
         identity: issuers::RawIdentity = default({});
         /// How long tasks live, who signs their tokens, where they are kept.
         tasks: book::RawTasks = default({});
+        /// How people are asked for approvals.
+        approvals: approvals::RawApprovals = default({});
         /// The upstreams that agents may call, by name: `[a-z][a-z0-9_]*` without `__`; `mcp`, `oauth2` and `all` are reserved.
         tools: Table<tools::RawTool> = default({});
         /// Who may tell the gateway what to do.
@@ -155,6 +161,7 @@ impl RawConfig {
             .identity
             .and_then(|raw| raw.value.parse(listen.as_ref(), notes));
         let tasks = self.tasks.and_then(|raw| raw.value.parse(notes));
+        let approvals = self.approvals.and_then(|raw| raw.value.parse(notes));
         let tools = self.tools.and_then(|raw| tools::parse(raw.value, notes));
         let control = self
             .control
@@ -168,6 +175,7 @@ impl RawConfig {
             listen: listen?,
             identity: identity?,
             tasks: tasks?,
+            approvals: approvals?,
             tools: tools?,
             control: control?,
             policy: policy?,

@@ -1,4 +1,4 @@
-//! What outlives a reload: the state folder, tasks, leases, token keys and the recorder.
+//! What outlives a reload: the state folder, tasks, approvals, leases, token keys and the recorder.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use credentials::Leases;
 use identity::{KeyKind, TaskTokens};
-use tasks::{Embedded, Store, Tasks};
+use tasks::{Approvals, Embedded, Store, TaskId, Tasks};
 use telemetry::{Recorder, Telemetry};
 use zeroize::Zeroizing;
 
@@ -20,6 +20,7 @@ use crate::reports::Reports;
 #[derive(Clone, Debug)]
 pub(crate) struct Ground {
     pub(crate) tasks: Arc<Tasks>,
+    pub(crate) approvals: Arc<Approvals>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) tokens: Arc<TaskTokens>,
     pub(crate) recorder: Recorder,
@@ -83,7 +84,7 @@ pub(crate) enum StartError {
 }
 
 impl Ground {
-    /// Lays the ground: opens the store, loads tasks and leases, starts the exporters.
+    /// Lays the ground: opens the store, loads tasks, approvals and leases, starts the exporters.
     pub(crate) async fn lay(
         config: &Config,
         state: &Path,
@@ -98,10 +99,14 @@ impl Ground {
         let store: Arc<dyn Store> = Arc::new(Embedded::open(folder)?);
         let tasks = Tasks::load(config.tasks.book.clone(), Arc::clone(&store)).await?;
         let open = Arc::clone(&tasks);
-        let leases = Leases::load(store, move |task| open.is_open(task)).await?;
+        let is_open = move |task: &TaskId| open.is_open(task);
+        let asking = config.approvals.asking(&config.listen.control.to_string());
+        let approvals = Approvals::load(asking, Arc::clone(&store), is_open.clone()).await?;
+        let leases = Leases::load(store, is_open).await?;
         Ok((
             Self {
                 tasks,
+                approvals,
                 leases,
                 tokens,
                 bundles: Arc::new(Bundles::new(state)),

@@ -11,14 +11,13 @@ use notify::{RecursiveMode, Watcher};
 use proxy::Way;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use crate::bundles::{Choice, Gathered};
 use crate::config::{self, PolicyConfig, PolicyOrigin};
 use crate::fixed::Fixed;
 use crate::ground::Ground;
 use crate::promotion;
-use crate::setup::{self, Applied};
+use crate::setup::{self, Applied, OwnTokens};
 
 /// Editors write in several steps; a reload waits until they are done.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -29,8 +28,10 @@ pub(crate) struct Reloader {
     pub(crate) ground: Ground,
     pub(crate) way: Arc<Way>,
     pub(crate) live: Arc<ArcSwap<Live>>,
-    /// The token of this machine's own operator, where the config names none.
-    pub(crate) own_token: Option<Zeroizing<String>>,
+    /// The address of the control listener.
+    pub(crate) control: String,
+    /// The tokens of this machine's own operators, where the config names none.
+    pub(crate) own: Option<OwnTokens>,
     /// What the gateway started with, and keeps.
     pub(crate) fixed: Fixed,
     /// One reload at a time.
@@ -66,6 +67,8 @@ impl Reloader {
         let outcome = applied.map(|applied| {
             self.way.replace(applied.setup.clone());
             self.ground.tasks.configure(applied.book.clone());
+            let asking = applied.approvals.asking(&self.control);
+            self.ground.approvals.configure(asking);
             tend(self, &applied.policy, applied.gathered.as_ref());
             turn.policy = applied.policy.clone();
             turn.warnings.clone_from(&applied.warnings);
@@ -177,13 +180,7 @@ impl Reloader {
         })?;
         let unchangeable = self.fixed.warnings(&Fixed::of(&config));
         let previous = self.way.setup();
-        let built = setup::build(
-            config,
-            &self.ground,
-            Some(&previous),
-            self.own_token.as_deref().map(String::as_str),
-        )
-        .await;
+        let built = setup::build(config, &self.ground, Some(&previous), self.own.as_ref()).await;
         let mut applied = built.map_err(|mistakes| ReloadError { mistakes })?;
         let activating = activate(applied.gathered.as_ref()).await;
         activating.map_err(|mistakes| ReloadError { mistakes })?;

@@ -10,7 +10,7 @@ use control::{Control, ListenerStatus, Live, Options, Plaintext, Status};
 use identity::AgentId;
 use jiff::Timestamp;
 use proxy::{Server, Way};
-use tasks::TaskId;
+use tasks::{Approvals, TaskId};
 use telemetry::{EndedLease, TaskEventKind};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,14 +18,13 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zeroize::Zeroizing;
 
 use crate::config::{self, CertificateRule, ClientCertificates, Config, ServerTls};
 use crate::explain;
 use crate::fixed::Fixed;
 use crate::ground::{Ground, StartError};
 use crate::reload::{self, Reloader, Turn};
-use crate::setup;
+use crate::setup::{self, OwnTokens};
 
 /// How long waiting records are flushed at the end.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -40,8 +39,8 @@ pub(crate) struct Plan {
     pub(crate) state: PathBuf,
     /// The agent of tasks whose opener names none.
     pub(crate) default_agent: Option<AgentId>,
-    /// The token of this machine's own operator, where the config names none.
-    pub(crate) own_token: Option<Zeroizing<String>>,
+    /// The tokens of this machine's own operators, where the config names none.
+    pub(crate) own: Option<OwnTokens>,
 }
 
 /// Where a gateway listens.
@@ -90,7 +89,7 @@ fn control_threads() -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Keeps tasks and leases: expiry, and the end of leases with their task.
+/// Keeps tasks, approvals and leases: expiry, and the end of leases with their task.
 struct Keeping {
     stop: CancellationToken,
     open: TaskTracker,
@@ -103,6 +102,8 @@ impl Keeping {
         let handle = control.handle();
         open.spawn_on(Arc::clone(&ground.tasks).keep(stop.clone()), handle);
         open.spawn_on(end_leases(ground.clone(), stop.clone()), handle);
+        let approvals = Arc::clone(&ground.approvals);
+        open.spawn_on(forget_approvals(approvals, stop.clone()), handle);
         open.close();
         Self { stop, open }
     }
@@ -110,6 +111,22 @@ impl Keeping {
     async fn finish(self) {
         self.stop.cancel();
         self.open.wait().await;
+    }
+}
+
+/// How often approvals that are over are looked for. They count as over without it.
+const FORGETTING: Duration = Duration::from_secs(30);
+
+/// Forgets approvals that were over long ago.
+async fn forget_approvals(approvals: Arc<Approvals>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(FORGETTING) => {}
+        }
+        if let Err(error) = approvals.sweep().await {
+            tracing::warn!(%error, "approvals that are over are not forgotten");
+        }
     }
 }
 
@@ -193,7 +210,7 @@ fn start(
         path,
         state: _,
         default_agent,
-        own_token,
+        own,
     } = plan;
     let limits = config.limits;
     let listen = config.listen.clone();
@@ -204,12 +221,7 @@ fn start(
         .transpose()
         .map_err(|mistake| StartError::Setup(vec![mistake]))?;
     let digest = control.block_on(reload::digest(&path, &config.policy.paths()));
-    let built = setup::build(
-        config,
-        ground,
-        None,
-        own_token.as_deref().map(String::as_str),
-    );
+    let built = setup::build(config, ground, None, own.as_ref());
     let mut applied = control.block_on(built).map_err(StartError::Setup)?;
     if let Some(gathered) = &applied.gathered {
         let activating = control.block_on(gathered.activate());
@@ -218,6 +230,7 @@ fn start(
     let way = Way::new(
         applied.setup.clone(),
         Arc::clone(&ground.tasks),
+        Arc::clone(&ground.approvals),
         ground.recorder.clone(),
         limits,
     );
@@ -248,6 +261,8 @@ fn start(
     }
     let (control_listener, bound) = bind(listen.control)?;
     listening.control = bound;
+    let asking = applied.approvals.asking(&bound.to_string());
+    ground.approvals.configure(asking);
 
     let (policy, gathered) = (applied.policy.clone(), applied.gathered.take());
     let turn = Turn {
@@ -260,9 +275,10 @@ fn start(
             ground, &listening, applied, &path,
         ))),
         path,
+        control: bound.to_string(),
         ground: ground.clone(),
         way: Arc::clone(&way),
-        own_token,
+        own,
         fixed,
         turn: Mutex::new(turn),
         stop: stop.clone(),
@@ -276,6 +292,7 @@ fn start(
     let api = Control {
         live: Arc::clone(&reloader.live),
         tasks: Arc::clone(&ground.tasks),
+        approvals: Arc::clone(&ground.approvals),
         recorder: ground.recorder.clone(),
         explain: explain::by(&way),
         reload: reload::on_request(&reloader),

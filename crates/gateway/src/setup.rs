@@ -16,11 +16,12 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tasks::ToolName;
 use url::Url;
+use zeroize::Zeroizing;
 
 use crate::bundles::{Choice, Gathered, client};
 use crate::config::{
-    BindingConfig, Config, PolicyConfig, PolicyOrigin, ProviderConfig, ToolConfig, UpstreamConfig,
-    VerifyConfig,
+    ApprovalsConfig, BindingConfig, Config, PolicyConfig, PolicyOrigin, ProviderConfig, ToolConfig,
+    UpstreamConfig, VerifyConfig,
 };
 use crate::ground::Ground;
 
@@ -37,6 +38,8 @@ pub(crate) struct Applied {
     pub(crate) operators: Arc<Operators>,
     /// Bounds of new tasks, and header names.
     pub(crate) book: tasks::Config,
+    /// How people are asked for approvals.
+    pub(crate) approvals: ApprovalsConfig,
     /// The SHA-256 of the config's text.
     pub(crate) hash: String,
     /// What of the config is right but worth a look.
@@ -49,12 +52,20 @@ pub(crate) struct Applied {
     pub(crate) gathered: Option<Gathered>,
 }
 
+/// The tokens of this machine's own operators, where the config names none.
+pub(crate) struct OwnTokens {
+    /// Of `operator`, who may do everything.
+    pub(crate) operator: Zeroizing<String>,
+    /// Of `approver`: the operator opens the tasks, and nobody approves for its own.
+    pub(crate) approver: Zeroizing<String>,
+}
+
 /// Builds what calls meet; every mistake at once. Reads files and runs the policy's tests, so not for the data path.
 pub(crate) async fn build(
     config: Config,
     ground: &Ground,
     previous: Option<&Setup>,
-    own_token: Option<&str>,
+    own: Option<&OwnTokens>,
 ) -> Result<Applied, Vec<String>> {
     let mut mistakes = Vec::new();
     let warnings = config.warnings.iter().map(ToString::to_string).collect();
@@ -62,7 +73,7 @@ pub(crate) async fn build(
     let policy = decision_point(&config.policy, ground, Choice::Active, before).await;
     let policy = policy.map_err(|findings| mistakes.extend(findings)).ok();
     mistakes.extend(control_plane(&config.policy));
-    let operators = operators(&config, own_token).await;
+    let operators = operators(&config, own).await;
     let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
     let identity = Identity::new(
         identity::Config {
@@ -122,6 +133,7 @@ pub(crate) async fn build(
         setup,
         operators: Arc::new(operators),
         book,
+        approvals: config.approvals,
         hash: config.hash,
         warnings,
         policy: config.policy,
@@ -297,13 +309,17 @@ fn lines(findings: &[Finding]) -> Vec<String> {
     findings.iter().map(line).collect()
 }
 
-async fn operators(config: &Config, own_token: Option<&str>) -> Result<Operators, String> {
-    let own = own_token.map(|token| Operator {
-        name: "operator".to_owned(),
+async fn operators(config: &Config, own: Option<&OwnTokens>) -> Result<Operators, String> {
+    let known = |name: &str, token: &Zeroizing<String>, role| Operator {
+        name: name.to_owned(),
         token: token.as_bytes().to_vec(),
-        role: control::Role::Operator,
-    });
-    let mut operators: Vec<Operator> = own.into_iter().collect();
+        role,
+    };
+    let mut operators = Vec::new();
+    if let Some(own) = own {
+        operators.push(known("operator", &own.operator, control::Role::Operator));
+        operators.push(known("approver", &own.approver, control::Role::Approver));
+    }
     for operator in &config.control.operators {
         let token = operator.token.read_document().await;
         let token =

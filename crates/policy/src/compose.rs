@@ -64,14 +64,19 @@ impl Rules<'_> {
         let number = self.number;
         let mut text = String::new();
         let mut branches = Vec::new();
-        for verdict in ["deny", "escalate"] {
-            if let Some(entries) = self.set(verdict) {
-                let rule = format!("t{number}_{verdict}");
-                text.push_str(&format!("\n{rule} := {entries}\n"));
-                branches.push(format!(
-                    "data.remit.answer(\"{verdict}\", {rule}) if {{\n\tcount({rule}) > 0\n}}"
-                ));
-            }
+        if let Some(entries) = self.set("deny") {
+            let rule = format!("t{number}_deny");
+            text.push_str(&format!("\n{rule} := {entries}\n"));
+            branches.push(format!(
+                "data.remit.answer(\"deny\", {rule}) if {{\n\tcount({rule}) > 0\n}}"
+            ));
+        }
+        if let Some(entries) = self.set("escalate") {
+            let rule = format!("t{number}_escalate");
+            text.push_str(&format!("\n{rule} := {entries}\n"));
+            branches.push(format!(
+                "data.remit.escalation({rule}) if {{\n\tcount({rule}) > 0\n\tnot data.remit.approved\n}}"
+            ));
         }
         if self.own.contains("credential") {
             let own = self.own_rule("credential");

@@ -2,6 +2,7 @@
 
 use regorus::Value;
 use serde_json::Map;
+use tasks::Demand;
 use telemetry::PolicyFailure;
 
 use crate::machine::{Failed, Failure};
@@ -12,6 +13,12 @@ const LONGEST_MESSAGE: usize = 1_000;
 
 /// The longest code, in bytes.
 const LONGEST_REASON: usize = 64;
+
+/// The most approvals that one rule may ask for, the most people it may name, and the most rules that ask: more is a
+/// slip of the pen, and would never be met.
+const MOST_APPROVALS: u64 = 20;
+const MOST_APPROVERS: usize = 100;
+const MOST_DEMANDS: usize = 20;
 
 /// What a policy answered on one input.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,6 +31,8 @@ pub enum Judgement {
         reason: Option<String>,
         /// The policy's text.
         message: Option<String>,
+        /// Who must approve: every one of these is to be met.
+        demands: Vec<Demand>,
     },
     /// It may not.
     Deny {
@@ -141,11 +150,11 @@ fn judgement(decision: &Value) -> Result<Judgement, Wrong> {
             "redact",
             "warnings",
         ],
+        "escalate" => &["verdict", "reason", "message", "approvals"],
         _ => &["verdict", "reason", "message"],
     };
-    let is_known = |key: &Value| matches!(key, Value::String(key) if known.contains(&&**key));
     // A no with too much in it is a no all the same.
-    if verdict != "deny" && !fields.iter().all(|(key, _)| is_known(key)) {
+    if verdict != "deny" && !fields.iter().all(|(key, _)| is_one_of(key, known)) {
         return Err(Wrong("field"));
     }
     let reason = reason(&decision["reason"]);
@@ -158,7 +167,11 @@ fn judgement(decision: &Value) -> Result<Judgement, Wrong> {
             redact: pointers(&decision["redact"])?,
             warnings: texts(&decision["warnings"], "warnings")?,
         })),
-        "escalate" => Ok(Judgement::Escalate { reason, message }),
+        "escalate" => Ok(Judgement::Escalate {
+            demands: demands(&decision["approvals"], reason.as_ref(), message.as_ref())?,
+            reason,
+            message,
+        }),
         "deny" => Ok(Judgement::Deny {
             kind: DenialKind::Denied,
             cause: match &reason {
@@ -196,6 +209,81 @@ fn message(value: &Value) -> Option<String> {
         ),
         _ => None,
     }
+}
+
+/// What every rule that escalates asks for; one approval of anybody where none says more.
+fn demands(
+    value: &Value,
+    reason: Option<&String>,
+    message: Option<&String>,
+) -> Result<Vec<Demand>, Wrong> {
+    let demands: Vec<Demand> = match value {
+        Value::Undefined => vec![Demand::of_anybody(reason.cloned(), message.cloned())],
+        Value::Set(entries) => entries.iter().map(demand).collect::<Result<_, _>>()?,
+        Value::Array(entries) => entries.iter().map(demand).collect::<Result<_, _>>()?,
+        _ => return Err(Wrong("approvals")),
+    };
+    if demands.is_empty() || demands.len() > MOST_DEMANDS {
+        return Err(Wrong("approvals"));
+    }
+    Ok(demands)
+}
+
+/// What one entry of `escalate` asks for. A slip of the pen in it is no smaller demand: it denies.
+fn demand(entry: &Value) -> Result<Demand, Wrong> {
+    let fields = match entry {
+        Value::String(text) if text.contains(' ') => {
+            return Ok(Demand::of_anybody(None, message(entry)));
+        }
+        Value::String(_) => return Ok(Demand::of_anybody(reason(entry), None)),
+        Value::Object(fields) => fields,
+        _ => return Err(Wrong("approvals")),
+    };
+    if !fields
+        .iter()
+        .all(|(key, _)| is_one_of(key, &["reason", "message", "approvers"]))
+    {
+        return Err(Wrong("approvals"));
+    }
+    let mut demand = Demand::of_anybody(reason(&entry["reason"]), message(&entry["message"]));
+    let approvers = &entry["approvers"];
+    if *approvers == Value::Undefined {
+        return Ok(demand);
+    }
+    let fields = approvers.as_object().map_err(|_| Wrong("approvers"))?;
+    if !fields
+        .iter()
+        .all(|(key, _)| is_one_of(key, &["names", "roles", "count"]))
+    {
+        return Err(Wrong("approvers"));
+    }
+    demand.names = people(&approvers["names"], "approvers.names")?;
+    demand.roles = people(&approvers["roles"], "approvers.roles")?;
+    if approvers["count"] != Value::Undefined {
+        let count = approvers["count"].as_u64().ok();
+        let count = count.filter(|count| (1..=MOST_APPROVALS).contains(count));
+        let count = count.and_then(|count| usize::try_from(count).ok());
+        demand.count = count.ok_or(Wrong("approvers.count"))?;
+    }
+    // More than there are would wait for ever.
+    if demand.roles.is_empty() && !demand.names.is_empty() && demand.names.len() < demand.count {
+        return Err(Wrong("approvers.count"));
+    }
+    Ok(demand)
+}
+
+/// Names of people or roles. An empty list that is given names nobody, which is not everybody: it denies.
+fn people(value: &Value, field: &'static str) -> Result<Vec<String>, Wrong> {
+    let people = texts(value, field)?;
+    let is_given = *value != Value::Undefined;
+    if is_given && people.is_empty() || people.len() > MOST_APPROVERS {
+        return Err(Wrong(field));
+    }
+    Ok(people)
+}
+
+fn is_one_of(key: &Value, known: &[&str]) -> bool {
+    matches!(key, Value::String(key) if known.contains(&&**key))
 }
 
 fn narrowing(value: &Value) -> Result<Narrowing, Wrong> {
@@ -293,6 +381,68 @@ mod tests {
     #[test]
     fn an_escalation_is_one() {
         check(r#"{"verdict": "escalate", "reason": "ask"}"#, "escalate");
+    }
+    /// What an entry of `escalate` asks for, as text.
+    #[track_caller]
+    fn asks(entries: &str, expect: &str) {
+        let decision = format!(r#"{{"verdict": "escalate", "approvals": {entries}}}"#);
+        let judgement = super::read(&Value::from_json_str(&decision).unwrap());
+        let found = match &judgement {
+            Judgement::Escalate { demands, .. } => {
+                let told = demands.iter().map(|demand| {
+                    let (names, roles) = (demand.names.join(","), demand.roles.join(","));
+                    format!("{} of [{names}] [{roles}]", demand.count)
+                });
+                told.collect::<Vec<_>>().join("; ")
+            }
+            Judgement::Deny { cause, .. } => cause.clone(),
+            Judgement::Allow(_) => "allow".to_owned(),
+        };
+        assert_eq!(found, expect);
+    }
+    #[test]
+    fn a_text_asks_for_anybody() {
+        asks(r#"["ask"]"#, "1 of [] []");
+        asks(r#"["ask somebody"]"#, "1 of [] []");
+        asks(r#"[{"reason": "ask"}]"#, "1 of [] []");
+    }
+    #[test]
+    fn approvers_are_named() {
+        asks(
+            r#"[{"approvers": {"names": ["b", "a"], "roles": ["operator"], "count": 3}}]"#,
+            "3 of [a,b] [operator]",
+        );
+        asks(r#"[{"approvers": {"count": 2}}]"#, "2 of [] []");
+    }
+    #[test]
+    fn all_that_escalates_asks() {
+        asks(
+            r#"["x", {"approvers": {"names": ["a"]}}]"#,
+            "1 of [] []; 1 of [a] []",
+        );
+    }
+    #[test]
+    fn a_slip_of_the_pen_asks_for_nothing_less() {
+        let wrong = "decision has a wrong `approvals`";
+        asks(r#"[{"aprovers": {"count": 2}}]"#, wrong);
+        asks("[7]", wrong);
+        asks("[]", wrong);
+        asks("true", wrong);
+        let wrong = "decision has a wrong `approvers`";
+        asks(r#"[{"approvers": {"counts": 2}}]"#, wrong);
+        asks(r#"[{"approvers": ["alice"]}]"#, wrong);
+        let wrong = "decision has a wrong `approvers.count`";
+        asks(r#"[{"approvers": {"count": 0}}]"#, wrong);
+        asks(r#"[{"approvers": {"count": "2"}}]"#, wrong);
+        asks(r#"[{"approvers": {"count": 21}}]"#, wrong);
+        asks(r#"[{"approvers": {"names": ["a"], "count": 2}}]"#, wrong);
+        let wrong = "decision has a wrong `approvers.names`";
+        asks(r#"[{"approvers": {"names": []}}]"#, wrong);
+        asks(r#"[{"approvers": {"names": [1]}}]"#, wrong);
+        asks(
+            r#"[{"approvers": {"roles": "operator"}}]"#,
+            "decision has a wrong `approvers.roles`",
+        );
     }
     #[test]
     fn undefined_is_said_to_be() {

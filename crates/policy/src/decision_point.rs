@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use call::Call;
+use tasks::{Approvals, Demand, Granted, Unspent};
 use telemetry::DecisionId;
 
 use crate::decision::{Judgement, Terms};
 use crate::log::{DecisionLogConfig, Log};
-use crate::permit::{Denial, Ruling};
+use crate::permit::{Denial, DenialKind, Ruling};
 use crate::policy::Policy;
 use crate::recording::Recording;
 use crate::shadow::{Shadow, ShadowReport, Verdicts, Work};
@@ -108,21 +109,68 @@ impl DecisionPoint {
     }
 
     /// Decides one call, and reserves its place in the task's limits.
-    pub async fn decide(&self, call: Call, id: DecisionId) -> Result<Ruling, Denial> {
-        let judged = self.policy.judge_call(&call);
+    ///
+    /// What policy escalates is judged again with an approval of this very call, if there is one: policy may still say
+    /// no, and then the approval stays. Where it says yes the approval is spent, before there is a permit.
+    pub async fn decide(
+        &self,
+        call: Call,
+        id: DecisionId,
+        approvals: &Approvals,
+    ) -> Result<Ruling, Denial> {
+        let judged = self.policy.judge_call(&call, None);
         let enforced = match self.mode {
             Mode::Enforce => None,
             Mode::Shadow => Some(unenforced(&judged)),
         };
-        if let Some(shadow) = &self.shadow {
+        let asked = enforced.as_ref().unwrap_or(&judged);
+        let granted = match asked {
+            Judgement::Escalate { demands, .. } => find(&call, demands, approvals),
+            Judgement::Allow(_) | Judgement::Deny { .. } => None,
+        };
+        let Some(granted) = granted else {
             let verdicts = Verdicts {
-                enforced: enforced.as_ref().unwrap_or(&judged),
+                enforced: asked,
                 judged: &judged,
+                granted: None,
             };
-            shadow.saw(&self.policy, &call, &id, verdicts);
+            self.saw(&call, &id, verdicts);
+            let judgement = enforced.unwrap_or(judged);
+            return self.policy.rule(call, id, judgement, None).await;
+        };
+        let again = self.policy.judge_call(&call, Some(&granted));
+        let spent = match &again {
+            Judgement::Allow(_) => approvals.spend(&granted).await.map(Some),
+            Judgement::Escalate { .. } | Judgement::Deny { .. } => Ok(None),
+        };
+        // Another call was quicker, or it may have been: then this one was not approved.
+        let is_judged_again = spent.is_ok();
+        let judgement = if is_judged_again { again } else { judged };
+        let verdicts = Verdicts {
+            enforced: &judgement,
+            judged: &judgement,
+            granted: is_judged_again.then_some(&granted),
+        };
+        self.saw(&call, &id, verdicts);
+        match (spent, judgement) {
+            (Err(Unspent::Store(error)), _) => {
+                Err(Denial::new(DenialKind::StoreFailed, error.to_string()))
+            }
+            (Ok(_), Judgement::Escalate { .. }) => Err(Denial::new(
+                DenialKind::Failed,
+                "the policy escalates what was approved",
+            )),
+            (spent, judgement) => {
+                let approved = spent.ok().flatten();
+                self.policy.rule(call, id, judgement, approved).await
+            }
         }
-        let judgement = enforced.unwrap_or(judged);
-        self.policy.rule(call, id, judgement).await
+    }
+
+    fn saw(&self, call: &Call, id: &DecisionId, verdicts: Verdicts<'_>) {
+        if let Some(shadow) = &self.shadow {
+            shadow.saw(&self.policy, call, id, verdicts);
+        }
     }
 
     /// What was found besides deciding.
@@ -134,6 +182,12 @@ impl DecisionPoint {
             ..found
         }
     }
+}
+
+/// An approval of this very call. A call that can't be told from others has none.
+fn find(call: &Call, demands: &[Demand], approvals: &Approvals) -> Option<Granted> {
+    let digest = call.digest().ok()?;
+    approvals.find_granted(call.task().id(), digest.as_str(), demands)
 }
 
 /// What is done where a policy's answer does not count.

@@ -5,7 +5,7 @@
 /// The fields of `input` of a call and, where they are fixed, theirs. (`design.md` 4.3.)
 pub(crate) const CALL: [(&str, &[&str]); 8] = [
     ("agent", &["id", "method", "issuer", "claims"]),
-    ("approval", &[]),
+    ("approval", &["granted", "id", "by", "reason"]),
     ("client", &["address"]),
     ("declared", &["task", "tool", "operation", "context"]),
     ("history", &["calls", "by_access", "by_tool", "recent"]),
@@ -188,15 +188,16 @@ mod tests {
         check("input.request", ("tool", "name"), false);
     }
     #[test]
-    fn a_field_without_parts_is_one() {
-        check("input.approval", ("approval", ""), true);
-        check("input.approval.by", ("approval", ""), true);
+    fn a_group_that_may_be_null_is_read_by_its_fields() {
+        check("input.approval", ("approval", "granted"), true);
+        check("input.approval.by", ("approval", "by"), true);
+        check("input.approval.by", ("approval", "granted"), false);
         check("input.approval", ("tool", "name"), false);
     }
     #[test]
     fn the_whole_input_reads_everything() {
         check("input", ("request", "headers"), true);
-        check("input", ("approval", ""), true);
+        check("input", ("approval", "id"), true);
     }
     #[test]
     fn what_is_not_input_reads_nothing() {

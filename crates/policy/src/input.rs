@@ -8,7 +8,7 @@ use identity::Agent;
 use regorus::value::Object;
 use regorus::{Rc, Value};
 use serde_json::{Map, Value as Json};
-use tasks::{Access, Facts, Grant, Task};
+use tasks::{Access, Facts, Grant, Granted, Task};
 
 use crate::admission::Opener;
 use crate::fields::Fields;
@@ -30,10 +30,11 @@ macro_rules! words {
 }
 
 words! {
-    access, address, agent, approval, arguments, attributes, by_access, by_tool, calls, chain, claims,
-    client, context, declared, environment, execute, expires_at, grants, headers, history, host, id,
-    issuer, labels, method, name, opened_at, operation, operations, operator, owner, parent, path,
-    protocol, purpose, query, read, recent, request, role, segments, size, streamed, task, tool, write,
+    access, address, agent, approval, arguments, attributes, by, by_access, by_tool, calls, chain, claims,
+    client, context, declared, environment, execute, expires_at, granted, grants, headers, history, host,
+    id, issuer, labels, method, name, opened_at, operation, operations, operator, owner, parent, path,
+    protocol, purpose, query, read, reason, recent, request, role, segments, size, streamed, task, tool,
+    write,
 }
 
 /// An object of fixed keys.
@@ -55,7 +56,11 @@ macro_rules! object_of {
 }
 
 /// What policy sees of a call, as far as it is read.
-pub(crate) fn of_call(call: &Call, reads: Fields) -> Result<Value, TooDeep> {
+pub(crate) fn of_call(
+    call: &Call,
+    reads: Fields,
+    granted: Option<&Granted>,
+) -> Result<Value, TooDeep> {
     let task = call.task();
     let mut input = BTreeMap::new();
     if reads.hold(const { Fields::group("agent") }) {
@@ -82,7 +87,10 @@ pub(crate) fn of_call(call: &Call, reads: Fields) -> Result<Value, TooDeep> {
         input.insert(WORDS.history.clone(), history(task));
     }
     if reads.hold(const { Fields::group("approval") }) {
-        input.insert(WORDS.approval.clone(), Value::Null);
+        input.insert(
+            WORDS.approval.clone(),
+            granted.map_or(Value::Null, approval),
+        );
     }
     Ok(object(input))
 }
@@ -210,6 +218,15 @@ fn grant(grant: &Grant) -> Value {
         environment: optional(grant.environment.as_deref()),
         access: Value::from(grant.access.iter().copied().map(word).collect::<Vec<_>>()),
         operations: Value::from(patterns.map(|pattern| Value::from(pattern.as_str())).collect::<Vec<_>>()),
+    }
+}
+
+fn approval(granted: &Granted) -> Value {
+    object! {
+        granted: Value::from(true),
+        id: Value::from(granted.id()),
+        by: texts(granted.by()),
+        reason: optional(granted.reason()),
     }
 }
 

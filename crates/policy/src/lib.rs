@@ -63,7 +63,7 @@ pub use explanation::Explanation;
 pub use finding::{Finding, Severity};
 pub use log::{Batch, DecisionLog, DecisionLogConfig, without_input};
 pub use matrix::Row;
-pub use permit::{Denial, DenialKind, Narrowing, Pending, Permit, Ruling};
+pub use permit::{Denial, DenialKind, Narrowing, Pending, Permit, Ruling, Unaskable};
 pub use policy::Policy;
 pub use recording::Recorded;
 pub use reference::TestResult;

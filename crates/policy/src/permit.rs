@@ -1,8 +1,8 @@
 //! The answers to a call: a permit, a pending approval, or a denial.
 
-use call::Call;
+use call::{Call, Indistinct};
 use serde_json::{Map, Value};
-use tasks::Exhausted;
+use tasks::{Approvals, Approved, Demand, Escalated, Exhausted, NotAsked, Question};
 use telemetry::{DecisionId, PolicyFailure};
 
 use crate::decision::Terms;
@@ -22,7 +22,7 @@ pub enum Ruling {
 /// It can't be forged:
 /// ```compile_fail,E0451
 /// fn forge(call: call::Call, id: telemetry::DecisionId) -> policy::Permit {
-///     policy::Permit { call, id, terms: Default::default() }
+///     policy::Permit { call, id, terms: Default::default(), approved: None }
 /// }
 /// ```
 /// It can't be copied:
@@ -43,11 +43,22 @@ pub struct Permit {
     call: Call,
     id: DecisionId,
     terms: Terms,
+    approved: Option<Approved>,
 }
 
 impl Permit {
-    pub(crate) fn new(call: Call, id: DecisionId, terms: Terms) -> Self {
-        Self { call, id, terms }
+    pub(crate) fn new(
+        call: Call,
+        id: DecisionId,
+        terms: Terms,
+        approved: Option<Approved>,
+    ) -> Self {
+        Self {
+            call,
+            id,
+            terms,
+            approved,
+        }
     }
 
     /// The call that was allowed.
@@ -68,6 +79,11 @@ impl Permit {
     /// The reason it gave.
     pub fn reason(&self) -> Option<&str> {
         self.terms.reason.as_deref()
+    }
+
+    /// The approval that was spent on it, if policy wanted one.
+    pub fn approval(&self) -> Option<&str> {
+        self.approved.as_ref().map(Approved::id)
     }
 
     /// Its warnings.
@@ -91,11 +107,11 @@ impl Permit {
     }
 }
 
-/// A call that waits for an approval. Approvals are not built yet: nothing turns it into a permit.
+/// A call that waits for an approval: it can be asked for, and decided again. Nothing else comes of it.
 ///
 /// ```compile_fail,E0451
 /// fn forge(call: call::Call) -> policy::Pending {
-///     policy::Pending { call, reason: None, message: None }
+///     policy::Pending { call, reason: None, message: None, demands: Vec::new() }
 /// }
 /// ```
 #[derive(Debug)]
@@ -104,14 +120,21 @@ pub struct Pending {
     call: Call,
     reason: Option<String>,
     message: Option<String>,
+    demands: Vec<Demand>,
 }
 
 impl Pending {
-    pub(crate) fn new(call: Call, reason: Option<String>, message: Option<String>) -> Self {
+    pub(crate) fn new(
+        call: Call,
+        reason: Option<String>,
+        message: Option<String>,
+        demands: Vec<Demand>,
+    ) -> Self {
         Self {
             call,
             reason,
             message,
+            demands,
         }
     }
 
@@ -129,6 +152,44 @@ impl Pending {
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
+
+    /// Who must approve.
+    pub fn demands(&self) -> &[Demand] {
+        &self.demands
+    }
+
+    /// The call, to be decided again.
+    pub fn into_call(self) -> Call {
+        self.call
+    }
+
+    /// Asks for an approval of exactly this call, or says what became of the one that was asked for before.
+    pub async fn ask(&self, approvals: &Approvals) -> Result<Question, Unaskable> {
+        let digest = self.call.digest()?;
+        let escalated = Escalated {
+            task: self.call.task().facts().clone(),
+            tool: self.call.tool().name.clone(),
+            operation: self.call.operation().to_owned(),
+            access: self.call.access(),
+            digest: digest.as_str().to_owned(),
+            call: self.call.shown(),
+            reason: self.reason.clone(),
+            message: self.message.clone(),
+            demands: self.demands.clone(),
+        };
+        Ok(approvals.ask(escalated).await?)
+    }
+}
+
+/// Why nobody can be asked about a call.
+#[derive(Debug, thiserror::Error)]
+pub enum Unaskable {
+    /// It can't be told from every other call.
+    #[error("call can't be approved: {0}")]
+    Indistinct(#[from] Indistinct),
+    /// The book of approvals does not take it.
+    #[error(transparent)]
+    NotAsked(#[from] NotAsked),
 }
 
 /// How a decision narrows a credential.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use call::Call;
 use serde_json::{Value as Json, json};
-use tasks::{Opening, ToolName};
+use tasks::{Approved, Granted, Opening, ToolName};
 use telemetry::DecisionId;
 
 use crate::admission::{Admitted, Opener};
@@ -157,10 +157,10 @@ impl Policy {
         &self.revision
     }
 
-    /// Decides one call, and reserves its place in the task's limits.
+    /// Decides one call that nobody approved, and reserves its place in the task's limits.
     pub async fn decide(&self, call: Call, id: DecisionId) -> Result<Ruling, Denial> {
-        let judgement = self.judge_call(&call);
-        self.rule(call, id, judgement).await
+        let judgement = self.judge_call(&call, None);
+        self.rule(call, id, judgement, None).await
     }
 
     /// Makes a ruling of what was judged of a call.
@@ -169,6 +169,7 @@ impl Policy {
         call: Call,
         id: DecisionId,
         judgement: Judgement,
+        approved: Option<Approved>,
     ) -> Result<Ruling, Denial> {
         match judgement {
             // What must be taken out of the answer can't be yet, so there is no answer.
@@ -179,11 +180,15 @@ impl Policy {
             Judgement::Allow(terms) => {
                 let task = call.task();
                 task.reserve(&call.tool().name, call.access()).await?;
-                Ok(Ruling::Allow(Permit::new(call, id, terms)))
+                Ok(Ruling::Allow(Permit::new(call, id, terms, approved)))
             }
-            Judgement::Escalate { reason, message } => {
-                Ok(Ruling::Escalate(Pending::new(call, reason, message)))
-            }
+            Judgement::Escalate {
+                reason,
+                message,
+                demands,
+            } => Ok(Ruling::Escalate(Pending::new(
+                call, reason, message, demands,
+            ))),
             Judgement::Deny {
                 kind,
                 reason,
@@ -208,9 +213,9 @@ impl Policy {
         }
     }
 
-    pub(crate) fn judge_call(&self, call: &Call) -> Judgement {
+    pub(crate) fn judge_call(&self, call: &Call, granted: Option<&Granted>) -> Judgement {
         let reads = self.reads.by(&call.tool().name);
-        match input::of_call(call, reads) {
+        match input::of_call(call, reads, granted) {
             Ok(input) => self.judge_input(Phase::Call, &input),
             Err(error) => Judgement::no(DenialKind::Failed, error.to_string()),
         }
@@ -269,7 +274,7 @@ impl Policy {
     ///
     /// It asks the reference, rule by rule, and waits for it: not for the data path.
     pub fn explain(&self, call: &Call) -> Explanation {
-        match input::of_call(call, Fields::ALL) {
+        match input::of_call(call, Fields::ALL, None) {
             Ok(input) => self.explain_input(&input),
             Err(error) => Explanation {
                 verdict: "error".to_owned(),

@@ -73,6 +73,14 @@ fn whole(description: &str, fields: Value) -> Value {
     })
 }
 
+/// What may be null as a whole.
+fn or_null(mut object: Value) -> Value {
+    if let Some(kind) = object.get_mut("type") {
+        *kind = json!(["object", "null"]);
+    }
+    object
+}
+
 fn access() -> Value {
     json!({ "enum": ["read", "write", "execute"] })
 }
@@ -132,7 +140,12 @@ fn input() -> Value {
                 "by_tool": by_name(&count("Of one tool."), "By tool."),
                 "recent": json!({ "type": "array", "description": "The last ones; empty yet." }),
             })),
-            "approval": json!({ "type": "null", "description": "Who approved it; nobody can yet." }),
+            "approval": or_null(whole("Who approved it, where it was escalated and approved; null otherwise.", json!({
+                "granted": json!({ "const": true }),
+                "id": text(),
+                "by": texts("The names of those who approved it. Sorted."),
+                "reason": optional("The code that it was escalated with."),
+            }))),
         }),
     )
 }
@@ -191,6 +204,11 @@ fn decision() -> Value {
             "verdict": { "enum": ["allow", "deny", "escalate"] },
             "reason": { "type": "string", "pattern": "^[a-z0-9_]{1,64}$", "description": "A code, shown to the agent." },
             "message": { "type": "string", "maxLength": 1000, "description": "Shown to the agent." },
+            "approvals": {
+                "type": "array", "minItems": 1, "maxItems": 20,
+                "description": "Of an escalation: what each rule asks for. Every one is to be met.",
+                "items": { "anyOf": [text(), approval_entry()] },
+            },
             "credential": {
                 "type": "object",
                 "additionalProperties": false,
@@ -204,6 +222,28 @@ fn decision() -> Value {
             "labels": texts("What the call leaves on its task."),
             "redact": { "type": "array", "items": { "type": "string", "pattern": "^/" }, "description": "JSON pointers." },
             "warnings": texts("For operators."),
+        },
+    })
+}
+
+/// An entry of `escalate` that says who must approve.
+fn approval_entry() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "reason": text(),
+            "message": text(),
+            "approvers": {
+                "type": "object",
+                "additionalProperties": false,
+                "description": "Whose approval counts; everybody's who may approve unless given.",
+                "properties": {
+                    "names": { "type": "array", "items": text(), "minItems": 1, "maxItems": 100 },
+                    "roles": { "type": "array", "items": text(), "minItems": 1, "maxItems": 100 },
+                    "count": { "type": "integer", "minimum": 1, "maximum": 20, "description": "How many; one unless given." },
+                },
+            },
         },
     })
 }

@@ -9,6 +9,7 @@ use call::Call;
 use parking_lot::Mutex;
 use regorus::Value;
 use serde::{Deserialize, Serialize};
+use tasks::Granted;
 use telemetry::DecisionId;
 
 use crate::bounded::STACK;
@@ -182,6 +183,8 @@ impl Differences {
 pub(crate) struct Verdicts<'a> {
     pub(crate) enforced: &'a Judgement,
     pub(crate) judged: &'a Judgement,
+    /// The approval that it was judged with.
+    pub(crate) granted: Option<&'a Granted>,
 }
 
 /// A call on its way to the thread.
@@ -262,7 +265,7 @@ impl Shadow {
         verdicts: Verdicts<'_>,
     ) {
         // All of it, for whatever the candidate reads.
-        let Ok(input) = input::of_call(call, Fields::ALL) else {
+        let Ok(input) = input::of_call(call, Fields::ALL, verdicts.granted) else {
             return;
         };
         let seen = Seen {

@@ -526,7 +526,7 @@ fn a_tools_own_decision_is_the_librarys() {
         "allow if input.tool.access == \"write\"",
         "allow if input.tool.access == \"read\"",
         "deny contains {\"reason\": \"first\", \"message\": \"no\"} if input.request.size > 5",
-        "escalate contains \"second_thoughts\" if input.request.size > 3",
+        "escalate contains \"second_thoughts\" if input.request.size > 3\nescalate contains {\"reason\": \"two\", \"approvers\": {\"names\": {\"anna\", \"bert\"}, \"count\": 2}} if input.request.size == 4",
         "labels contains \"label\"\nwarnings contains \"a warning\" if input.request.size > 1",
         "redact contains \"/x\" if input.request.size > 1\nwarnings contains \"another\"",
     ];
@@ -558,10 +558,15 @@ fn a_tools_own_decision_is_the_librarys() {
         let (policy, _) = Policy::load(sources.into()).unwrap_or_else(|found| panic!("{found:#?}"));
         for size in [0, 2, 4, 6] {
             for access in ["read", "write", "execute"] {
-                let input = json!({ "tool": { "name": "t", "access": access }, "request": { "size": size } });
-                let quick = policy.explain_json(&input).unwrap().decision;
-                let library = policy.eval("data.remit.decision", &input).unwrap();
-                assert_eq!(quick, library, "rules {own:b}, {access} of {size}");
+                for approval in [json!(null), json!({ "granted": true, "by": ["anna"] })] {
+                    let input = json!({ "tool": { "name": "t", "access": access }, "request": { "size": size }, "approval": approval });
+                    let quick = policy.explain_json(&input).unwrap().decision;
+                    let library = policy.eval("data.remit.decision", &input).unwrap();
+                    assert_eq!(
+                        quick, library,
+                        "rules {own:b}, {access} of {size}, {approval}"
+                    );
+                }
             }
         }
     }

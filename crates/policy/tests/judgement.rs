@@ -105,6 +105,77 @@ fn escalate_wins_over_allow() {
         "escalate ask",
     );
 }
+/// Judges with this as `input.approval`.
+#[track_caller]
+fn check_approved(rules: &str, approval: &Value, expect: &str) {
+    let mut input = input(&json!({}));
+    input["approval"] = approval.clone();
+    let judgement = judge(policy(rules), input);
+    assert_eq!(verdict(&judgement), expect, "{judgement:?}");
+}
+#[test]
+fn an_approval_stands_for_every_escalate_and_no_allow() {
+    let approved = json!({ "granted": true, "by": ["anna"] });
+    let escalates = "escalate contains \"ask\" if true\nescalate contains \"twice\" if true";
+    check_approved(&format!("allow if true\n{escalates}"), &approved, "allow");
+    check_approved(escalates, &approved, "Undefined");
+}
+#[test]
+fn deny_wins_over_an_approval() {
+    check_approved(
+        "allow if true\nescalate contains \"ask\" if true\ndeny contains \"no\" if true",
+        &json!({ "granted": true }),
+        "Denied no",
+    );
+}
+#[test]
+fn what_is_no_approval_is_none() {
+    let rules = "allow if true\nescalate contains \"ask\" if true";
+    for approval in [
+        json!(null),
+        json!(true),
+        json!({}),
+        json!({ "granted": false }),
+        json!({ "granted": "true" }),
+        json!([{ "granted": true }]),
+    ] {
+        check_approved(rules, &approval, "escalate ask");
+    }
+}
+#[test]
+fn an_approval_is_read_by_rules() {
+    let rules = "allow if \"anna\" in input.approval.by\nescalate contains \"ask\" if true";
+    let by = |name: &str| json!({ "granted": true, "by": [name] });
+    check_approved(rules, &by("anna"), "allow");
+    check_approved(rules, &by("bert"), "Undefined");
+}
+#[test]
+fn all_that_escalates_is_demanded() {
+    let rules = "escalate contains {\"reason\": \"money\", \"approvers\": {\"roles\": [\"operator\"], \"count\": 2}} if true
+escalate contains {\"reason\": \"law\", \"approvers\": {\"names\": [\"anna\"]}} if true";
+    let judgement = judge(policy(rules), input(&json!({})));
+    let Judgement::Escalate { demands, .. } = judgement else {
+        panic!("{judgement:?}");
+    };
+    let mut told: Vec<String> = demands
+        .iter()
+        .map(|demand| format!("{:?} {:?} {}", demand.names, demand.roles, demand.count))
+        .collect();
+    told.sort();
+    assert_eq!(told, [r#"["anna"] [] 1"#, r#"[] ["operator"] 2"#]);
+}
+#[test]
+fn a_demand_that_is_no_demand_fails() {
+    for entry in [
+        r#"{"reason": "x", "approvers": {"cuont": 2}}"#,
+        r#"{"reason": "x", "approver": {"count": 2}}"#,
+        r#"{"reason": "x", "approvers": {"names": [], "count": 1}}"#,
+        "7",
+    ] {
+        let rules = format!("allow if true\nescalate contains {entry} if true");
+        check(&rules, &json!({}), "Failed");
+    }
+}
 #[test]
 fn deny_takes_a_reason_and_a_message() {
     let rules = "deny contains {\"reason\": \"big\", \"message\": \"Too big.\"} if true";

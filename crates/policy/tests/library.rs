@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use policy::{Policy, Source};
 
-const FOLDERS: [&str; 7] = [
+const FOLDERS: [&str; 8] = [
     "read_only",
     "business_hours",
     "argument_limits",
@@ -15,6 +15,7 @@ const FOLDERS: [&str; 7] = [
     "environment_fence",
     "data_residency",
     "delegation",
+    "two_person_approval",
 ];
 
 fn read(name: &str) -> Vec<Source> {

@@ -90,6 +90,13 @@ impl Exchange {
         seen
     }
 
+    /// Begins the step anew: what was waited for was somebody else's time.
+    pub(crate) fn waited(&self) {
+        if let Some(open) = self.open.lock().as_mut() {
+            open.step = Instant::now();
+        }
+    }
+
     /// Changes the record.
     pub(crate) fn note(&self, note: impl FnOnce(&mut CallRecord)) {
         if let Some(open) = self.open.lock().as_mut() {
@@ -130,7 +137,7 @@ impl Exchange {
             let record = &mut open.record;
             if matches!(
                 refusal,
-                Refusal::Denied(_) | Refusal::ApprovalRequired { .. }
+                Refusal::Denied(_) | Refusal::Unapproved { .. } | Refusal::Unaskable { .. }
             ) {
                 record.policy_time = took;
             }
@@ -138,6 +145,9 @@ impl Exchange {
             record.verdict = refusal.verdict();
             record.reason = refusal.reason().map(str::to_owned);
             record.cause = Some(refusal.to_string());
+            record.approval = refusal
+                .question()
+                .map(|question| question.id.as_str().into());
             record.policy_failure = refusal.policy_failure().cloned();
         }
     }
@@ -246,6 +256,7 @@ impl Seen for Permit {
         open.record.policy_time = took;
         open.record.verdict = Verdict::Allow;
         open.record.reason = self.reason().map(str::to_owned);
+        open.record.approval = self.approval().map(Into::into);
     }
 }
 

@@ -12,6 +12,7 @@ mod engine;
 mod exchange;
 mod forward;
 mod framing;
+mod hold;
 mod line;
 mod phases;
 mod refusal;
@@ -31,12 +32,14 @@ use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use identity::{InvalidAgentId, TaskClaims, TaskTokens};
 use jiff::Timestamp;
-use policy::{Explanation, Ruling};
-use tasks::{TaskId, Tasks};
+use policy::{DecisionPoint, Explanation, Pending, Permit, Ruling};
+use tasks::{ApprovalState, Approvals, TaskId, Tasks};
 use telemetry::Recorder;
+use tokio::sync::Semaphore;
 
 use crate::body::{Budget, Reader};
 use crate::exchange::Exchange;
+use crate::hold::HELD;
 
 pub use crate::refusal::{CODES, Code, Refusal};
 pub use crate::server::{Limits, Server};
@@ -50,6 +53,9 @@ pub use crate::upstream::{
 pub struct Way {
     setup: ArcSwap<Setup>,
     tasks: Arc<Tasks>,
+    approvals: Arc<Approvals>,
+    /// Places of calls that wait for people.
+    held: Semaphore,
     recorder: Recorder,
     limits: Limits,
     /// Of all listeners together.
@@ -58,11 +64,19 @@ pub struct Way {
 
 impl Way {
     /// Makes the way of all calls. `setup` can be replaced while calls are on it.
-    pub fn new(setup: Setup, tasks: Arc<Tasks>, recorder: Recorder, limits: Limits) -> Arc<Self> {
+    pub fn new(
+        setup: Setup,
+        tasks: Arc<Tasks>,
+        approvals: Arc<Approvals>,
+        recorder: Recorder,
+        limits: Limits,
+    ) -> Arc<Self> {
         let setup = ArcSwap::from_pointee(setup);
         Arc::new(Self {
             setup,
             tasks,
+            approvals,
+            held: Semaphore::new(HELD),
             recorder,
             limits,
             budget: Budget::new(limits.buffered),
@@ -90,12 +104,61 @@ impl Way {
         let agent = exchange.saw(setup.identity.authenticate(&head.presented()).await?); // Who asks?
         let task = exchange.saw(self.tasks.bind(agent, head.headers())?); // What for?
         let route = exchange.saw(setup.tools.route(&head)?);
-        let body = body.read(route.body_plan(&head)?).await?;
-        let call = exchange.saw(Call::observe(task, route, head, body)?); // What is asked? (keys off)
-        let ruling = setup.policy.decide(call, exchange.decision()).await?;
-        let permit = exchange.saw(permitted(ruling)?); // May it?
+        let read = body.read(route.body_plan(&head)?).await?;
+        let call = exchange.saw(Call::observe(task, route, head, read)?); // What is asked? (keys off)
+        let permit = self.permit(&setup.policy, call, &mut body, exchange);
+        let permit = exchange.saw(permit.await?); // May it?
         let credential = exchange.saw(setup.credentials.issue(permit).await?); // With what?
         Ok(credential.inject()?) // (key on)
+    }
+
+    /// Decides a call. What policy escalates people are asked about: it waits for them where calls are held, or is refused,
+    /// and made again once it is approved.
+    async fn permit(
+        &self,
+        policy: &Arc<DecisionPoint>,
+        call: Call,
+        agent: &mut Reader<'_>,
+        exchange: &Exchange,
+    ) -> Result<Permit, Refusal> {
+        let decide = |call| policy.decide(call, exchange.decision(), &self.approvals);
+        let pending = match decide(call).await? {
+            Ruling::Allow(permit) => return Ok(permit),
+            Ruling::Escalate(pending) => pending,
+        };
+        let refusal = self.ask(&pending).await;
+        let Some(question) = refusal.question() else {
+            return Err(refusal);
+        };
+        let is_answered =
+            question.state == ApprovalState::Waiting && self.hold(question, agent).await;
+        exchange.waited();
+        // What was decided meanwhile is not decided by rules that count no more.
+        if !is_answered || !Arc::ptr_eq(policy, &self.setup.load().policy) {
+            return Err(refusal);
+        }
+        match decide(pending.into_call()).await? {
+            Ruling::Allow(permit) => Ok(permit),
+            Ruling::Escalate(pending) => Err(self.ask(&pending).await),
+        }
+    }
+
+    /// Asks people about a call: what the agent is told until they answer, or what they answered.
+    async fn ask(&self, pending: &Pending) -> Refusal {
+        let reason = pending.reason().map(str::to_owned);
+        let message = pending.message().map(str::to_owned);
+        match pending.ask(&self.approvals).await {
+            Ok(question) => Refusal::Unapproved {
+                reason,
+                message,
+                question,
+            },
+            Err(cause) => Refusal::Unaskable {
+                reason,
+                message,
+                cause,
+            },
+        }
     }
 
     /// Says what would be decided of a call, and why. Nothing is counted, leased or sent.
@@ -153,14 +216,6 @@ impl Way {
 
 fn unknown(task: &TaskId) -> Refusal {
     Refusal::UnknownTask(task.clone())
-}
-
-/// A ruling that allows; approvals are not built yet, so what needs one is refused.
-fn permitted(ruling: Ruling) -> Result<policy::Permit, Refusal> {
-    match ruling {
-        Ruling::Allow(permit) => Ok(permit),
-        Ruling::Escalate(pending) => Err(Refusal::approval_required(&pending)),
-    }
 }
 
 /// The caller's network address, where the socket tells.

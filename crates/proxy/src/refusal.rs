@@ -6,9 +6,9 @@ use call::{Malformed, NoRoute, Unobservable};
 use credentials::{Unavailable, Uninjectable};
 use http::StatusCode;
 use identity::Unauthenticated;
-use policy::{Denial, DenialKind, Pending};
+use policy::{Denial, DenialKind, Unaskable};
 use serde_json::Value;
-use tasks::{TaskId, Unbound};
+use tasks::{ApprovalState, NotAsked, Question, TaskId, Unbound};
 use telemetry::{AuditUnavailable, PolicyFailure, Verdict};
 
 /// Why a call was not forwarded, or not answered.
@@ -58,12 +58,24 @@ pub enum Refusal {
     #[error(transparent)]
     Denied(#[from] Denial),
     /// Policy wants an approval, and there is none.
-    #[error("approval required: {reason:?}")]
-    ApprovalRequired {
+    #[error("approval `{}` is {}", question.id, question.state.as_str())]
+    Unapproved {
         /// The policy's reason.
         reason: Option<String>,
         /// The policy's message.
         message: Option<String>,
+        /// What people are asked, or were.
+        question: Question,
+    },
+    /// Policy wants an approval, and nobody can be asked for it.
+    #[error("nobody is asked: {cause}")]
+    Unaskable {
+        /// The policy's reason.
+        reason: Option<String>,
+        /// The policy's message.
+        message: Option<String>,
+        /// Why.
+        cause: Unaskable,
     },
     /// No credential could be had.
     #[error(transparent)]
@@ -146,7 +158,11 @@ codes! {
     POLICY_UNDEFINED = FORBIDDEN, "policy_undefined", "no policy rule allows this";
     POLICY_TOO_SLOW = FORBIDDEN, "policy_too_slow", "the policy took too long to decide; tell the operator the decision id";
     POLICY_FAILED = FORBIDDEN, "policy_failed", "the policy could not decide; tell the operator the decision id";
-    APPROVAL_REQUIRED = FORBIDDEN, "approval_required", "a person must approve this call first";
+    APPROVAL_REQUIRED = FORBIDDEN, "approval_required", "a person must approve this call first; once `approval` is granted, make it again as it is";
+    APPROVAL_REFUSED = FORBIDDEN, "approval_refused", "whoever was asked to approve this call said no; asking again at once changes nothing";
+    APPROVAL_EXPIRED = FORBIDDEN, "approval_expired", "nobody approved this call in time, or it was not made in time; making it again asks anew";
+    NOT_APPROVABLE = FORBIDDEN, "not_approvable", "this call needs an approval, and nobody could read what it asks: send a body that is read, of at most 32 KiB, with numbers of at most 53 bits";
+    TOO_MANY_APPROVALS = TOO_MANY_REQUESTS, "too_many_approvals", "too many calls wait for an approval already; wait until some are answered";
     LIMIT_EXHAUSTED = TOO_MANY_REQUESTS, "limit_exhausted", "the task has used up a limit; `reason` says which";
     STORE_UNAVAILABLE = SERVICE_UNAVAILABLE, "store_unavailable", "the gateway can't write its state; try again";
     BRIDGE_EXPIRED = FORBIDDEN, "bridge_expired", "the static key of this tool may not be used any more; ask the operator for a real provider";
@@ -175,7 +191,8 @@ impl Refusal {
             Self::Busy => BUSY,
             Self::Unobservable(unobservable) => unobservable_code(unobservable),
             Self::Denied(denial) => denial_code(denial.kind),
-            Self::ApprovalRequired { .. } => APPROVAL_REQUIRED,
+            Self::Unapproved { question, .. } => question_code(question.state),
+            Self::Unaskable { cause, .. } => unaskable_code(cause),
             Self::NoCredential(unavailable) => unavailable_code(unavailable),
             Self::BadCredential(_) => CREDENTIAL_UNAVAILABLE,
             Self::Unaudited(_) => AUDIT_UNAVAILABLE,
@@ -187,11 +204,12 @@ impl Refusal {
         }
     }
 
-    /// What waits for an approval is refused until approvals exist.
-    pub(crate) fn approval_required(pending: &Pending) -> Self {
-        Self::ApprovalRequired {
-            reason: pending.reason().map(str::to_owned),
-            message: pending.message().map(str::to_owned),
+    /// What people are asked about the call, or were.
+    pub(crate) fn question(&self) -> Option<&Question> {
+        if let Self::Unapproved { question, .. } = self {
+            Some(question)
+        } else {
+            None
         }
     }
 
@@ -214,7 +232,12 @@ impl Refusal {
         if let Self::Denied(Denial {
             reason, message, ..
         })
-        | Self::ApprovalRequired { reason, message } = self
+        | Self::Unapproved {
+            reason, message, ..
+        }
+        | Self::Unaskable {
+            reason, message, ..
+        } = self
         {
             (reason.as_deref(), message.as_deref())
         } else {
@@ -233,7 +256,7 @@ impl Refusal {
 
     /// How the record rules it.
     pub(crate) fn verdict(&self) -> Verdict {
-        if matches!(self, Self::ApprovalRequired { .. }) {
+        if self.outcome() == APPROVAL_REQUIRED {
             Verdict::Escalate
         } else if self.outcome().status.is_server_error() {
             Verdict::Error
@@ -320,6 +343,22 @@ fn denial_code(kind: DenialKind) -> Code {
         DenialKind::TaskEnded => TASK_ENDED,
         DenialKind::TaskPaused => TASK_PAUSED,
         DenialKind::StoreFailed => STORE_UNAVAILABLE,
+    }
+}
+
+fn question_code(state: ApprovalState) -> Code {
+    match state {
+        ApprovalState::Refused => APPROVAL_REFUSED,
+        ApprovalState::Expired => APPROVAL_EXPIRED,
+        ApprovalState::Waiting | ApprovalState::Granted | ApprovalState::Spent => APPROVAL_REQUIRED,
+    }
+}
+
+fn unaskable_code(unaskable: &Unaskable) -> Code {
+    match unaskable {
+        Unaskable::Indistinct(_) | Unaskable::NotAsked(NotAsked::TooLong) => NOT_APPROVABLE,
+        Unaskable::NotAsked(NotAsked::TooMany) => TOO_MANY_APPROVALS,
+        Unaskable::NotAsked(NotAsked::Store(_)) => STORE_UNAVAILABLE,
     }
 }
 

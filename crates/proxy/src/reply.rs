@@ -137,6 +137,10 @@ fn add_policy_words(value: &mut Value, refusal: &Refusal) {
                 .into_iter()
                 .filter_map(|(key, word)| Some((key.to_owned(), Value::from(word?)))),
         );
+        if let Some(question) = refusal.question() {
+            object.insert("approval".to_owned(), question.id.as_str().into());
+            object.insert("link".to_owned(), question.link.as_str().into());
+        }
     }
 }
 

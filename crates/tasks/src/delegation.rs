@@ -36,6 +36,9 @@ pub struct DelegationRequest {
     /// What it may use up, within what its parent has left. Its calls count in its parent, too.
     #[serde(default)]
     pub limits: Limits,
+    /// The operator who asks, if it is no agent: like the one who opened the parent, it approves no calls of the child.
+    #[serde(skip)]
+    pub opener: Option<String>,
 }
 
 /// Four deep, 16 wide.
@@ -73,6 +76,7 @@ impl DelegationRequest {
         let request = OpeningRequest {
             agent: self.agent,
             owner: facts.owner().to_owned(),
+            opener: None,
             purpose: self.purpose.unwrap_or_else(|| facts.purpose().to_owned()),
             grants: self.grants,
             ttl_seconds: self.ttl_seconds,
@@ -84,6 +88,8 @@ impl DelegationRequest {
         let mut opening = Opening::new(request, ttl_default, ttl_max)?;
         check_grants(&opening.wish.grants, facts.grants())?;
         check_limits(&opening.wish.limits, &parent.rest())?;
+        opening.wish.openers = facts.openers().to_vec();
+        opening.wish.openers.extend(self.opener);
         opening.wish.parent = Some(facts.id().clone());
         opening.wish.chain = chain.into();
         let place = Place::reserve(parent, bounds.children);

@@ -207,7 +207,12 @@ fn check_format(database: &Database) -> Result<(), StoreError> {
             None => return Err(StoreError("it is not a store of remit".to_owned())),
         }
     }
-    for table in [Table::Tasks, Table::Counters, Table::Leases] {
+    for table in [
+        Table::Tasks,
+        Table::Counters,
+        Table::Leases,
+        Table::Approvals,
+    ] {
         transaction.open_table(definition(table)).map_err(failed)?;
     }
     transaction.commit().map_err(failed)
@@ -218,6 +223,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
         Table::Tasks => "tasks",
         Table::Counters => "counters",
         Table::Leases => "leases",
+        Table::Approvals => "approvals",
     })
 }
 
@@ -309,12 +315,16 @@ impl Writer {
             let mut leases = transaction
                 .open_table(definition(Table::Leases))
                 .map_err(failed)?;
+            let mut approvals = transaction
+                .open_table(definition(Table::Approvals))
+                .map_err(failed)?;
             for write in writes {
                 let (Write::Put { table, .. } | Write::Delete { table, .. }) = write;
                 let table = match table {
                     Table::Tasks => &mut tasks,
                     Table::Counters => &mut counters,
                     Table::Leases => &mut leases,
+                    Table::Approvals => &mut approvals,
                 };
                 match write {
                     Write::Put { key, value, .. } => {

@@ -27,6 +27,8 @@ pub struct Facts {
 pub(crate) struct Wish {
     pub(crate) agent: String,
     pub(crate) owner: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) openers: Vec<String>,
     pub(crate) purpose: String,
     pub(crate) grants: Vec<Grant>,
     #[serde(default)]
@@ -75,6 +77,11 @@ impl Facts {
     /// On whose behalf.
     pub fn owner(&self) -> &str {
         &self.wish.owner
+    }
+
+    /// The operators who opened it and what it was delegated from, where that is known.
+    pub fn openers(&self) -> &[String] {
+        &self.wish.openers
     }
 
     /// What for.

@@ -6,11 +6,13 @@
 //! in this crate and nowhere else. A limit is never passed, and never counted lower than used.
 
 mod access;
+mod approvals;
 mod children;
 mod clock;
 mod counters;
 mod declared;
 mod delegation;
+mod demand;
 mod embedded;
 mod entry;
 mod facts;
@@ -28,9 +30,14 @@ mod tool_name;
 mod view;
 
 pub use access::Access;
+pub use approvals::{
+    ApprovalState, ApprovalView, Approvals, ApprovalsConfig, Approved, DemandView, Escalated,
+    Granted, NotAsked, Question, Unspent, VoteError, VoteView,
+};
 pub use counters::Exhausted;
 pub use declared::{DeclarationHeaders, Declared};
 pub use delegation::{DelegationBounds, DelegationRequest};
+pub use demand::{Demand, Voter};
 pub use embedded::Embedded;
 pub use facts::Facts;
 pub use grant::Grant;

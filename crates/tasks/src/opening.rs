@@ -30,6 +30,9 @@ pub struct OpeningRequest {
     pub agent: String,
     /// On whose behalf; 1 to 256 characters.
     pub owner: String,
+    /// Who opens it, by name: it approves none of the task's calls.
+    #[serde(default)]
+    pub opener: Option<String>,
     /// What for, in the owner's words; at most 1 KiB.
     #[serde(default)]
     pub purpose: String,
@@ -95,6 +98,7 @@ impl Opening {
             wish: Wish {
                 agent: request.agent,
                 owner: request.owner,
+                openers: request.opener.into_iter().collect(),
                 purpose: request.purpose,
                 grants,
                 limits: request.limits,

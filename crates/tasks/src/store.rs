@@ -1,6 +1,6 @@
-//! Where tasks, counters and leases outlive a crash.
+//! Where tasks, counters, leases and approvals outlive a crash.
 
-/// Where tasks, counters and leases outlive a crash.
+/// Where tasks, counters, leases and approvals outlive a crash.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Everything in a table, in key order.
@@ -19,6 +19,8 @@ pub enum Table {
     Counters,
     /// Leases by lease key.
     Leases,
+    /// Approvals by their id.
+    Approvals,
 }
 
 /// One write to a store.

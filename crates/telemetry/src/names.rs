@@ -25,6 +25,8 @@ pub const DECISION_REASON: &str = "remit.decision.reason";
 pub const DECISION_CAUSE: &str = "remit.decision.cause";
 /// The refusal's code.
 pub const REFUSAL_CODE: &str = "remit.refusal.code";
+/// The approval that was spent on the call, or that it waits for.
+pub const APPROVAL_ID: &str = "remit.approval.id";
 /// The task.
 pub const TASK_ID: &str = "remit.task.id";
 /// What happened to the task.

@@ -60,6 +60,8 @@ pub struct CallRecord {
     pub reason: Option<String>,
     /// Why, for operators alone.
     pub cause: Option<String>,
+    /// The approval that was spent on it, or that it waits for.
+    pub approval: Option<Arc<str>>,
     /// How the policy failed, where that is why it was refused.
     pub policy_failure: Option<PolicyFailure>,
     /// The policy revision that the call began with, the only one that judges it.
@@ -149,6 +151,7 @@ impl CallRecord {
             code: None,
             reason: None,
             cause: None,
+            approval: None,
             policy_failure: None,
             policy_revision: None,
             lease: None,

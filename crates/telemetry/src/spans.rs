@@ -288,6 +288,7 @@ pub(crate) fn ruling(record: &CallRecord, attributes: &mut Attributes<'_>) {
     attributes.put(names::DECISION_OUTCOME, record.verdict.as_str());
     attributes.text(names::DECISION_REASON, record.reason.as_deref());
     attributes.maybe(names::REFUSAL_CODE, record.code);
+    attributes.shared(names::APPROVAL_ID, record.approval.as_ref());
     attributes.shared(names::POLICY_REVISION, record.policy_revision.as_ref());
 }
 

@@ -513,3 +513,171 @@ async fn what_is_no_grpc_is_refused() {
         }
     }
 }
+
+/// The digest of a call of a tool, or why it has none.
+async fn digest(world: &World, request: Request<()>, body: &str) -> String {
+    let body = match body {
+        "" => Body::Empty,
+        "(streams)" => Body::Streamed,
+        body => Body::Whole(Bytes::copy_from_slice(body.as_bytes())),
+    };
+    let call = world.ask(request, body).await.unwrap();
+    match call.digest() {
+        Ok(digest) => digest.as_str().to_owned(),
+        Err(indistinct) => indistinct.to_string(),
+    }
+}
+
+fn post(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let mut request = Request::post(uri).header("host", "gw.example");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap()
+}
+
+#[tokio::test]
+async fn the_same_call_has_the_same_digest() {
+    let world = World::new(http_tool(), all()).await;
+    let plain = digest(&world, post("/x/notes?a=1", &[]), r#"{"n": 1, "t": "x"}"#).await;
+    assert_eq!(plain.len(), 64);
+    let headers = [
+        ("user-agent", "another"),
+        ("traceparent", "00-1"),
+        ("x-stainless-retry-count", "2"),
+        ("x-api-key", KEY),
+    ];
+    let again = post("/x/notes?a=1", &headers);
+    assert_eq!(digest(&world, again, r#"{"t":"x","n":1.0}"#).await, plain);
+}
+
+#[tokio::test]
+async fn another_call_has_another_digest() {
+    let world = World::new(http_tool(), all()).await;
+    let mut seen = Vec::new();
+    for (uri, headers, body) in [
+        ("/x/notes?a=1&b=2", &[][..], "{}"),
+        ("/x/notes?b=2&a=1", &[], "{}"),
+        ("/x/notes?a=1", &[], "{}"),
+        ("/x/notes/", &[], "{}"),
+        ("/x/notes", &[], ""),
+        ("/x/notes", &[], "null"),
+        ("/x/notes", &[], r#"{"n": 1}"#),
+        ("/x/notes", &[], r#"{"n": "1"}"#),
+        ("/x/notes", &[], r#"{"n": 2}"#),
+        (
+            "/x/notes",
+            &[("content-type", "application/json")],
+            r#"{"n": "1"}"#,
+        ),
+        (
+            "/x/notes",
+            &[("content-type", "application/x-www-form-urlencoded")],
+            "n=1",
+        ),
+        ("/x/notes", &[("x-account", "1")], "{}"),
+        ("/x/notes", &[("x-account", "2")], "{}"),
+        ("/x/run/notes", &[], "{}"),
+    ] {
+        seen.push(digest(&world, post(uri, headers), body).await);
+    }
+    let other = World::new(http_tool(), all()).await;
+    seen.push(digest(&other, post("/x/notes", &[]), "{}").await);
+    let count = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    // `null` and no body at all are told apart by no argument: neither asks for anything.
+    assert_eq!(seen.len(), count - 1);
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_read_whole_has_no_digest() {
+    let unread = "its body is not read";
+    let streamed = Tool {
+        body: BodyMode::Stream,
+        ..http_tool()
+    };
+    let world = World::new(streamed, all()).await;
+    assert_eq!(
+        digest(&world, post("/x/notes", &[]), "(streams)").await,
+        unread
+    );
+    let world = World::new(grpc_tool(), all()).await;
+    let rpc = || {
+        post(
+            "/x/pkg.Notes/GetNote",
+            &[("content-type", "application/grpc")],
+        )
+    };
+    assert_eq!(digest(&world, rpc(), "(streams)").await, unread);
+    assert_eq!(digest(&world, rpc(), "").await, unread);
+    let world = World::new(http_tool(), all()).await;
+    let handshake = Request::get("/x/live")
+        .header("host", "gw.example")
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let handshake = handshake.body(()).unwrap();
+    assert_eq!(digest(&world, handshake, "").await, unread);
+}
+
+#[tokio::test]
+async fn a_number_that_readers_differ_over_has_no_digest() {
+    let world = World::new(http_tool(), all()).await;
+    let large = digest(&world, post("/x/notes", &[]), r#"{"n": 9007199254740993}"#).await;
+    assert_eq!(large, "a number in it has over 53 bits");
+}
+
+#[tokio::test]
+async fn a_call_is_shown_whole_and_without_keys() {
+    let world = World::new(http_tool(), all()).await;
+    let headers = [("x-account", "7"), ("x-api-key", KEY)];
+    let request = post("/x/notes?a=1&access_token=secret-in-query", &headers);
+    let body = Body::Whole(Bytes::from_static(br#"{"text": "hello"}"#));
+    let call = world.ask(request, body).await.unwrap();
+    let shown = call.shown();
+    assert_eq!(
+        shown,
+        json!({
+            "tool": "x", "environment": null, "operation": "POST /**", "access": "write",
+            "method": "POST", "path": "/notes", "query": { "a": "1" },
+            "headers": { "x-account": "7" }, "arguments": { "text": "hello" },
+        })
+    );
+}
+
+#[tokio::test]
+async fn mcp_calls_are_told_apart_by_their_parameters() {
+    let world = World::new(mcp_tool(), all()).await;
+    let ask = |id: u64, text: &str, meta: Value| {
+        let message = json!({
+            "jsonrpc": "2.0", "id": id, "method": "tools/call",
+            "params": { "name": "add_note", "arguments": { "text": text }, "_meta": meta },
+        });
+        let request = post("/x", &[("content-type", "application/json")]);
+        let world = &world;
+        async move { digest(world, request, &message.to_string()).await }
+    };
+    let one = ask(1, "one", json!({})).await;
+    assert_eq!(ask(2, "one", json!({ "progressToken": 7 })).await, one);
+    assert_ne!(ask(1, "two", json!({})).await, one);
+    assert_ne!(
+        ask(1, "one", json!({ "example.org/account": 2 })).await,
+        one
+    );
+}
+
+#[tokio::test]
+async fn what_stands_beside_mcp_arguments_is_shown() {
+    let world = World::new(mcp_tool(), all()).await;
+    let message = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": { "name": "add_note", "arguments": { "text": "x" }, "_meta": { "a": 1, "progressToken": 7 } },
+    });
+    let request = post("/x", &[("content-type", "application/json")]);
+    let body = Body::Whole(Bytes::from(message.to_string()));
+    let shown = world.ask(request, body).await.unwrap().shown();
+    assert_eq!(shown["arguments"], json!({ "text": "x" }));
+    assert_eq!(shown["params"], json!({ "_meta": { "a": 1 } }));
+}

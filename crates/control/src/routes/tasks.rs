@@ -235,7 +235,9 @@ async fn delegate_task(
     }
     let binding = request.cnf.as_ref().map(Binding::read).transpose();
     let binding = binding.map_err(|error| invalid("cnf", error))?;
-    let opening = control.tasks.delegation(&id, request.into());
+    let opening = control
+        .tasks
+        .delegation(&id, request.complete(asker.operator()));
     let opening = opening.ok_or(Refusal::UnknownTask(id))?;
     let opening = opening.map_err(Refusal::Opening)?;
     opening::issue(&control, opening, (&asker.opener, asker.role), binding).await

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::command::outcome::{Failure, Screen};
 use crate::command::serve::reachable;
-use crate::command::whereabouts::{OPERATOR_TOKEN, Whereabouts, ask};
+use crate::command::whereabouts::{APPROVER_TOKEN, OPERATOR_TOKEN, Whereabouts, ask};
 
 /// How long a listener may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -84,6 +84,7 @@ impl Doctor {
         vec![
             private("state folder", &folder),
             private("operator token", &folder.join(OPERATOR_TOKEN)),
+            private("approver token", &folder.join(APPROVER_TOKEN)),
             private("task key", &folder.join("task.key")),
         ]
     }

@@ -12,12 +12,15 @@ use telemetry::LogFormat;
 use zeroize::Zeroizing;
 
 use crate::command::outcome::{Failure, Screen};
-use crate::command::whereabouts::{OPERATOR_TOKEN, READY, Ready, default_state_dir, read_token};
+use crate::command::whereabouts::{
+    APPROVER_TOKEN, OPERATOR_TOKEN, READY, Ready, default_state_dir, read_token,
+};
 use crate::config::{self, Config};
 use crate::fixed::Fixed;
 use crate::ground::{StartError, write_private};
 use crate::process;
 use crate::running::{self, Listening, Plan};
+use crate::setup::OwnTokens;
 use crate::state_folder::StateFolder;
 
 #[derive(Debug, Args)]
@@ -94,8 +97,9 @@ pub(crate) fn serve(
     // Writes what waits when it goes, so it stays to the end.
     let _logs = telemetry::init_logs(format).map_err(StartError::from)?;
     let state = held.path();
-    let own_token = own_token(&config, state)?;
-    let shown_token = own_token.clone().unwrap_or_default();
+    let own = own_tokens(&config, state)?;
+    let shown_token = own.as_ref().map(|own| own.operator.clone());
+    let shown_token = shown_token.unwrap_or_default();
     let ready_file = state.join(READY);
     let plan = Plan {
         config,
@@ -103,7 +107,7 @@ pub(crate) fn serve(
         path: path.to_owned(),
         state: state.to_owned(),
         default_agent,
-        own_token,
+        own,
     };
     let outcome = running::run(plan, |listening| {
         let told = told(listening, &shown_token, state);
@@ -119,16 +123,22 @@ pub(crate) fn serve(
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// The token of this machine's operator: whoever can read the state folder. None where the config names operators.
-fn own_token(config: &Config, state: &Path) -> Result<Option<Zeroizing<String>>, Failure> {
+/// The tokens of this machine's operators: whoever can read the state folder. None where the config names operators.
+fn own_tokens(config: &Config, state: &Path) -> Result<Option<OwnTokens>, Failure> {
     if !config.control.operators.is_empty() {
         return Ok(None);
     }
-    let path = state.join(OPERATOR_TOKEN);
-    if !path.exists() {
-        write_private(&path, random_token()?.as_bytes())?;
-    }
-    Ok(Some(read_token(&path)?))
+    let kept = |file: &str| -> Result<Zeroizing<String>, Failure> {
+        let path = state.join(file);
+        if !path.exists() {
+            write_private(&path, random_token()?.as_bytes())?;
+        }
+        Ok(read_token(&path)?)
+    };
+    Ok(Some(OwnTokens {
+        operator: kept(OPERATOR_TOKEN)?,
+        approver: kept(APPROVER_TOKEN)?,
+    }))
 }
 
 /// 32 random bytes, in hex.

@@ -30,6 +30,9 @@ pub(crate) const READY: &str = "running.json";
 /// The name of the file in the state folder that holds the operator's token.
 pub(crate) const OPERATOR_TOKEN: &str = "operator.token";
 
+/// The name of the file in the state folder that holds the token of whoever approves on this machine.
+pub(crate) const APPROVER_TOKEN: &str = "approver.token";
+
 /// How a command finds the gateway it speaks to.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Whereabouts {
@@ -52,8 +55,18 @@ pub(crate) struct Whereabouts {
 }
 
 impl Whereabouts {
-    /// The gateway's control API.
+    /// The gateway's control API, as the operator.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
+        self.client_as(OPERATOR_TOKEN)
+    }
+
+    /// The gateway's control API, as whoever approves: on one's own machine the operator opened the task, and nobody
+    /// approves for its own.
+    pub(crate) fn client_as_approver(&self) -> Result<Client, Failure> {
+        self.client_as(APPROVER_TOKEN)
+    }
+
+    fn client_as(&self, token: &str) -> Result<Client, Failure> {
         let base = match &self.control {
             Some(control) => control.clone(),
             None => {
@@ -64,7 +77,7 @@ impl Whereabouts {
                     .map_err(|error| Failure::new("state", error))?
             }
         };
-        Ok(Client::new(base, &self.token()?)?)
+        Ok(Client::new(base, &self.token(token)?)?)
     }
 
     /// What the running gateway left in its state folder.
@@ -85,11 +98,11 @@ impl Whereabouts {
         self.state.clone().map_or_else(default_state_dir, Ok)
     }
 
-    fn token(&self) -> Result<Zeroizing<String>, Failure> {
+    fn token(&self, file: &str) -> Result<Zeroizing<String>, Failure> {
         if let Some(token) = &self.operator_token {
             return Ok(Zeroizing::new(token.clone()));
         }
-        let path = self.state_dir()?.join(OPERATOR_TOKEN);
+        let path = self.state_dir()?.join(file);
         read_token(&path).map_err(|_| {
             Failure::new(
                 "no_operator_token",

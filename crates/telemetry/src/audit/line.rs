@@ -130,6 +130,7 @@ fn call(kind: &'static str, at: Timestamp, record: &CallRecord, line: &mut Objec
     }
     line.maybe("reason", record.reason.as_deref().map(cut));
     line.maybe("cause", record.cause.as_deref().map(cut));
+    line.maybe("approval", record.approval.as_deref());
     line.maybe("policy_revision", record.policy_revision.as_deref());
     if !record.stripped.is_empty() {
         line.objects("keys_stripped", &record.stripped, |told, key| {

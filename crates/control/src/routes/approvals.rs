@@ -1,0 +1,124 @@
+//! Approvals are listed, shown, granted and refused.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use tasks::{ApprovalState, ApprovalView, VoteError, Voter};
+
+use super::{asked, detached};
+use crate::approval_request::VoteRequest;
+use crate::body::OptionalJson;
+use crate::page::{ApprovalPage, page};
+use crate::refusal::Refusal;
+use crate::{Caller, Control};
+
+/// The most of one answer: each shows a whole call, of up to 32 KiB.
+const PAGE: usize = 100;
+
+/// What approvals to list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    state: Option<ApprovalState>,
+    task: Option<String>,
+    before: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/approvals`
+pub(super) async fn list(
+    State(control): State<Arc<Control>>,
+    _caller: Caller,
+    query: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<ApprovalPage>, Refusal> {
+    let wanted = asked(query)?;
+    // Where the last page ended is found whatever became of that approval since.
+    let before = wanted.before.as_deref();
+    let all = control.approvals.list().into_iter().filter(|approval| {
+        before.is_none_or(|before| approval.id.as_str() < before)
+            && wanted.state.is_none_or(|state| approval.state == state)
+            && wanted
+                .task
+                .as_deref()
+                .is_none_or(|task| approval.task.as_str() == task)
+    });
+    let limit = wanted.limit.unwrap_or(PAGE).min(PAGE);
+    let (approvals, more) = page(all, |approval| approval.id.as_str(), None, limit);
+    Ok(Json(ApprovalPage { approvals, more }))
+}
+
+/// `GET /v1/approvals/{id}`
+pub(super) async fn show(
+    State(control): State<Arc<Control>>,
+    _caller: Caller,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<ApprovalView>, Refusal> {
+    let id = named(id)?;
+    let approval = control.approvals.show(&id);
+    approval.map(Json).ok_or(Refusal::UnknownApproval(id))
+}
+
+/// `POST /v1/approvals/{id}/grant`
+pub(super) async fn grant(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    id: Result<Path<String>, PathRejection>,
+    OptionalJson(request): OptionalJson<VoteRequest>,
+) -> Result<Json<ApprovalView>, Refusal> {
+    let id = named(id)?;
+    let voted = detached(async move {
+        let (voter, comment) = (voter(&caller), request.comment.as_deref());
+        let voted = control.approvals.grant(&id, &voter, comment).await;
+        let approval = voted.map_err(refusal)?;
+        tracing::info!(operator = caller.name(), approval = %id, task = %approval.task, state = approval.state.as_str(), "call approved");
+        Ok(approval)
+    });
+    voted.await.map(Json)
+}
+
+/// `POST /v1/approvals/{id}/refuse`
+pub(super) async fn refuse(
+    State(control): State<Arc<Control>>,
+    caller: Caller,
+    id: Result<Path<String>, PathRejection>,
+    OptionalJson(request): OptionalJson<VoteRequest>,
+) -> Result<Json<ApprovalView>, Refusal> {
+    let id = named(id)?;
+    let voted = detached(async move {
+        let (voter, comment) = (voter(&caller), request.comment.as_deref());
+        let voted = control.approvals.refuse(&id, &voter, comment).await;
+        let approval = voted.map_err(refusal)?;
+        tracing::info!(operator = caller.name(), approval = %id, task = %approval.task, "call not approved");
+        Ok(approval)
+    });
+    voted.await.map(Json)
+}
+
+fn voter(caller: &Caller) -> Voter {
+    Voter {
+        name: caller.name().to_owned(),
+        role: caller.role().as_str().to_owned(),
+    }
+}
+
+fn refusal(error: VoteError) -> Refusal {
+    match error {
+        VoteError::Unknown(id) => Refusal::UnknownApproval(id),
+        VoteError::NotWaiting(state) => Refusal::NotWaiting(state),
+        VoteError::OwnTask => Refusal::OwnTask,
+        VoteError::NotNamed(name) => Refusal::NotAsked(name),
+        VoteError::Comment => Refusal::Body {
+            field: "comment".to_owned(),
+            problem: error.to_string(),
+        },
+        VoteError::Store(error) => Refusal::Store(error.to_string()),
+    }
+}
+
+fn named(id: Result<Path<String>, PathRejection>) -> Result<String, Refusal> {
+    let Path(id) = id.map_err(|rejection| Refusal::UnknownApproval(rejection.body_text()))?;
+    Ok(id)
+}

@@ -1,0 +1,78 @@
+//! `approvals`: how long people are waited for, and where they find what they are asked.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::mistake::Notes;
+use super::shape::section;
+
+/// How approvals are asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ApprovalsConfig {
+    /// How long one waits for people, and then for the call.
+    pub ttl: Duration,
+    /// How long a call waits for them before it is refused; not at all where it is nothing.
+    pub hold: Duration,
+    /// What stands before an approval's id in links; the control listener's own route unless given.
+    pub link: Option<Url>,
+}
+
+impl ApprovalsConfig {
+    /// The same for the book; `control` is the control listener's address.
+    pub(crate) fn asking(&self, control: &str) -> tasks::ApprovalsConfig {
+        let link = self.link.as_ref().map(ToString::to_string);
+        tasks::ApprovalsConfig {
+            ttl: self.ttl,
+            hold: self.hold,
+            link: link.unwrap_or_else(|| format!("http://{control}/v1/approvals/")),
+        }
+    }
+}
+
+section! {
+    /// How people are asked for approvals.
+    struct RawApprovals {
+        /// How long an approval waits for people, and, once it is granted, for the call.
+        ttl: Duration = default("15m");
+        /// How long a call waits for people, with its connection open, before it is refused and may be made again: at most `5m`, 256 calls at once; HTTP/1.1 only on Linux. It is refused at once unless given.
+        hold: Duration = optional;
+        /// What stands before an approval's id in the link that agents are told, such as `https://remit.example/v1/approvals/`. The control listener's own address unless given.
+        link: Url = optional;
+    }
+}
+
+/// The longest that a call waits: few agents are more patient.
+const LONGEST_HOLD: Duration = Duration::from_mins(5);
+
+/// The longest wait: whoever approves is to know the task still.
+const LONGEST: Duration = Duration::from_hours(24 * 7);
+
+impl RawApprovals {
+    pub(super) fn parse(self, notes: &mut Notes) -> Option<ApprovalsConfig> {
+        let ttl = self.ttl?;
+        if ttl.value > LONGEST {
+            notes.mistake(
+                &ttl.place,
+                "wrong_value",
+                "an approval waits for at most `7d`",
+            );
+            return None;
+        }
+        if let Some(hold) = &self.hold
+            && hold.value > LONGEST_HOLD
+        {
+            notes.mistake(
+                &hold.place,
+                "wrong_value",
+                "a call is held for at most `5m`",
+            );
+            return None;
+        }
+        Some(ApprovalsConfig {
+            ttl: ttl.value,
+            hold: self.hold.map_or(Duration::ZERO, |hold| hold.value),
+            link: self.link.map(|link| link.value),
+        })
+    }
+}
