@@ -100,10 +100,7 @@ impl Refusal {
             Self::TaskNotOpen(_) => (StatusCode::CONFLICT, "task_not_open"),
             Self::Opening(invalid) => opening_row(invalid),
             Self::ParentEnded => (StatusCode::CONFLICT, "parent_not_open"),
-            Self::Agent(Unauthenticated::KeysUnavailable(_)) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "issuer_unavailable")
-            }
-            Self::Agent(_) => (StatusCode::UNAUTHORIZED, "invalid_token"),
+            Self::Agent(agent) => agent_row(agent),
             Self::Unbound(unbound) => unbound_row(unbound),
             Self::UnknownApproval(_) => (StatusCode::NOT_FOUND, "unknown_approval"),
             Self::NotWaiting(_) => (StatusCode::CONFLICT, "approval_not_waiting"),
@@ -144,10 +141,7 @@ impl Refusal {
             Self::TaskNotOpen(_) => "open another one",
             Self::Opening(invalid) => opening_hint(invalid),
             Self::ParentEnded => "nothing can be delegated from a task that has ended",
-            Self::Agent(Unauthenticated::KeysUnavailable(_)) => {
-                "the keys of the token's issuer can't be had right now; try again"
-            }
-            Self::Agent(_) => "send an operator's token, or the task token of the agent",
+            Self::Agent(agent) => agent_hint(agent),
             Self::Unbound(_) => {
                 "send the task token of an open task, or name it in `Agent-Task` beside another proof"
             }
@@ -275,12 +269,65 @@ impl Refusal {
 
     /// The challenge that RFC 6750 3 asks for.
     fn challenge(&self) -> Option<HeaderValue> {
+        if let Self::Agent(agent) = self {
+            let is_401 = self.row().0 == StatusCode::UNAUTHORIZED;
+            return is_401.then(|| HeaderValue::from_static(agent.challenge()));
+        }
         let challenge = match self.code() {
             "no_token" => "Bearer realm=\"remit\"",
             "invalid_token" => "Bearer realm=\"remit\", error=\"invalid_token\"",
             _ => return None,
         };
         Some(HeaderValue::from_static(challenge))
+    }
+}
+
+/// How an agent is answered that nobody believes; the codes are those of calls.
+fn agent_row(agent: &Unauthenticated) -> (StatusCode, &'static str) {
+    match agent {
+        Unauthenticated::KeysUnavailable(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "issuer_unavailable")
+        }
+        Unauthenticated::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        Unauthenticated::ProofRequired => (StatusCode::UNAUTHORIZED, "proof_required"),
+        Unauthenticated::InvalidDpopProof(_) => (StatusCode::UNAUTHORIZED, "invalid_dpop_proof"),
+        Unauthenticated::UseDpopNonce(_) => (StatusCode::UNAUTHORIZED, "use_dpop_nonce"),
+        Unauthenticated::ProofReplayed => (StatusCode::UNAUTHORIZED, "proof_replayed"),
+        Unauthenticated::CertificateMismatch => (StatusCode::UNAUTHORIZED, "certificate_mismatch"),
+        Unauthenticated::NoProof
+        | Unauthenticated::Invalid(_)
+        | Unauthenticated::Expired
+        | Unauthenticated::Disagreement
+        | Unauthenticated::UnknownConfirmation => (StatusCode::UNAUTHORIZED, "invalid_token"),
+    }
+}
+
+fn agent_hint(agent: &Unauthenticated) -> &'static str {
+    match agent {
+        Unauthenticated::KeysUnavailable(_) => {
+            "the keys of the token's issuer can't be had right now; try again"
+        }
+        Unauthenticated::Busy => "too many proofs are remembered; try again",
+        Unauthenticated::ProofRequired => {
+            "send the token as `Authorization: DPoP …`, with a proof by its key in `DPoP`"
+        }
+        Unauthenticated::InvalidDpopProof(_) => {
+            "make a new DPoP proof for this URL and method, by the token's key"
+        }
+        Unauthenticated::UseDpopNonce(_) => {
+            "send it again with a new DPoP proof that holds the nonce of `DPoP-Nonce`"
+        }
+        Unauthenticated::ProofReplayed => "make a new DPoP proof for each request",
+        Unauthenticated::CertificateMismatch => {
+            "this API takes no client certificates; delegate with a token that is bound to a key, or ask an operator"
+        }
+        Unauthenticated::NoProof
+        | Unauthenticated::Invalid(_)
+        | Unauthenticated::Expired
+        | Unauthenticated::Disagreement
+        | Unauthenticated::UnknownConfirmation => {
+            "send an operator's token, or the task token of the agent"
+        }
     }
 }
 
@@ -383,6 +430,12 @@ impl IntoResponse for Refusal {
         );
         if let Some(challenge) = self.challenge() {
             headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Self::Agent(agent) = &self
+            && let Some(nonce) = agent.nonce()
+            && let Ok(nonce) = HeaderValue::from_str(nonce)
+        {
+            headers.insert("dpop-nonce", nonce);
         }
         response
     }
@@ -547,6 +600,12 @@ mod tests {
             Refusal::Opening(InvalidOpening::TooManyChildren(16)),
             Refusal::ParentEnded,
             Refusal::Agent(Unauthenticated::KeysUnavailable(text())),
+            Refusal::Agent(Unauthenticated::Busy),
+            Refusal::Agent(Unauthenticated::ProofRequired),
+            Refusal::Agent(Unauthenticated::InvalidDpopProof("")),
+            Refusal::Agent(Unauthenticated::UseDpopNonce(text())),
+            Refusal::Agent(Unauthenticated::ProofReplayed),
+            Refusal::Agent(Unauthenticated::CertificateMismatch),
             Refusal::Unbound(Unbound::NoTask),
             Refusal::Unbound(Unbound::Unknown(text())),
             Refusal::Unbound(Unbound::Ended(nil())),

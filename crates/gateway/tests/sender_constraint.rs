@@ -56,7 +56,8 @@ impl World {
 
     fn start(site: Site, listen: &str, identity: &str, http: Client) -> Self {
         let issuer = site.run(Issuer::start());
-        let upstream = site.run(Upstream::start(Answer::json(json!({ "notes": [] }))));
+        let answer = Answer::json(json!({ "notes": [] })).with("dpop-nonce", "the-tools-own");
+        let upstream = site.run(Upstream::start(answer));
         site.write("policy/all.rego", POLICY);
         site.write("remit.yaml", &config(listen, identity, &issuer, &upstream));
         let remit = site.serve();
@@ -237,7 +238,10 @@ fn b5_a_bound_token_with_its_proof_calls_a_tool() {
     for _ in 0..3 {
         let mut claims = world.claims(&token);
         claims["nonce"] = json!(nonce);
-        allowed(world.send(&token, &key.proof(&claims)));
+        let answer = world.send(&token, &key.proof(&claims));
+        // An agent keeps the last nonce that it sees, and the tool's is not for it.
+        assert_eq!(answer.headers().get("dpop-nonce"), None);
+        allowed(answer);
     }
     for received in world.upstream.received() {
         for name in ["authorization", "dpop", "agent-task"] {
@@ -683,4 +687,36 @@ fn b5_a_stolen_task_token_is_worth_nothing_without_its_certificate() {
     check(call(&tls), "certificate_mismatch");
     tls.connect(Some(&own));
     allowed(call(&tls));
+}
+
+#[test]
+fn b5_a_stolen_task_token_delegates_nothing() {
+    let world = World::new();
+    let key = Key::new();
+    let jkt = key.thumbprint();
+    let (task, token) =
+        world
+            .remit
+            .open_task(&["--tool", "notes", "--agent", "triage", "--dpop-jkt", &jkt]);
+    let url = world.remit.control(&format!("/v1/tasks/{task}/delegate"));
+    let part = json!({ "agent": "reader", "grants": [{ "tool": "notes", "access": ["read"] }] });
+    let delegate = || world.http.post(&url).json(&part);
+    let send = |claims: &Value| {
+        let request = delegate().header("authorization", format!("DPoP {token}"));
+        request.header("dpop", key.proof(claims)).send().unwrap()
+    };
+    check(
+        delegate().bearer_auth(&token).send().unwrap(),
+        "proof_required",
+    );
+    let mut claims = world.claims(&token);
+    // A proof for a call is none for this.
+    check(send(&claims), "invalid_dpop_proof");
+    claims["htm"] = json!("POST");
+    claims["htu"] = json!(url);
+    let challenged = send(&claims);
+    claims["nonce"] = challenged.headers()["dpop-nonce"].to_str().unwrap().into();
+    check(challenged, "use_dpop_nonce");
+    assert_eq!(send(&claims).status(), StatusCode::CREATED);
+    check(send(&claims), "proof_replayed");
 }

@@ -153,6 +153,15 @@ mod tests {
         check(&key, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     }
     #[test]
+    fn the_thumbprint_of_a_p256_key_is_that_of_rfc_9449() {
+        let key = json!({
+            "kty": "EC", "crv": "P-256",
+            "x": "l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs",
+            "y": "9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA",
+        });
+        check(&key, "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
+    }
+    #[test]
     fn a_coordinate_that_is_no_base64url_makes_no_key() {
         let key = json!({"kty": "EC", "crv": "P-256", "x": "AA\",\"y\":\"AA", "y": "AA"});
         assert!(Key::read(&key).is_none());

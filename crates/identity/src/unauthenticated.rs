@@ -40,3 +40,62 @@ pub enum Unauthenticated {
     #[error("keys of issuer `{0}` are not available")]
     KeysUnavailable(String),
 }
+
+/// A challenge with the algorithms that a proof may be signed with (RFC 9449 section 7.1).
+macro_rules! dpop {
+    ($error:literal) => {
+        concat!(
+            r#"DPoP realm="remit", error=""#,
+            $error,
+            r#"", algs="ES256 ES384 EdDSA RS256 RS384 RS512 PS256 PS384 PS512""#
+        )
+    };
+}
+
+impl Unauthenticated {
+    /// What a 401 for this says in `WWW-Authenticate` (RFC 6750 section 3, RFC 9449 section 7.1).
+    pub fn challenge(&self) -> &'static str {
+        match self {
+            Self::NoProof => r#"Bearer realm="remit""#,
+            Self::ProofRequired => dpop!("invalid_token"),
+            Self::InvalidDpopProof(_) | Self::ProofReplayed => dpop!("invalid_dpop_proof"),
+            Self::UseDpopNonce(_) => dpop!("use_dpop_nonce"),
+            Self::Invalid(_)
+            | Self::Expired
+            | Self::Disagreement
+            | Self::UnknownConfirmation
+            | Self::CertificateMismatch
+            | Self::Busy
+            | Self::KeysUnavailable(_) => r#"Bearer realm="remit", error="invalid_token""#,
+        }
+    }
+
+    /// What an answer says in `DPoP-Nonce` (RFC 9449 section 9): what the agent's next proof must hold.
+    pub fn nonce(&self) -> Option<&str> {
+        match self {
+            Self::UseDpopNonce(nonce) => Some(nonce),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Unauthenticated;
+    use crate::Algorithm;
+
+    #[test]
+    fn a_dpop_challenge_names_the_algorithms() {
+        let algorithms = Algorithm::ALL.map(Algorithm::as_str).join(" ");
+        let named = format!(r#"algs="{algorithms}""#);
+        for refusal in [
+            Unauthenticated::ProofRequired,
+            Unauthenticated::InvalidDpopProof(""),
+            Unauthenticated::ProofReplayed,
+            Unauthenticated::UseDpopNonce(String::new()),
+        ] {
+            let challenge = refusal.challenge();
+            assert!(challenge.starts_with("DPoP ") && challenge.ends_with(&named));
+        }
+    }
+}

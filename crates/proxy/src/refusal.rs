@@ -255,15 +255,6 @@ impl Refusal {
         }
     }
 
-    /// The nonce that the agent's next DPoP proof must hold.
-    pub(crate) fn dpop_nonce(&self) -> Option<&str> {
-        if let Self::Unauthenticated(Unauthenticated::UseDpopNonce(nonce)) = self {
-            Some(nonce)
-        } else {
-            None
-        }
-    }
-
     /// How the record rules it.
     pub(crate) fn verdict(&self) -> Verdict {
         if self.outcome() == APPROVAL_REQUIRED {

@@ -50,7 +50,6 @@ impl Reply {
                 code.status,
                 "application/problem+json",
                 &problem(refusal, code, decision),
-                code,
                 decision,
             ),
             Form::JsonRpc { id } => {
@@ -60,14 +59,19 @@ impl Reply {
                     status,
                     "application/json",
                     &json_rpc(refusal, code, id.as_ref(), decision),
-                    code,
                     decision,
                 )
             }
             Form::Grpc => Self::grpc(code, decision),
         }?;
-        if let Some(nonce) = refusal.dpop_nonce() {
-            reply.head.insert_header(DPOP_NONCE, nonce)?;
+        if let Refusal::Unauthenticated(unauthenticated) = refusal {
+            if reply.head.status == StatusCode::UNAUTHORIZED {
+                let challenge = unauthenticated.challenge();
+                reply.head.insert_header(WWW_AUTHENTICATE, challenge)?;
+            }
+            if let Some(nonce) = unauthenticated.nonce() {
+                reply.head.insert_header(DPOP_NONCE, nonce)?;
+            }
         }
         Ok(reply)
     }
@@ -76,7 +80,6 @@ impl Reply {
         status: StatusCode,
         kind: &str,
         value: &Value,
-        code: Code,
         decision: &DecisionId,
     ) -> Result<Self, pingora_core::BError> {
         let body = Bytes::from(value.to_string());
@@ -85,9 +88,6 @@ impl Reply {
         head.insert_header(CONTENT_LENGTH, body.len())?;
         head.insert_header(CACHE_CONTROL, "no-store")?;
         head.insert_header(REMIT_DECISION, decision.as_str())?;
-        if code.status == StatusCode::UNAUTHORIZED {
-            head.insert_header(WWW_AUTHENTICATE, challenge(code))?;
-        }
         Ok(Self { head, body })
     }
 
@@ -178,62 +178,5 @@ fn grpc_status(status: StatusCode) -> u16 {
         403 => 7,             // PERMISSION_DENIED
         502 | 503 => 14,      // UNAVAILABLE
         _ => 13,              // INTERNAL
-    }
-}
-
-/// A challenge with the algorithms that a DPoP proof may be signed with.
-macro_rules! dpop_challenge {
-    ($error:literal) => {
-        concat!(
-            r#"DPoP realm="remit", error=""#,
-            $error,
-            r#"", algs="ES256 ES384 EdDSA RS256 RS384 RS512 PS256 PS384 PS512""#
-        )
-    };
-}
-
-/// RFC 6750, section 3; RFC 9449, section 7.1.
-fn challenge(code: Code) -> &'static str {
-    match code.code {
-        "no_proof" => r#"Bearer realm="remit""#,
-        "proof_required" => dpop_challenge!("invalid_token"),
-        "invalid_dpop_proof" | "proof_replayed" => dpop_challenge!("invalid_dpop_proof"),
-        "use_dpop_nonce" => dpop_challenge!("use_dpop_nonce"),
-        _ => r#"Bearer realm="remit", error="invalid_token""#,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use identity::Algorithm;
-
-    use super::challenge;
-    use crate::refusal::CODES;
-
-    #[track_caller]
-    fn check(code: &str, expect: &str) {
-        let code = CODES.iter().find(|known| known.code == code).unwrap();
-        let challenge = challenge(*code);
-        assert!(challenge.contains(expect), "{challenge}");
-    }
-
-    #[test]
-    fn a_dpop_challenge_names_the_algorithms() {
-        let algorithms = Algorithm::ALL.map(Algorithm::as_str).join(" ");
-        let named = format!(r#"algs="{algorithms}""#);
-        for code in [
-            "proof_required",
-            "invalid_dpop_proof",
-            "use_dpop_nonce",
-            "proof_replayed",
-        ] {
-            check(code, "DPoP ");
-            check(code, &named);
-        }
-    }
-    #[test]
-    fn a_bearer_challenge_names_the_error_of_a_token_that_came() {
-        check("no_proof", r#"Bearer realm="remit""#);
-        check("certificate_mismatch", r#"error="invalid_token""#);
     }
 }

@@ -94,16 +94,13 @@ impl RawIdentity {
     ) -> Option<IdentityConfig> {
         let dpop = self.dpop.and_then(|raw| raw.value.parse(notes));
         let takes_certificates = listen.is_none_or(Listen::takes_certificates);
-        let certificates = match self.certificates {
-            Some(raw) => {
-                if !takes_certificates {
-                    let message = "no certificate is asked for without `listen.tls.client_ca`";
-                    notes.mistake(&raw.place, "no_client_ca", message);
-                }
-                Some(raw.value.parse()?)
+        let certificates = self.certificates.map(|raw| {
+            if !takes_certificates {
+                let message = "no certificate is asked for without `listen.tls.client_ca`";
+                notes.mistake(&raw.place, "no_client_ca", message);
             }
-            None => None,
-        };
+            raw.value.parse()
+        });
         let mut issuers: Vec<IssuerConfig> = Vec::new();
         for issuer in self.issuers?.value {
             let Some(parsed) = issuer.value.parse(notes) else {
@@ -121,7 +118,10 @@ impl RawIdentity {
         Some(IdentityConfig {
             issuers,
             dpop: dpop?,
-            certificates,
+            certificates: match certificates {
+                Some(certificates) => Some(certificates?),
+                None => None,
+            },
         })
     }
 }

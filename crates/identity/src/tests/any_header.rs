@@ -20,7 +20,7 @@ fn slot() -> impl Strategy<Value = &'static str> {
 }
 
 /// Values from no shape at all to nearly a token.
-fn value() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn value() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         any::<Vec<u8>>().prop_map(base64url),
         "[ -~]{0,40}",

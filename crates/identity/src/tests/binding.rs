@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
+use proptest::prelude::*;
+use proptest::sample::Index;
 use ring::digest;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::any_header::value;
 use super::certificates::{der, over};
 use super::signer::{Signer, base64url};
 use super::{Idp, believe, expect, head, identity, run, task};
@@ -498,5 +501,31 @@ fn b5_what_can_not_be_checked_refuses() {
     }
     for cnf in [json!({}), json!(null), json!("x"), json!({"jkt": "x"})] {
         check_bearer(&cnf, Transport::Plain, "!malformed");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A proof has parts of any shape, or is a good one with one bit changed.
+    #[test]
+    fn no_proof_but_a_good_one_is_taken(value in value(), at in any::<Index>(), bit in 0..7_u32) {
+        run(async {
+            let bound = Bound::new().await;
+            let token = bound.bound_token();
+            let mut broken = bound.good_proof(&token).into_bytes();
+            let at = at.index(broken.len());
+            broken[at] ^= 1 << bit;
+            for proof in [value, broken] {
+                let Ok(proof) = HeaderValue::from_bytes(&proof) else {
+                    continue;
+                };
+                let sent = format!("DPoP {token}");
+                let mut headers = head(&[("authorization", &sent)]);
+                headers.insert("dpop", proof);
+                prop_assert!(bound.ask(&headers).await.is_err());
+            }
+            Ok(())
+        })?;
     }
 }

@@ -199,3 +199,16 @@ fn what_is_no_certificate_is_not_read() {
         assert!(Certificate::read(broken).is_err());
     }
 }
+
+#[test]
+fn no_certificate_brings_reading_down() {
+    let good = der(&["uri:spiffe://x/a", "a.example"], 2099);
+    for at in 0..good.len() {
+        for value in [0, 1, 0x7f, 0x80, 0xff] {
+            let mut broken = good.clone();
+            broken[at] = value;
+            // Whether it can be read or not, there is an answer.
+            drop(Certificate::read(&broken));
+        }
+    }
+}
