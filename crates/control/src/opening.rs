@@ -17,7 +17,6 @@ pub(crate) async fn issue(
     control: &Control,
     opening: Opening,
     (opener, role): (&Opener, Option<Role>),
-    binding: Option<Binding>,
 ) -> Result<OpenedTask, Refusal> {
     let live = control.live.load_full();
     let admitted = live.policy.policy().admit(opening, opener);
@@ -35,7 +34,7 @@ pub(crate) async fn issue(
         .recorder
         .task(event(kind, &task, Some(opener.name())));
     let id = task.id.clone();
-    let minted = with_token(&live.tokens, task, binding);
+    let minted = with_token(&live.tokens, task);
     if minted.is_err() {
         // Nobody can work on it, so it doesn't stay.
         if let Err(error) = control.tasks.end(&id, Ending::Revoked).await {
@@ -63,28 +62,19 @@ pub fn event(kind: TaskEventKind, task: &TaskView, by: Option<&str>) -> TaskEven
     }
 }
 
-/// A task with a new token, bound to a key if there is one.
-pub(crate) fn with_token(
-    tokens: &TaskTokens,
-    task: TaskView,
-    binding: Option<Binding>,
-) -> Result<OpenedTask, Refusal> {
+/// A task with a new token, bound to what the task's tokens are bound to.
+pub(crate) fn with_token(tokens: &TaskTokens, task: TaskView) -> Result<OpenedTask, Refusal> {
     let agent = task.agent.parse();
     let agent = agent.map_err(|error| Refusal::Internal(format!("agent of a task: {error}")))?;
     Ok(OpenedTask {
         id: task.id.clone(),
-        token: mint(tokens, agent, &task, binding)?,
+        token: mint(tokens, agent, &task)?,
         expires_at: task.expires_at.clone(),
         task,
     })
 }
 
-fn mint(
-    tokens: &TaskTokens,
-    agent: AgentId,
-    task: &TaskView,
-    binding: Option<Binding>,
-) -> Result<String, Refusal> {
+fn mint(tokens: &TaskTokens, agent: AgentId, task: &TaskView) -> Result<String, Refusal> {
     let expires_at: Timestamp = task
         .expires_at
         .parse()
@@ -98,6 +88,9 @@ fn mint(
         authorization_details: authorization_details(&task.grants),
         expires_at: expires_at.as_second(),
     };
+    let binding = task.cnf.as_ref().map(Binding::read).transpose();
+    let binding =
+        binding.map_err(|error| Refusal::Internal(format!("`cnf` of a task: {error}")))?;
     let minted = match binding {
         Some(binding) => tokens.mint_bound(&claims, binding),
         None => tokens.mint(&claims),

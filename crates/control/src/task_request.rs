@@ -46,6 +46,7 @@ impl OpenRequest {
             agent: self.agent.or_else(|| agent.map(str::to_owned))?,
             owner: self.owner.unwrap_or_else(|| caller.to_owned()),
             opener: Some(caller.to_owned()),
+            cnf: self.cnf,
             purpose: self.purpose,
             grants: self.grants,
             ttl_seconds: self.ttl_seconds,
@@ -87,6 +88,7 @@ impl DelegateRequest {
             grants: self.grants,
             ttl_seconds: self.ttl_seconds,
             limits: self.limits,
+            cnf: self.cnf,
             opener: opener.map(str::to_owned),
         }
     }

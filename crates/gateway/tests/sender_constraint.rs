@@ -641,7 +641,7 @@ fn code(answer: Response) -> String {
 fn b5_a_stolen_task_token_is_worth_nothing_without_its_key() {
     let world = World::new();
     let key = Key::new();
-    let (_, token) = world.remit.open_task(&[
+    let (id, token) = world.remit.open_task(&[
         "--tool",
         "notes",
         "--agent",
@@ -651,6 +651,11 @@ fn b5_a_stolen_task_token_is_worth_nothing_without_its_key() {
     ]);
     let call = || world.http.get(world.remit.call("/notes/notes"));
     check(call().bearer_auth(&token).send().unwrap(), "proof_required");
+    // Nor is another token of the task.
+    let again = world.remit.command(&["task", "token", &id, "--json"]);
+    let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+    let again = again["token"].as_str().unwrap();
+    check(call().bearer_auth(again).send().unwrap(), "proof_required");
     check(
         call().header("x-api-key", &token).send().unwrap(),
         "proof_required",

@@ -36,6 +36,9 @@ pub struct DelegationRequest {
     /// What it may use up, within what its parent has left. Its calls count in its parent, too.
     #[serde(default)]
     pub limits: Limits,
+    /// What its tokens are bound to (RFC 7800).
+    #[serde(skip)]
+    pub cnf: Option<serde_json::Value>,
     /// The operator who asks, if it is no agent: like the one who opened the parent, it approves no calls of the child.
     #[serde(skip)]
     pub opener: Option<String>,
@@ -77,6 +80,7 @@ impl DelegationRequest {
             agent: self.agent,
             owner: facts.owner().to_owned(),
             opener: None,
+            cnf: self.cnf,
             purpose: self.purpose.unwrap_or_else(|| facts.purpose().to_owned()),
             grants: self.grants,
             ttl_seconds: self.ttl_seconds,

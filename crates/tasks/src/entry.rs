@@ -441,6 +441,7 @@ impl Entry {
             .to_owned(),
             ended_because: ending.map(|ending| ending.as_str().to_owned()),
             ended_by: self.ended.get().and_then(|ended| ended.by.clone()),
+            cnf: facts.cnf().cloned(),
             parent: facts.parent().cloned(),
             chain: facts.chain().to_vec(),
             children: {

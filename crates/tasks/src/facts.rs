@@ -37,6 +37,9 @@ pub(crate) struct Wish {
     pub(crate) attributes: Map<String, Value>,
     #[serde(default)]
     pub(crate) labels: Vec<String>,
+    /// What its tokens are bound to (RFC 7800).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cnf: Option<Value>,
     /// The task that it was delegated from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<TaskId>,
@@ -107,6 +110,11 @@ impl Facts {
     /// Labels.
     pub fn labels(&self) -> &[String] {
         &self.wish.labels
+    }
+
+    /// What its tokens are bound to (RFC 7800).
+    pub fn cnf(&self) -> Option<&Value> {
+        self.wish.cnf.as_ref()
     }
 
     /// The task that it was delegated from.

@@ -28,14 +28,13 @@ pub struct Done {
 /// The last calls of one task, in memory: a restart forgets them, and what must not be forgotten is a label.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    /// None before the first call. Held for a few moves.
-    calls: Mutex<Option<Box<VecDeque<Arc<Done>>>>>,
+    /// Held for a few moves.
+    calls: Mutex<VecDeque<Arc<Done>>>,
 }
 
 impl History {
     pub(crate) fn note(&self, done: Done) {
         let mut calls = self.calls.lock();
-        let calls = calls.get_or_insert_default();
         if calls.len() == REMEMBERED {
             calls.pop_front();
         }
@@ -44,10 +43,7 @@ impl History {
 
     /// The oldest first.
     pub(crate) fn recent(&self) -> Vec<Arc<Done>> {
-        let calls = self.calls.lock();
-        calls
-            .as_ref()
-            .map_or_else(Vec::new, |calls| calls.iter().cloned().collect())
+        self.calls.lock().iter().cloned().collect()
     }
 }
 

@@ -33,6 +33,9 @@ pub struct OpeningRequest {
     /// Who opens it, by name: it approves none of the task's calls.
     #[serde(default)]
     pub opener: Option<String>,
+    /// What its tokens are bound to (RFC 7800); identity says what it may be.
+    #[serde(default)]
+    pub cnf: Option<Value>,
     /// What for, in the owner's words; at most 1 KiB.
     #[serde(default)]
     pub purpose: String,
@@ -104,6 +107,7 @@ impl Opening {
                 limits: request.limits,
                 attributes: request.attributes,
                 labels: request.labels,
+                cnf: request.cnf,
                 parent: None,
                 chain: Arc::default(),
             },

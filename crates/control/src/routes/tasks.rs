@@ -9,6 +9,7 @@ use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use identity::{AgentId, Binding};
 use serde::Deserialize;
+use serde_json::Value;
 use tasks::{EndError, Ended, InvalidOpening, PauseError, TaskId, TaskView};
 use telemetry::TaskEventKind;
 
@@ -37,14 +38,19 @@ async fn open_task(
     request: OpenRequest,
 ) -> Result<OpenedTask, Refusal> {
     let default_agent = control.options.default_agent.as_ref().map(AgentId::as_str);
-    let binding = request.cnf.as_ref().map(Binding::read).transpose();
-    let binding = binding.map_err(|error| invalid("cnf", error))?;
+    check_binding(request.cnf.as_ref())?;
     let request = request
         .complete(default_agent, caller.name())
         .ok_or_else(|| invalid("agent", "is missing, and no default is configured"))?;
     let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
     let asker = (&caller.opener(), Some(caller.role()));
-    opening::issue(&control, opening, asker, binding).await
+    opening::issue(&control, opening, asker).await
+}
+
+/// What no token can be bound to opens no task.
+fn check_binding(cnf: Option<&Value>) -> Result<(), Refusal> {
+    let binding = cnf.map(Binding::read).transpose();
+    binding.map(drop).map_err(|error| invalid("cnf", error))
 }
 
 fn invalid(field: &'static str, problem: impl std::fmt::Display) -> Refusal {
@@ -206,7 +212,7 @@ pub(super) async fn token(
     if task.state == "ended" {
         return Err(Refusal::TaskNotOpen(id));
     }
-    let opened = opening::with_token(&control.live.load().tokens, task, None)?;
+    let opened = opening::with_token(&control.live.load().tokens, task)?;
     tracing::info!(operator = caller.name(), task = %id, "task token minted");
     Ok((StatusCode::CREATED, Json(opened)))
 }
@@ -233,14 +239,13 @@ async fn delegate_task(
     if asker.task.as_ref().is_some_and(|own| *own != id) {
         return Err(Refusal::UnknownTask(id));
     }
-    let binding = request.cnf.as_ref().map(Binding::read).transpose();
-    let binding = binding.map_err(|error| invalid("cnf", error))?;
+    check_binding(request.cnf.as_ref())?;
     let opening = control
         .tasks
         .delegation(&id, request.complete(asker.operator()));
     let opening = opening.ok_or(Refusal::UnknownTask(id))?;
     let opening = opening.map_err(Refusal::Opening)?;
-    opening::issue(&control, opening, (&asker.opener, asker.role), binding).await
+    opening::issue(&control, opening, (&asker.opener, asker.role)).await
 }
 
 fn named(id: Result<Path<String>, PathRejection>) -> Result<TaskId, Refusal> {
