@@ -102,6 +102,8 @@ impl Keeping {
         open.spawn_on(end_leases(ground.clone(), stop.clone()), handle);
         let approvals = Arc::clone(&ground.approvals);
         open.spawn_on(forget_approvals(approvals, stop.clone()), handle);
+        let (webhook, approvals) = (Arc::clone(&ground.webhook), Arc::clone(&ground.approvals));
+        open.spawn_on(webhook.tell(approvals, stop.clone()), handle);
         open.close();
         Self { stop, open }
     }
@@ -231,6 +233,7 @@ fn start(
     listening.control = bound;
     let asking = applied.approvals.asking(&bound.to_string());
     ground.approvals.configure(asking);
+    ground.webhook.configure(applied.approvals.webhook.clone());
 
     let (policy, gathered) = (applied.policy.clone(), applied.gathered.take());
     let turn = Turn {

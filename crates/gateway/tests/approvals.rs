@@ -668,7 +668,7 @@ fn a_held_call_goes_on_when_it_is_approved() {
 #[test]
 fn a_held_call_ends_when_it_is_refused_or_nobody_answers() {
     let world = World::with("approvals: { hold: 1s }");
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     world.refused("/notes/a", "one", "approval_required");
     assert!(began.elapsed() >= std::time::Duration::from_secs(1));
     std::thread::scope(|scope| {
@@ -717,7 +717,7 @@ fn the_end_of_a_task_ends_its_held_calls() {
             world.post("/notes/a").json(&body).send()
         });
         until("it waits", || world.list(&["--only", "waiting"]).len() == 1);
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         let ended = world.command("olga", &["task", "end", &world.task, "--json"]);
         assert!(ended.status.success());
         // It is cut, or told that the task has ended.
@@ -763,4 +763,46 @@ fn on_ones_own_machine_another_name_approves() {
     assert_ne!(delete().status().as_u16(), 403);
     let problem: Value = delete().json().unwrap();
     assert_eq!(problem["code"], "approval_required");
+}
+
+#[test]
+fn a_server_is_told_in_signed_words() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let site = Site::new(REMIT);
+    let receiver = site.run(Upstream::start(Answer::json(json!({}))));
+    let secret = "0123456789abcdef01234567";
+    let file = site.secret("webhook.secret", secret);
+    let world = World::with(&format!(
+        "approvals: {{ webhook: {{ url: \"{}/hook\", secret: \"file:{}\" }} }}",
+        receiver.url(),
+        file.display(),
+    ));
+    let id = world.asked("/notes/a", "a text that is not told");
+    until("it is told", || receiver.received().len() == 1);
+    world.grant("anna", &id);
+    until("the answer is told", || receiver.received().len() == 2);
+    let told = receiver.received();
+    let states = ["waiting", "granted"];
+    for (message, state) in told.iter().zip(states) {
+        let body = std::str::from_utf8(&message.body).unwrap();
+        assert!(!body.contains("not told"), "{body}");
+        let told: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(told["type"], format!("approval.{state}"));
+        assert_eq!(told["data"]["id"], id.as_str());
+        assert_eq!(told["data"]["state"], state);
+        let header = |name: &str| message.header(name).unwrap();
+        let signed = format!(
+            "{}.{}.{body}",
+            header("webhook-id"),
+            header("webhook-timestamp")
+        );
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+        let tag = ring::hmac::sign(&key, signed.as_bytes());
+        assert_eq!(
+            header("webhook-signature"),
+            format!("v1,{}", STANDARD.encode(tag))
+        );
+    }
+    assert_ne!(told[0].header("webhook-id"), told[1].header("webhook-id"));
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -42,6 +42,9 @@ const LONGEST_CALL: usize = 32 * 1024;
 /// The longest comment, in characters.
 const LONGEST_COMMENT: usize = 1_000;
 
+/// News that a slow receiver may leave unread before it misses some.
+const NEWS: usize = 256;
+
 /// Deletions that share one transaction.
 const BATCH: usize = 256;
 
@@ -52,6 +55,7 @@ pub struct Approvals {
     clock: Clock,
     is_open: Box<dyn Fn(&TaskId) -> bool + Send + Sync>,
     book: Mutex<Book>,
+    news: broadcast::Sender<ApprovalView>,
 }
 
 /// How approvals are asked for.
@@ -287,6 +291,7 @@ impl Approvals {
             clock,
             is_open,
             book: Mutex::new(book),
+            news: broadcast::channel(NEWS).0,
         };
         approvals.sweep().await?;
         Ok(Arc::new(approvals))
@@ -369,6 +374,7 @@ impl Approvals {
             // It may have been closed meanwhile, by a sweep.
             record.replace(&mut kept.record);
             kept.is_stored = true;
+            self.tell(&entry.id, &kept);
         }
         let state = match self.state(&entry.kept.lock()) {
             ApprovalState::Granted | ApprovalState::Spent => ApprovalState::Waiting,
@@ -525,7 +531,22 @@ impl Approvals {
             }
         }
         entry.answered.notify_waiters();
-        Ok(self.view(&entry.id, &entry.kept.lock()))
+        let kept = entry.kept.lock();
+        self.tell(&entry.id, &kept);
+        Ok(self.view(&entry.id, &kept))
+    }
+
+    /// Each approval as it is asked for, or asked for with other demands, and as it is answered. A receiver that is more
+    /// than 256 behind misses some.
+    pub fn news(&self) -> broadcast::Receiver<ApprovalView> {
+        self.news.subscribe()
+    }
+
+    fn tell(&self, id: &str, kept: &Kept) {
+        if self.news.receiver_count() > 0 {
+            // Nobody listens any more? Then nobody is told.
+            let _gone = self.news.send(self.view(id, kept));
+        }
     }
 
     /// How long a call waits for people before it is refused.
