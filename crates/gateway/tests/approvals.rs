@@ -709,6 +709,35 @@ fn nothing_is_spent_for_an_agent_that_has_gone() {
 }
 
 #[test]
+fn over_http2_a_call_is_held_and_given_up_alike() {
+    let world = World::with("approvals: { hold: 20s }");
+    let client = Client::builder().no_proxy().http2_prior_knowledge();
+    let world = World {
+        http: client.build().unwrap(),
+        ..world
+    };
+    let body = json!({ "text": "one" });
+    let gone = world.post("/notes/a").json(&body);
+    let gone = gone.timeout(std::time::Duration::from_secs(1)).send();
+    assert!(gone.is_err());
+    let id = world.list(&[])[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(world.grant("anna", &id), "granted");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(world.state(&id), "granted");
+    assert!(world.upstream.received().is_empty());
+    world.passes("/notes/a", "one");
+    world.upstream.forget();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| world.write("/notes/a", "two"));
+        until("it waits", || world.list(&["--only", "waiting"]).len() == 1);
+        let id = world.list(&["--only", "waiting"])[0]["id"].clone();
+        assert_eq!(world.grant("anna", id.as_str().unwrap()), "granted");
+        assert_eq!(call.join().unwrap().status().as_u16(), 200);
+    });
+    assert_eq!(world.upstream.received().len(), 1);
+}
+
+#[test]
 fn the_end_of_a_task_ends_its_held_calls() {
     let world = World::with("approvals: { hold: 20s }");
     std::thread::scope(|scope| {
