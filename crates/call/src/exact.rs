@@ -165,6 +165,6 @@ fn told(headers: &HeaderMap) -> Result<Map<String, Value>, Indistinct> {
 
 fn is_incidental(name: &HeaderName) -> bool {
     let name = name.as_str();
-    let is_prefixed = |prefix: &&str| name.starts_with(*prefix);
-    INCIDENTAL.contains(&name) || INCIDENTAL_PREFIXES.iter().any(|prefix| is_prefixed(prefix))
+    let mut prefixes = INCIDENTAL_PREFIXES.iter();
+    INCIDENTAL.contains(&name) || prefixes.any(|prefix| name.starts_with(prefix))
 }
