@@ -38,27 +38,36 @@ pub enum Indistinct {
 /// shown. Every other header may change what a tool does.
 const INCIDENTAL: &[&str] = &[
     "accept-encoding",
+    "b3",
     "baggage",
+    "cf-ray",
     "connection",
     "content-length",
     "date",
     "expect",
     "host",
+    "idempotency-key",
     "keep-alive",
     "last-event-id",
     "mcp-session-id",
     "request-id",
+    "sentry-trace",
     "te",
     "traceparent",
     "tracestate",
     "transfer-encoding",
+    "uber-trace-id",
     "user-agent",
+    "via",
+    "x-amzn-trace-id",
+    "x-cloud-trace-context",
     "x-correlation-id",
+    "x-idempotency-key",
     "x-request-id",
 ];
 
-/// What SDKs of LLM APIs tell of themselves and of their tries.
-const INCIDENTAL_PREFIX: &str = "x-stainless-";
+/// The same of tracing, and of SDKs of LLM APIs, which count their tries.
+const INCIDENTAL_PREFIXES: [&str; 3] = ["x-b3-", "x-datadog-", "x-stainless-"];
 
 /// What MCP's `_meta` has anew at each try.
 const INCIDENTAL_META: &[&str] = &["progressToken", "traceparent", "tracestate", "baggage"];
@@ -155,5 +164,7 @@ fn told(headers: &HeaderMap) -> Result<Map<String, Value>, Indistinct> {
 }
 
 fn is_incidental(name: &HeaderName) -> bool {
-    INCIDENTAL.contains(&name.as_str()) || name.as_str().starts_with(INCIDENTAL_PREFIX)
+    let name = name.as_str();
+    let mut prefixes = INCIDENTAL_PREFIXES.iter();
+    INCIDENTAL.contains(&name) || prefixes.any(|prefix| name.starts_with(prefix))
 }

@@ -26,7 +26,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-pub use approvals::ApprovalsConfig;
+pub use approvals::{ApprovalsConfig, WebhookConfig};
 pub use binding::{BindingConfig, ProviderConfig};
 pub use book::{StoreConfig, TasksConfig};
 pub use control_plane::{

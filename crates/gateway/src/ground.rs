@@ -15,12 +15,15 @@ use zeroize::Zeroizing;
 use crate::bundles::Bundles;
 use crate::config::{Config, StoreConfig};
 use crate::reports::Reports;
+use crate::webhook::Webhook;
 
 /// What outlives a reload.
 #[derive(Clone, Debug)]
 pub(crate) struct Ground {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) approvals: Arc<Approvals>,
+    /// Who is told of approvals.
+    pub(crate) webhook: Arc<Webhook>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) tokens: Arc<TaskTokens>,
     pub(crate) recorder: Recorder,
@@ -107,6 +110,7 @@ impl Ground {
             Self {
                 tasks,
                 approvals,
+                webhook: Arc::default(),
                 leases,
                 tokens,
                 bundles: Arc::new(Bundles::new(state)),

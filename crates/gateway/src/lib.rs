@@ -18,3 +18,4 @@ mod reports;
 mod running;
 mod setup;
 mod state_folder;
+mod webhook;

@@ -69,6 +69,8 @@ impl Reloader {
             self.ground.tasks.configure(applied.book.clone());
             let asking = applied.approvals.asking(&self.control);
             self.ground.approvals.configure(asking);
+            let webhook = applied.approvals.webhook.clone();
+            self.ground.webhook.configure(webhook);
             tend(self, &applied.policy, applied.gathered.as_ref());
             turn.policy = applied.policy.clone();
             turn.warnings.clone_from(&applied.warnings);

@@ -104,6 +104,8 @@ impl Keeping {
         open.spawn_on(end_leases(ground.clone(), stop.clone()), handle);
         let approvals = Arc::clone(&ground.approvals);
         open.spawn_on(forget_approvals(approvals, stop.clone()), handle);
+        let (webhook, approvals) = (Arc::clone(&ground.webhook), Arc::clone(&ground.approvals));
+        open.spawn_on(webhook.tell(approvals, stop.clone()), handle);
         open.close();
         Self { stop, open }
     }
@@ -221,12 +223,8 @@ fn start(
         .transpose()
         .map_err(|mistake| StartError::Setup(vec![mistake]))?;
     let digest = control.block_on(reload::digest(&path, &config.policy.paths()));
-    let built = setup::build(config, ground, None, own.as_ref());
-    let mut applied = control.block_on(built).map_err(StartError::Setup)?;
-    if let Some(gathered) = &applied.gathered {
-        let activating = control.block_on(gathered.activate());
-        activating.map_err(StartError::Setup)?;
-    }
+    let applying = apply(config, ground, own.as_ref());
+    let mut applied = control.block_on(applying).map_err(StartError::Setup)?;
     let way = Way::new(
         applied.setup.clone(),
         Arc::clone(&ground.tasks),
@@ -263,6 +261,7 @@ fn start(
     listening.control = bound;
     let asking = applied.approvals.asking(&bound.to_string());
     ground.approvals.configure(asking);
+    ground.webhook.configure(applied.approvals.webhook.clone());
 
     let (policy, gathered) = (applied.policy.clone(), applied.gathered.take());
     let turn = Turn {
@@ -306,6 +305,19 @@ fn start(
     };
     control.spawn(answer(api, control_listener, serving.stop_control.clone()));
     Ok((listening, serving))
+}
+
+/// Builds what the first config says, and has the bundles of its policy count.
+async fn apply(
+    config: Config,
+    ground: &Ground,
+    own: Option<&OwnTokens>,
+) -> Result<setup::Applied, Vec<String>> {
+    let applied = setup::build(config, ground, None, own).await?;
+    if let Some(gathered) = &applied.gathered {
+        gathered.activate().await?;
+    }
+    Ok(applied)
 }
 
 async fn answer(api: Control, listener: std::net::TcpListener, stop: CancellationToken) {

@@ -707,6 +707,35 @@ fn nothing_is_spent_for_an_agent_that_has_gone() {
 }
 
 #[test]
+fn over_http2_a_call_is_held_and_given_up_alike() {
+    let world = World::with("approvals: { hold: 20s }");
+    let client = Client::builder().no_proxy().http2_prior_knowledge();
+    let world = World {
+        http: client.build().unwrap(),
+        ..world
+    };
+    let body = json!({ "text": "one" });
+    let gone = world.post("/notes/a").json(&body);
+    let gone = gone.timeout(std::time::Duration::from_secs(1)).send();
+    assert!(gone.is_err());
+    let id = world.list(&[])[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(world.grant("anna", &id), "granted");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(world.state(&id), "granted");
+    assert!(world.upstream.received().is_empty());
+    world.passes("/notes/a", "one");
+    world.upstream.forget();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| world.write("/notes/a", "two"));
+        until("it waits", || world.list(&["--only", "waiting"]).len() == 1);
+        let id = world.list(&["--only", "waiting"])[0]["id"].clone();
+        assert_eq!(world.grant("anna", id.as_str().unwrap()), "granted");
+        assert_eq!(call.join().unwrap().status().as_u16(), 200);
+    });
+    assert_eq!(world.upstream.received().len(), 1);
+}
+
+#[test]
 fn the_end_of_a_task_ends_its_held_calls() {
     let world = World::with("approvals: { hold: 20s }");
     std::thread::scope(|scope| {
@@ -760,4 +789,46 @@ fn on_ones_own_machine_another_name_approves() {
     assert_ne!(delete().status().as_u16(), 403);
     let problem: Value = delete().json().unwrap();
     assert_eq!(problem["code"], "approval_required");
+}
+
+#[test]
+fn a_server_is_told_in_signed_words() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let site = Site::new(REMIT);
+    let receiver = site.run(Upstream::start(Answer::json(json!({}))));
+    let secret = "0123456789abcdef01234567";
+    let file = site.secret("webhook.secret", secret);
+    let world = World::with(&format!(
+        "approvals: {{ webhook: {{ url: \"{}/hook\", secret: \"file:{}\" }} }}",
+        receiver.url(),
+        file.display(),
+    ));
+    let id = world.asked("/notes/a", "a text that is not told");
+    until("it is told", || receiver.received().len() == 1);
+    world.grant("anna", &id);
+    until("the answer is told", || receiver.received().len() == 2);
+    let told = receiver.received();
+    let states = ["waiting", "granted"];
+    for (message, state) in told.iter().zip(states) {
+        let body = std::str::from_utf8(&message.body).unwrap();
+        assert!(!body.contains("not told"), "{body}");
+        let told: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(told["type"], format!("approval.{state}"));
+        assert_eq!(told["data"]["id"], id.as_str());
+        assert_eq!(told["data"]["state"], state);
+        let header = |name: &str| message.header(name).unwrap();
+        let signed = format!(
+            "{}.{}.{body}",
+            header("webhook-id"),
+            header("webhook-timestamp")
+        );
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+        let tag = ring::hmac::sign(&key, signed.as_bytes());
+        assert_eq!(
+            header("webhook-signature"),
+            format!("v1,{}", STANDARD.encode(tag))
+        );
+    }
+    assert_ne!(told[0].header("webhook-id"), told[1].header("webhook-id"));
 }

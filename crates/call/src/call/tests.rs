@@ -546,6 +546,7 @@ async fn the_same_call_has_the_same_digest() {
         ("user-agent", "another"),
         ("traceparent", "00-1"),
         ("x-stainless-retry-count", "2"),
+        ("idempotency-key", "another"),
         ("x-api-key", KEY),
     ];
     let again = post("/x/notes?a=1", &headers);

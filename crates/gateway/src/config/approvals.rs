@@ -1,11 +1,24 @@
 //! `approvals`: how long people are waited for, and where they find what they are asked.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use credentials::SecretRef;
 use url::Url;
 
+use super::ServiceConfig;
 use super::mistake::Notes;
 use super::shape::section;
+use super::tools::is_loopback;
+
+/// The server that is told of approvals.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WebhookConfig {
+    /// The server. It is asked for no token: the signature is ours.
+    pub service: ServiceConfig,
+    /// Where the secret is kept that messages are signed with.
+    pub secret: SecretRef,
+}
 
 /// How approvals are asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -16,6 +29,8 @@ pub struct ApprovalsConfig {
     pub hold: Duration,
     /// What stands before an approval's id in links; the control listener's own route unless given.
     pub link: Option<Url>,
+    /// Who is told of them.
+    pub webhook: Option<WebhookConfig>,
 }
 
 impl ApprovalsConfig {
@@ -39,6 +54,41 @@ section! {
         hold: Duration = optional;
         /// What stands before an approval's id in the link that agents are told, such as `https://remit.example/v1/approvals/`. The control listener's own address unless given.
         link: Url = optional;
+        /// A server that is told of approvals as they are asked for and answered, signed as Standard Webhooks say.
+        webhook: RawWebhook = optional;
+    }
+}
+
+section! {
+    /// A server that is told of approvals.
+    struct RawWebhook {
+        /// Its whole address: `https://`; `http://` is for loopback.
+        url: Url = required;
+        /// Where the secret is kept that messages are signed with: at least 24 bytes, or `whsec_` and base64.
+        secret: SecretRef = required;
+        /// The authorities of the server's certificate, a PEM file; the system's unless given.
+        ca: PathBuf = optional;
+    }
+}
+
+impl RawWebhook {
+    fn parse(self, notes: &mut Notes) -> Option<WebhookConfig> {
+        let url = self.url?;
+        if url.value.scheme() != "https"
+            && !(url.value.scheme() == "http" && is_loopback(&url.value))
+        {
+            let message = "a webhook is spoken to over `https://`; `http://` is for loopback";
+            notes.mistake(&url.place, "plaintext_webhook", message);
+            return None;
+        }
+        Some(WebhookConfig {
+            service: ServiceConfig {
+                url: url.value,
+                token: None,
+                ca: self.ca.map(|ca| ca.value),
+            },
+            secret: self.secret?.value,
+        })
     }
 }
 
@@ -69,7 +119,12 @@ impl RawApprovals {
             );
             return None;
         }
+        let webhook = match self.webhook {
+            Some(webhook) => Some(webhook.value.parse(notes)?),
+            None => None,
+        };
         Some(ApprovalsConfig {
+            webhook,
             ttl: ttl.value,
             hold: self.hold.map_or(Duration::ZERO, |hold| hold.value),
             link: self.link.map(|link| link.value),

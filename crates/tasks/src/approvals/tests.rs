@@ -3,8 +3,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use serde_json::json;
 
+use super::asking::{LONGEST_CALL, MOST_OF_A_TASK};
+use super::voting::LONGEST_COMMENT;
 use super::*;
 use crate::testing::Disk;
+use crate::{Access, Facts, Voter};
 
 const MINUTE: i64 = 60 * 1000;
 
@@ -183,6 +186,27 @@ async fn what_two_found_one_spends() {
     let spending = found.iter().map(|found| world.approvals.spend(found));
     let spent = futures::future::join_all(spending).await;
     assert_eq!(spent.iter().filter(|spent| spent.is_ok()).count(), 1);
+}
+
+#[tokio::test]
+async fn whoever_was_too_slow_to_spend_is_told_of_a_new_question() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new(folder.path()).await;
+    let (spent, _) = world.ask("a", &anybody()).await;
+    world.grant(&spent, "anna").await;
+    let granted = world.find("a", &anybody()).unwrap();
+    // They ask while the other is at it.
+    let demands = anybody();
+    let asking = futures::future::join_all((0..10).map(|_| world.ask("a", &demands)));
+    let (gone, asked) = tokio::join!(world.approvals.spend(&granted), asking);
+    assert!(gone.is_ok());
+    let (first, _) = asked[0].clone();
+    assert_ne!(first, spent);
+    assert!(
+        asked
+            .iter()
+            .all(|(id, told)| *id == first && *told == "waiting")
+    );
 }
 
 #[tokio::test]
