@@ -153,6 +153,7 @@ impl World {
             ttl_max: Duration::from_hours(1),
             headers: DeclarationHeaders::default(),
             delegation: tasks::DelegationBounds::default(),
+            agents: tasks::GateBounds::default(),
         };
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.join("store")).unwrap());
         let tasks = Tasks::load(config, Arc::clone(&store)).await.unwrap();
@@ -288,6 +289,7 @@ fn tool(name: &str, protocol: Protocol, access: &[(Access, &str)]) -> Tool {
         attributes: Map::new(),
         labels: Vec::new(),
         marks: Vec::new(),
+        gate: tasks::GateBounds::default(),
         body: BodyMode::Inspect { limit: 1 << 20 },
         strip: StripMode::Strip,
     }

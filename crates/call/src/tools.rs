@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use serde_json::{Map, Value};
-use tasks::{Access, OperationPattern, ToolName};
+use tasks::{Access, GateBounds, OperationPattern, ToolName};
 
 use crate::call::Unobservable;
 use crate::head::{Authority, Head};
@@ -211,6 +211,8 @@ pub struct Tool {
     pub labels: Vec<String>,
     /// The labels that calls give their task.
     pub marks: Vec<Mark>,
+    /// What bounds the calls on it, whatever their tasks.
+    pub gate: GateBounds,
     /// How bodies are treated.
     pub body: BodyMode,
     /// What happens to an agent's own keys.

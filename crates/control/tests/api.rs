@@ -88,6 +88,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
             context: "agent-context".parse().unwrap(),
         },
         delegation: tasks::DelegationBounds::default(),
+        agents: tasks::GateBounds::default(),
     };
     let tasks = Tasks::load(config, store.clone()).await.unwrap();
     let asking = ApprovalsConfig {

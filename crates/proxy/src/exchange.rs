@@ -8,7 +8,7 @@ use credentials::Credential;
 use identity::Agent;
 use parking_lot::Mutex;
 use policy::Permit;
-use tasks::Task;
+use tasks::{Slot, Task};
 use telemetry::{CallRecord, DecisionId, Delegated, Ending, Mcp, StrippedKey, Trace, Verdict};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -40,6 +40,8 @@ pub(crate) struct Open {
     step: Instant,
     /// The thread by which the bound task can cut the call.
     ended: Option<CancellationToken>,
+    /// The call counts as under way until it is closed.
+    under_way: Option<Slot>,
 }
 
 impl Exchange {
@@ -66,6 +68,7 @@ impl Exchange {
             since: now,
             step: now,
             ended: None,
+            under_way: None,
         });
     }
 
@@ -88,6 +91,13 @@ impl Exchange {
             cut.send(ended).ok();
         }
         seen
+    }
+
+    /// Holds on to the call's place among those under way.
+    pub(crate) fn keep(&self, slot: Slot) {
+        if let Some(open) = self.open.lock().as_mut() {
+            open.under_way = Some(slot);
+        }
     }
 
     /// Begins the step anew: what was waited for was somebody else's time.

@@ -104,6 +104,10 @@ impl Way {
         let agent = exchange.saw(setup.identity.authenticate(&head.presented()).await?); // Who asks?
         let task = exchange.saw(self.tasks.bind(agent, head.headers())?); // What for?
         let route = exchange.saw(setup.tools.route(&head)?);
+        exchange.keep(
+            self.tasks
+                .enter(&task, &route.tool().name, route.tool().gate)?,
+        );
         let read = body.read(route.body_plan(&head)?).await?;
         let call = exchange.saw(Call::observe(task, route, head, read)?); // What is asked? (keys off)
         let permit = self.permit(&setup.policy, call, &mut body, exchange);

@@ -8,7 +8,7 @@ use http::StatusCode;
 use identity::Unauthenticated;
 use policy::{Denial, DenialKind, Unaskable};
 use serde_json::Value;
-use tasks::{ApprovalState, NotAsked, Question, TaskId, Unbound};
+use tasks::{ApprovalState, Limited, NotAsked, Question, TaskId, Unbound};
 use telemetry::{AuditUnavailable, PolicyFailure, Verdict};
 
 /// Why a call was not forwarded, or not answered.
@@ -51,6 +51,9 @@ pub enum Refusal {
     /// Too much is buffered already.
     #[error("too many bytes wait for a decision")]
     Busy,
+    /// It is one too many just now.
+    #[error(transparent)]
+    Limited(#[from] Limited),
     /// What is asked can't be known.
     #[error(transparent)]
     Unobservable(#[from] Unobservable),
@@ -163,6 +166,8 @@ codes! {
     APPROVAL_EXPIRED = FORBIDDEN, "approval_expired", "nobody approved this call in time, or it was not made in time; making it again asks anew";
     NOT_APPROVABLE = FORBIDDEN, "not_approvable", "this call needs an approval, and nobody could read what it asks: send a body that is read, of at most 32 KiB, with numbers of at most 53 bits";
     TOO_MANY_APPROVALS = TOO_MANY_REQUESTS, "too_many_approvals", "too many calls wait for an approval already; wait until some are answered";
+    RATE_LIMITED = TOO_MANY_REQUESTS, "rate_limited", "calls come too often; `reason` says whose limit it is, `Retry-After` when to try again";
+    TOO_MANY_AT_ONCE = TOO_MANY_REQUESTS, "too_many_at_once", "too many calls are under way; `reason` says whose limit it is; wait for one to end";
     LIMIT_EXHAUSTED = TOO_MANY_REQUESTS, "limit_exhausted", "the task has used up a limit; `reason` says which";
     LABELS_FULL = FORBIDDEN, "labels_full", "the task carries as many labels as it may; open another one";
     STORE_UNAVAILABLE = SERVICE_UNAVAILABLE, "store_unavailable", "the gateway can't write its state; try again";
@@ -194,6 +199,8 @@ impl Refusal {
             Self::Denied(denial) => denial_code(denial.kind),
             Self::Unapproved { question, .. } => question_code(question.state),
             Self::Unaskable { cause, .. } => unaskable_code(cause),
+            Self::Limited(Limited::Rate { .. }) => RATE_LIMITED,
+            Self::Limited(Limited::Concurrency { .. }) => TOO_MANY_AT_ONCE,
             Self::NoCredential(unavailable) => unavailable_code(unavailable),
             Self::BadCredential(_) => CREDENTIAL_UNAVAILABLE,
             Self::Unaudited(_) => AUDIT_UNAVAILABLE,
@@ -212,6 +219,20 @@ impl Refusal {
         } else {
             None
         }
+    }
+
+    /// In how many seconds it may be tried again, if that is known.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        let Self::Limited(limited) = self else {
+            return None;
+        };
+        Some(match limited {
+            Limited::Rate { retry_after, .. } => {
+                let seconds = retry_after.as_millis().div_ceil(1000);
+                u64::try_from(seconds).unwrap_or(u64::MAX)
+            }
+            Limited::Concurrency { .. } => 1,
+        })
     }
 
     /// The code that the agent sees.
@@ -241,6 +262,8 @@ impl Refusal {
         } = self
         {
             (reason.as_deref(), message.as_deref())
+        } else if let Self::Limited(limited) = self {
+            (Some(limited.whose()), None)
         } else {
             (None, None)
         }

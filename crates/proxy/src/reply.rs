@@ -1,7 +1,7 @@
 //! What an agent is answered when the gateway says no: a problem, a JSON-RPC error, or a gRPC status.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_http::ResponseHeader;
 use serde_json::{Value, json};
@@ -73,6 +73,9 @@ impl Reply {
                 reply.head.insert_header(DPOP_NONCE, nonce)?;
             }
         }
+        if let Some(seconds) = refusal.retry_after() {
+            reply.head.insert_header(RETRY_AFTER, seconds)?;
+        }
         Ok(reply)
     }
 
@@ -137,6 +140,9 @@ fn add_policy_words(value: &mut Value, refusal: &Refusal) {
                 .into_iter()
                 .filter_map(|(key, word)| Some((key.to_owned(), Value::from(word?)))),
         );
+        if let Some(seconds) = refusal.retry_after() {
+            object.insert("retry_after".to_owned(), seconds.into());
+        }
         if let Some(question) = refusal.question() {
             object.insert("approval".to_owned(), question.id.as_str().into());
             object.insert("link".to_owned(), question.link.as_str().into());

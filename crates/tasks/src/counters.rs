@@ -162,6 +162,8 @@ impl Counters {
             calls: limits.calls.map(|limit| limit.saturating_sub(usage.calls)),
             calls_by_access: by_access.collect(),
             calls_by_tool: by_tool.collect(),
+            rate: limits.rate,
+            concurrency: limits.concurrency,
         }
     }
 

@@ -131,12 +131,17 @@ fn check_grants(grants: &[Grant], parents: &[Grant]) -> Result<(), InvalidOpenin
 fn check_limits(limits: &Limits, rest: &Limits) -> Result<(), InvalidOpening> {
     let check = |field, asked: Option<&u64>, left: Option<&u64>| match (asked, left) {
         (Some(asked), Some(left)) if asked > left => {
-            let problem = format!("is more than the {left} calls that are left of the parent");
+            let problem = format!("is more than the {left} that the parent has left");
             Err(wider(field, problem))
         }
         _ => Ok(()),
     };
     check("limits.calls", limits.calls.as_ref(), rest.calls.as_ref())?;
+    let (asked, most) = (limits.concurrency.as_ref(), rest.concurrency.as_ref());
+    check("limits.concurrency", asked, most)?;
+    let per_minute = |limits: &Limits| limits.rate.map(|rate| rate.per_minute);
+    let (asked, most) = (per_minute(limits), per_minute(rest));
+    check("limits.rate", asked.as_ref(), most.as_ref())?;
     for (access, asked) in &limits.calls_by_access {
         let left = rest.calls_by_access.get(access);
         check("limits.calls_by_access", Some(asked), left)?;

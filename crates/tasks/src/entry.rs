@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::counters::{self, Counters};
 use crate::desk::Desk;
 use crate::facts::Wish;
+use crate::gates::Gate;
 use crate::history::History;
 use crate::marks::Marks;
 use crate::{
@@ -37,6 +38,7 @@ pub(crate) struct Entry {
     /// The labels that its calls gave it, besides those it was opened with.
     marks: Marks,
     history: History,
+    gate: Gate,
     desk: Arc<Desk>,
     clock: Clock,
     /// When it expires, by the clock that nobody sets; none if that is beyond what it can say.
@@ -182,6 +184,7 @@ impl Entry {
             paused: AtomicBool::new(false),
             marks: Marks::load(marks),
             history: History::default(),
+            gate: Gate::default(),
             desk,
             clock,
             deadline: Instant::now().checked_add(left),
@@ -355,6 +358,11 @@ impl Entry {
             above = entry.parent.as_ref();
         }
         counters::reserve_all(&all, tool, access).await
+    }
+
+    /// What bounds how often and how many at once.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     pub(crate) fn history(&self) -> &History {

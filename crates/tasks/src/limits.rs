@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, ToolName};
+use crate::{Access, Rate, ToolName};
 
-/// What a task may use up, in calls. None means unlimited.
+/// What a task may use up. None means unlimited.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -19,6 +19,12 @@ pub struct Limits {
     /// Calls by tool.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub calls_by_tool: BTreeMap<ToolName, u64>,
+    /// How often.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// How many calls at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u64>,
 }
 
 impl Limits {
@@ -31,6 +37,11 @@ impl Limits {
             };
         }
         tighten(&mut self.calls, other.calls);
+        tighten(&mut self.concurrency, other.concurrency);
+        self.rate = match (self.rate, other.rate) {
+            (Some(one), Some(other)) if other.per_minute < one.per_minute => Some(other),
+            (one, other) => one.or(other),
+        };
         for (access, other) in other.calls_by_access {
             let one = self.calls_by_access.entry(access).or_insert(other);
             *one = other.min(*one);

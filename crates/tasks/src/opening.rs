@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::children::Place;
 use crate::facts::Wish;
-use crate::{Grant, Limits, TaskId};
+use crate::{Grant, Limits, Rate, TaskId};
 
 // Our own bounds, so that a task stays small enough to be held in memory a million times.
 const MAX_OWNER_CHARS: usize = 256;
@@ -231,6 +231,12 @@ fn check_grants(grants: &[Grant]) -> Result<(), InvalidOpening> {
 fn check_limits(limits: &Limits, grants: &[Grant]) -> Result<(), InvalidOpening> {
     let at_least_one = || "must be at least 1".to_owned();
     require(limits.calls != Some(0), "limits.calls", at_least_one)?;
+    let is_some = limits.concurrency != Some(0);
+    require(is_some, "limits.concurrency", at_least_one)?;
+    let is_rate = limits.rate.is_none_or(Rate::is_well_formed);
+    require(is_rate, "limits.rate", || {
+        "must be 1 to 60000000 in a minute and at once".to_owned()
+    })?;
     require(
         limits.calls_by_access.values().all(|limit| *limit > 0),
         "limits.calls_by_access",

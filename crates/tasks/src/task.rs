@@ -54,6 +54,10 @@ impl Task {
         }
     }
 
+    pub(crate) fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
     /// Who asks.
     pub fn agent(&self) -> &Agent {
         &self.agent

@@ -17,9 +17,11 @@ use tracing::warn;
 use crate::clock::Clock;
 use crate::desk::Desk;
 use crate::entry::{Entry, Loaded};
+use crate::gates::{Entering, Gates};
 use crate::{
-    DeclarationHeaders, Declared, DelegationBounds, DelegationRequest, Ending, InvalidOpening,
-    Opening, OpeningRequest, Store, StoreError, Table, Task, TaskId, TaskView, Write,
+    DeclarationHeaders, Declared, DelegationBounds, DelegationRequest, Ending, GateBounds,
+    InvalidOpening, Limited, Opening, OpeningRequest, Slot, Store, StoreError, Table, Task, TaskId,
+    TaskView, ToolName, Write,
 };
 
 /// How long an ended task is remembered, in milliseconds: a day.
@@ -48,6 +50,8 @@ pub struct Tasks {
     /// Where the records of tasks are written.
     desk: Arc<Desk>,
     clock: Clock,
+    /// How often agents and tools are heard of.
+    gates: Gates,
     /// Read on every call without waiting; written when a task is opened or forgotten.
     entries: papaya::HashMap<TaskId, Arc<Entry>>,
     /// When tasks expire, in seconds since the epoch, the next first.
@@ -72,6 +76,8 @@ pub struct Config {
     pub headers: DeclarationHeaders,
     /// How far tasks may be delegated.
     pub delegation: DelegationBounds,
+    /// What bounds the calls of each agent, whatever their tasks.
+    pub agents: GateBounds,
 }
 
 impl Tasks {
@@ -123,6 +129,7 @@ impl Tasks {
             store,
             desk,
             clock,
+            gates: Gates::default(),
             entries,
             expiries: Mutex::default(),
             ended: Mutex::default(),
@@ -210,6 +217,16 @@ impl Tasks {
         let declared = Declared::read(headers, &self.config.load().headers)?;
         let entry = self.find_open(agent.id().as_str(), agent.txn(), declared.task.as_deref())?;
         Ok(Task::new(agent, entry, declared))
+    }
+
+    /// Counts a call that begins: refused where its task, those above it, its agent or its tool make calls too often, or too
+    /// many at once. It counts as under way until the slot is dropped.
+    pub fn enter(&self, task: &Task, tool: &ToolName, bounds: GateBounds) -> Result<Slot, Limited> {
+        self.gates.enter(&Entering {
+            entry: task.entry(),
+            agent: (task.agent().id().as_str(), self.config.load().agents),
+            tool: (tool, bounds),
+        })
     }
 
     fn find_open(

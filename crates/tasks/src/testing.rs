@@ -85,6 +85,7 @@ pub(crate) fn config() -> Config {
             depth: 3,
             children: 4,
         },
+        agents: crate::GateBounds::default(),
     }
 }
 

@@ -31,6 +31,7 @@ impl World {
             ttl_max: std::time::Duration::from_hours(1),
             headers: DeclarationHeaders::default(),
             delegation: tasks::DelegationBounds::default(),
+            agents: tasks::GateBounds::default(),
         };
         let store = Arc::new(Embedded::open(folder.path()).unwrap());
         let tasks = Tasks::load(config, store).await.unwrap();
@@ -96,6 +97,7 @@ fn tool(protocol: Protocol, access: &[(Access, &str)]) -> Tool {
         attributes: serde_json::Map::new(),
         labels: Vec::new(),
         marks: Vec::new(),
+        gate: tasks::GateBounds::default(),
         body: BodyMode::Inspect { limit: 1024 },
         strip: StripMode::Strip,
     }

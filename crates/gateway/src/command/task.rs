@@ -8,7 +8,7 @@ use control::{
     Client, ClientError, DelegateRequest, EndRequest, EndingWish, OpenRequest, OpenedTask,
 };
 use serde_json::{Map, Value, json};
-use tasks::{Access, Grant, Limits, OperationPattern, TaskId, TaskView, ToolName};
+use tasks::{Access, Grant, Limits, OperationPattern, Rate, TaskId, TaskView, ToolName};
 
 use crate::command::outcome::{Failure, Screen, pretty};
 use crate::command::whereabouts::{Whereabouts, ask};
@@ -61,6 +61,12 @@ pub(crate) struct Remit {
     /// How many calls it may make.
     #[arg(long)]
     calls: Option<u64>,
+    /// How many in a minute.
+    #[arg(long, value_name = "CALLS")]
+    per_minute: Option<u64>,
+    /// How many at once.
+    #[arg(long, value_name = "CALLS")]
+    concurrency: Option<u64>,
 }
 
 impl Remit {
@@ -71,6 +77,11 @@ impl Remit {
     fn limits(&self) -> Limits {
         Limits {
             calls: self.calls,
+            rate: self.per_minute.map(|per_minute| Rate {
+                per_minute,
+                burst: None,
+            }),
+            concurrency: self.concurrency,
             ..Limits::default()
         }
     }

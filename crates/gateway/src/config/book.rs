@@ -6,10 +6,10 @@ use std::time::Duration;
 use credentials::SecretRef;
 use http::HeaderName;
 use serde_json::{Value, json};
-use tasks::{DeclarationHeaders, DelegationBounds};
+use tasks::{DeclarationHeaders, DelegationBounds, GateBounds, Rate};
 use url::Url;
 
-use super::mistake::Notes;
+use super::mistake::{At, Notes};
 use super::scalar::Count;
 use super::shape::{Here, Shape, section};
 
@@ -49,6 +49,42 @@ section! {
         headers: RawHeaders = default({});
         /// How far agents may delegate parts of their tasks.
         delegation: RawDelegation = default({});
+        /// What bounds the calls of each agent, whatever their tasks.
+        agents: RawGate = default({});
+    }
+}
+
+section! {
+    /// How often calls come, and how many at once.
+    struct RawGate {
+        /// How many in a minute.
+        per_minute: Count = optional;
+        /// How many of those at once; as many as in a minute unless given.
+        burst: Count = optional;
+        /// How many are under way at once.
+        concurrency: Count = optional;
+    }
+}
+
+impl RawGate {
+    pub(super) fn parse(self, notes: &mut Notes) -> Option<GateBounds> {
+        let count = |count: At<Count>| u64::try_from(count.value.0).unwrap_or(u64::MAX);
+        let rate = match (self.per_minute, self.burst) {
+            (Some(per_minute), burst) => Some(Rate {
+                per_minute: count(per_minute),
+                burst: burst.map(count),
+            }),
+            (None, Some(burst)) => {
+                let message = "`burst` is of a rate: say `per_minute`, too";
+                notes.mistake(&burst.place, "wrong_value", message);
+                return None;
+            }
+            (None, None) => None,
+        };
+        Some(GateBounds {
+            rate,
+            concurrency: self.concurrency.map(count),
+        })
     }
 }
 
@@ -117,6 +153,7 @@ impl RawTasks {
             );
         }
         let headers = self.headers.and_then(|headers| headers.value.parse(notes));
+        let agents = self.agents.and_then(|gate| gate.value.parse(notes));
         let delegation = self.delegation.and_then(|bounds| bounds.value.parse());
         Some(TasksConfig {
             signing_key: self.signing_key.map(|secret| secret.value),
@@ -127,6 +164,7 @@ impl RawTasks {
                 ttl_max: ttl.max?.value,
                 headers: headers?,
                 delegation: delegation?,
+                agents: agents?,
             },
         })
     }

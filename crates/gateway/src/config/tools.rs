@@ -13,6 +13,7 @@ use tasks::{Access, OperationPattern, ToolName};
 use url::{Host, Url};
 
 use super::binding::{BindingConfig, RawBindings, RawInject};
+use super::book::RawGate;
 use super::collection::Table;
 use super::listen::Plaintext;
 use super::mistake::{At, Notes};
@@ -106,6 +107,8 @@ section! {
         labels: Vec<At<String>> = default([]);
         /// The labels that its calls give their task, once they are permitted: what was read, say, is `untrusted` from then on.
         marks: Vec<At<RawMark>> = default([]);
+        /// What bounds the calls on it, whatever their tasks.
+        limits: RawGate = default({});
         /// Whether request bodies are read before the decision (`inspect`) or not at all (`stream`): then policy sees no arguments.
         body: Reading = default("inspect");
         /// How much of a body is read; more is refused with 413.
@@ -232,6 +235,7 @@ impl RawTool {
             None => None,
         };
         let timeouts = self.timeouts?.value;
+        let gate = self.limits.and_then(|gate| gate.value.parse(notes));
         let marks = self.marks?.value.into_iter();
         // Each notes its own mistakes.
         let marks: Vec<Option<Mark>> = marks.map(|mark| mark.value.parse(notes)).collect();
@@ -259,6 +263,7 @@ impl RawTool {
                     .map(|label| label.value)
                     .collect(),
                 marks: marks?,
+                gate: gate?,
                 body: match self.body?.value {
                     Reading::Inspect => BodyMode::Inspect {
                         limit: self.max_body?.value.0,

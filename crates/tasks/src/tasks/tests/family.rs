@@ -105,7 +105,7 @@ async fn c3_a_child_has_no_more_calls_than_are_left() {
     };
     let wider = |field: &str, left: u64| {
         Err(format!(
-            "`{field}`: is more than the {left} calls that are left of the parent"
+            "`{field}`: is more than the {left} that the parent has left"
         ))
     };
     assert_eq!(ask(json!({"calls": 10})).await, wider("limits.calls", 9));
