@@ -49,7 +49,6 @@ const INCIDENTAL: &[&str] = &[
     "idempotency-key",
     "keep-alive",
     "last-event-id",
-    "mcp-session-id",
     "request-id",
     "sentry-trace",
     "te",
@@ -72,6 +71,20 @@ const INCIDENTAL_PREFIXES: [&str; 3] = ["x-b3-", "x-datadog-", "x-stainless-"];
 /// What MCP's `_meta` has anew at each try.
 const INCIDENTAL_META: &[&str] = &["progressToken", "traceparent", "tracestate", "baggage"];
 
+/// Whether no number in it is a whole one so large that its neighbours are the same double, however it is written.
+fn is_exact(value: &Value) -> bool {
+    /// 2^53, from where on doubles leave whole numbers out.
+    const COARSE: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+        Value::Number(number) => number
+            .as_f64()
+            .is_some_and(|double| double.fract() != 0.0 || double.abs() < COARSE),
+        Value::Array(items) => items.iter().all(is_exact),
+        Value::Object(fields) => fields.values().all(is_exact),
+    }
+}
+
 impl Call {
     /// The digest of the exact call: SHA-256 over the canonical JSON (RFC 8785) of task, tool, operation, method, path,
     /// query, headers, arguments and, on MCP, the other parameters.
@@ -84,9 +97,14 @@ impl Call {
         if request.streamed || is_websocket || self.tool().protocol == Protocol::Grpc {
             return Err(Indistinct::Unread);
         }
+        // An answer to the server holds neither arguments nor parameters.
+        if self.mcp().is_some_and(|mcp| mcp.method == "response") {
+            return Err(Indistinct::Unread);
+        }
         let told = value!({
             "task": self.task().id(),
             "tool": self.tool().name.as_str(),
+            "environment": self.tool().environment.as_deref(),
             "operation": self.operation(),
             "method": request.method,
             "path": request.path,
@@ -96,6 +114,9 @@ impl Call {
             "arguments": request.arguments,
             "params": self.params(),
         });
+        if !is_exact(&told) {
+            return Err(Indistinct::Number);
+        }
         let canonical = canonical(&told).map_err(|_| Indistinct::Number)?;
         let digest = digest(&SHA256, canonical.as_bytes());
         let hex = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));

@@ -57,6 +57,8 @@ pub fn event(kind: TaskEventKind, task: &TaskView, by: Option<&str>) -> TaskEven
         agent: task.agent.as_str().into(),
         owner: task.owner.as_str().into(),
         by: by.or(task.ended_by.as_deref()).map(Into::into),
+        approval: None,
+        comment: None,
         because: task.ended_because.as_deref().map(Into::into),
         leases: Vec::new(),
     }

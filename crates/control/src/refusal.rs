@@ -338,6 +338,7 @@ fn opening_row(invalid: &InvalidOpening) -> (StatusCode, &'static str) {
         InvalidOpening::Wider { .. } => (StatusCode::FORBIDDEN, "wider_than_parent"),
         InvalidOpening::TooDeep(_) => (StatusCode::FORBIDDEN, "delegation_too_deep"),
         InvalidOpening::TooManyChildren(_) => (StatusCode::CONFLICT, "too_many_children"),
+        InvalidOpening::TooLargeFamily(_) => (StatusCode::CONFLICT, "family_too_large"),
         InvalidOpening::Loop(_) => (StatusCode::FORBIDDEN, "delegation_loop"),
         InvalidOpening::ParentNotOpen(_) => (StatusCode::CONFLICT, "parent_not_open"),
     }
@@ -352,6 +353,9 @@ fn opening_hint(invalid: &InvalidOpening) -> &'static str {
         }
         InvalidOpening::TooManyChildren(_) => {
             "end one first; `tasks.delegation.children` says how many may be open"
+        }
+        InvalidOpening::TooLargeFamily(_) => {
+            "end some first; `tasks.delegation.family` says how many may be open"
         }
         InvalidOpening::Loop(_) => "delegate to another agent",
         InvalidOpening::ParentNotOpen(_) => "nothing can be delegated from a task that is not open",
@@ -598,6 +602,7 @@ mod tests {
             Refusal::Opening(InvalidOpening::TooDeep(4)),
             Refusal::Opening(InvalidOpening::Loop(text())),
             Refusal::Opening(InvalidOpening::TooManyChildren(16)),
+            Refusal::Opening(InvalidOpening::TooLargeFamily(64)),
             Refusal::ParentEnded,
             Refusal::Agent(Unauthenticated::KeysUnavailable(text())),
             Refusal::Agent(Unauthenticated::Busy),

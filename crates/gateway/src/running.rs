@@ -10,7 +10,7 @@ use control::{Control, ListenerStatus, Live, Options, Plaintext, Status};
 use identity::AgentId;
 use jiff::Timestamp;
 use proxy::{Server, Way};
-use tasks::{Approvals, TaskId};
+use tasks::{Approvals, TaskView};
 use telemetry::{EndedLease, TaskEventKind};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -135,49 +135,65 @@ async fn forget_approvals(approvals: Arc<Approvals>, stop: CancellationToken) {
 /// How long the outcomes of leases are waited for; an upstream may be slow to take one back.
 const OUTCOMES: Duration = Duration::from_secs(20);
 
+/// How long calls that are cut are waited for, and how often it is looked whether they are over.
+const CUT: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(5);
+
 /// How many tasks' leases are taken back at once; the others wait.
 const ENDING: usize = 64;
 
 /// Takes leases back as their tasks end, and tells what became of them.
 async fn end_leases(ground: Ground, stop: CancellationToken) {
-    let mut endings = ground.tasks.endings();
     // Those of tasks that ended while the gateway was down.
     ground.leases.sweep().await;
     let mut ending = JoinSet::new();
-    loop {
-        let ended = tokio::select! {
-            () = stop.cancelled() => break,
-            ended = endings.recv() => ended,
-        };
+    let next = async |ending: &mut JoinSet<()>| {
         // One upstream that is slow holds up no other task's.
         while ending.try_join_next().is_some() {}
         if ending.len() >= ENDING {
             ending.join_next().await;
         }
-        if let Ok(task) = ended {
-            ending.spawn(end_task(ground.clone(), task));
-        } else {
-            // Too many ended at once to be told one by one.
-            ground.leases.sweep().await;
-        }
+        ground.tasks.next_ended().await
+    };
+    loop {
+        let ended = tokio::select! {
+            () = stop.cancelled() => break,
+            ended = next(&mut ending) => ended,
+        };
+        ending.spawn(end_task(ground.clone(), ended));
     }
-    let rest = async { while ending.join_next().await.is_some() {} };
+    let rest = async {
+        while let Some(ended) = ground.tasks.try_next_ended() {
+            if ending.len() >= ENDING {
+                ending.join_next().await;
+            }
+            ending.spawn(end_task(ground.clone(), ended));
+        }
+        while ending.join_next().await.is_some() {}
+    };
     // What is not taken back by then is at the next start.
     tokio::time::timeout(FLUSH, rest).await.ok();
 }
 
-async fn end_task(ground: Ground, id: TaskId) {
-    let leases = ground.leases.conclude(std::slice::from_ref(&id), OUTCOMES);
+async fn end_task(ground: Ground, task: TaskView) {
+    let leases = ground
+        .leases
+        .conclude(std::slice::from_ref(&task.id), OUTCOMES);
     let leases = leases.await.into_iter().map(|lease| EndedLease {
         id: lease.id,
         tool: lease.tool.to_string(),
         outcome: lease.outcome.unwrap_or(lease.state),
     });
-    if let Some(task) = ground.tasks.show(&id) {
-        let mut event = control::event(TaskEventKind::Ended, &task, None);
-        event.leases = leases.collect();
-        ground.recorder.task(event);
-    }
+    // What was cut is recorded first.
+    let over = async {
+        while ground.tasks.under_way(&task.id) > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(CUT, over).await.ok();
+    let mut event = control::event(TaskEventKind::Ended, &task, None);
+    event.leases = leases.collect();
+    ground.recorder.task(event);
 }
 
 /// The servers of a gateway.

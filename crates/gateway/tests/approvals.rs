@@ -667,7 +667,7 @@ fn a_held_call_goes_on_when_it_is_approved() {
 
 #[test]
 fn a_held_call_ends_when_it_is_refused_or_nobody_answers() {
-    let world = World::with("approvals: { hold: 1s }");
+    let world = World::with("approvals: { hold: 5s }");
     world.refused("/notes/a", "one", "approval_required");
     std::thread::scope(|scope| {
         let call = scope.spawn(|| world.refused("/notes/b", "one", "approval_refused"));

@@ -314,9 +314,10 @@ fn c2_a_paused_family_makes_no_calls() {
             .status
             .success()
     );
-    let mut rest = Vec::new();
-    // It breaks off, cleanly or not.
-    stream.read_to_end(&mut rest).ok();
+    until("the stream is cut", || {
+        let cut = |line: &Value| line["task"] == child && line["ending"] == "cut";
+        world.audit().iter().any(cut)
+    });
     assert_eq!(code(world.get("/notes/a", &child_token)), "task_paused");
     world.refused(&child, &child_token, &reading("x"), (403, "task_paused"));
     let shown = world.remit.command(&["task", "list", "--json"]);
@@ -378,6 +379,7 @@ fn c5_c6_the_end_of_a_parent_is_that_of_its_family() {
         let lines = world.audit().into_iter();
         lines.filter(|line| line["task"] == task).collect()
     };
+    // All are refused at once: before the slowest of them is recorded.
     for id in family {
         let event = |line: &Value| line["kind"] == "task" && line["event"] == "ended";
         until("the end is recorded", || told(id).iter().any(event));
@@ -386,6 +388,11 @@ fn c5_c6_the_end_of_a_parent_is_that_of_its_family() {
         let opened = place(&|line| line["event"] == "opened" || line["event"] == "delegated");
         let cut = place(&|line| line["kind"] == "closed" && line["ending"] == "cut");
         assert!(opened < cut, "{lines:#?}");
+        assert!(cut < place(&event), "{lines:#?}");
+        // Nothing is let through after the end, whatever is refused then.
+        let after = lines.iter().skip(place(&event));
+        let mut allowed = after.filter(|line| line["verdict"] == "allow");
+        assert_eq!(allowed.next(), None);
         let ended = &lines[place(&event)];
         assert_eq!(ended["leases"][0]["tool"], "notes", "{ended}");
         let because = if id == &parent {

@@ -704,12 +704,17 @@ fn b5_a_stolen_task_token_delegates_nothing() {
             .remit
             .open_task(&["--tool", "notes", "--agent", "triage", "--dpop-jkt", &jkt]);
     let url = world.remit.control(&format!("/v1/tasks/{task}/delegate"));
-    let part = json!({ "agent": "reader", "grants": [{ "tool": "notes", "access": ["read"] }] });
+    let mut bearer =
+        json!({ "agent": "reader", "grants": [{ "tool": "notes", "access": ["read"] }] });
+    let mut part = bearer.clone();
+    part["cnf"] = json!({ "jkt": Key::new().thumbprint() });
     let delegate = || world.http.post(&url).json(&part);
-    let send = |claims: &Value| {
-        let request = delegate().header("authorization", format!("DPoP {token}"));
+    let ask = |part: &Value, claims: &Value| {
+        let request = world.http.post(&url).json(part);
+        let request = request.header("authorization", format!("DPoP {token}"));
         request.header("dpop", key.proof(claims)).send().unwrap()
     };
+    let send = |claims: &Value| ask(&part, claims);
     check(
         delegate().bearer_auth(&token).send().unwrap(),
         "proof_required",
@@ -724,4 +729,10 @@ fn b5_a_stolen_task_token_delegates_nothing() {
     check(challenged, "use_dpop_nonce");
     assert_eq!(send(&claims).status(), StatusCode::CREATED);
     check(send(&claims), "proof_replayed");
+    // What is bound is not handed on as what is not.
+    claims["jti"] = json!("another");
+    check(ask(&bearer, &claims), "wider_than_parent");
+    bearer["cnf"] = json!({});
+    claims["jti"] = json!("and another");
+    check(ask(&bearer, &claims), "invalid_opening");
 }

@@ -1,6 +1,6 @@
 //! DPoP: what shows that a request comes from the holder of a key (RFC 9449).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -77,8 +77,9 @@ pub(crate) struct Dpop {
 /// What is known of proofs that were used.
 #[derive(Debug)]
 struct Memory {
-    /// Seconds since the epoch. What was used before is not known.
-    since: i64,
+    /// Seconds since the epoch. What was used before is not known. Where it takes the place of another one, proofs are
+    /// used up there until it is first asked.
+    since: OnceLock<i64>,
     /// The largest `max_age` that it remembers enough for.
     max_age: i64,
     nonces: Nonces,
@@ -106,7 +107,10 @@ impl Dpop {
         let known = known.filter(|memory| memory.max_age >= max_age);
         let memory = match known {
             Some(memory) => Some(Arc::clone(memory)),
-            None => Memory::new(max_age, now).map(Arc::new),
+            None => {
+                let since = previous.is_none().then_some(now);
+                Memory::new(max_age, since, now).map(Arc::new)
+            }
         };
         Self {
             config,
@@ -164,7 +168,8 @@ impl Dpop {
             return Err(invalid("its `iat` is too long ago"));
         }
         // By a clock that is ahead, a proof from before may look like one from after.
-        let is_of_our_time = made > memory.since.saturating_add(LEEWAY);
+        let since = *memory.since.get_or_init(|| now);
+        let is_of_our_time = made > since.saturating_add(LEEWAY);
         let is_fresh = match claims.get("nonce") {
             Some(nonce) => nonce
                 .as_str()
@@ -179,11 +184,11 @@ impl Dpop {
 }
 
 impl Memory {
-    fn new(max_age: i64, now: i64) -> Option<Self> {
+    fn new(max_age: i64, since: Option<i64>, now: i64) -> Option<Self> {
         // A proof may be used from a little before the second that it names until `max_age` after it.
         let window = max_age.saturating_add(LEEWAY).saturating_add(1);
         Some(Self {
-            since: now,
+            since: since.map(OnceLock::from).unwrap_or_default(),
             max_age,
             nonces: Nonces::new()?,
             replay: Replay::new(window, now),

@@ -84,7 +84,7 @@ pub(crate) fn of_call(
         input.insert(WORDS.declared.clone(), declared(task, reads)?);
     }
     if reads.hold(const { Fields::group("history") }) {
-        input.insert(WORDS.history.clone(), history(task));
+        input.insert(WORDS.history.clone(), history(task, reads));
     }
     if reads.hold(const { Fields::group("approval") }) {
         input.insert(
@@ -253,16 +253,14 @@ fn declared(task: &Task, reads: Fields) -> Result<Value, TooDeep> {
     }))
 }
 
-fn history(task: &Task) -> Value {
+fn history(task: &Task, reads: Fields) -> Value {
     let usage = task.usage();
-    let by_access = usage.by_access.into_iter();
-    let by_tool = usage.by_tool.into_iter();
-    object! {
+    object_of!(reads, "history" {
         calls: Value::from(usage.calls),
-        by_access: by_access.map(|(access, calls)| (word(access), Value::from(calls))).collect::<BTreeMap<_, _>>().into(),
-        by_tool: by_tool.map(|(tool, calls)| (Value::from(tool.as_str()), Value::from(calls))).collect::<BTreeMap<_, _>>().into(),
+        by_access: usage.by_access.iter().map(|(access, calls)| (word(*access), Value::from(*calls))).collect::<BTreeMap<_, _>>().into(),
+        by_tool: usage.by_tool.iter().map(|(tool, calls)| (Value::from(tool.as_str()), Value::from(*calls))).collect::<BTreeMap<_, _>>().into(),
         recent: Value::from(task.recent().iter().map(|done| of_done(done)).collect::<Vec<_>>()),
-    }
+    })
 }
 
 fn of_done(done: &Done) -> Value {

@@ -168,6 +168,7 @@ impl Pending {
         let digest = self.call.digest()?;
         let escalated = Escalated {
             task: self.call.task().facts().clone(),
+            holders: self.call.task().holders(),
             tool: self.call.tool().name.clone(),
             operation: self.call.operation().to_owned(),
             access: self.call.access(),

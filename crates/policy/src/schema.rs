@@ -192,6 +192,7 @@ fn admission() -> Value {
                     "agent": text(), "owner": text(), "purpose": text(),
                     "parent": optional("The task it is delegated from."),
                     "chain": texts("The agents it is delegated by."),
+                    "cnf": json!({ "type": ["object", "null"], "description": "What its tokens are to be bound to (RFC 7800)." }),
                     "grants": { "type": "array", "items": { "type": "object" } },
                     "limits": free("Its limits."),
                     "ttl_seconds": count("How long it is to live."),

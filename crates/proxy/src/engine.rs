@@ -151,8 +151,8 @@ impl HttpServerApp for Connection {
             // It was refused already, and stands refused; the recorder counts what it lost.
             audited.await.ok();
         }
-        if let Some(record) = exchange.close(ending) {
-            recorder.close(record);
+        if let Some(closed) = exchange.close(ending) {
+            recorder.close(closed.record);
         }
         reused
     }

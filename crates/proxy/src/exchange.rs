@@ -44,6 +44,13 @@ pub(crate) struct Open {
     under_way: Option<Slot>,
 }
 
+/// A call that is over once its record is told.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) record: CallRecord,
+    _under_way: Option<Slot>,
+}
+
 impl Exchange {
     /// Makes an exchange that no head has opened yet, and the way to learn which task may cut it.
     pub(crate) fn new() -> (Arc<Self>, Told) {
@@ -178,15 +185,21 @@ impl Exchange {
     }
 
     /// Closes the record. `ending` overrides what the phases saw.
-    pub(crate) fn close(&self, ending: Option<Ending>) -> Option<CallRecord> {
+    pub(crate) fn close(&self, ending: Option<Ending>) -> Option<Closed> {
         let Open {
-            mut record, since, ..
+            mut record,
+            since,
+            under_way,
+            ..
         } = self.open.lock().take()?;
         record.total_time = since.elapsed();
         if let Some(ending) = ending {
             record.ending = ending;
         }
-        Some(record)
+        Some(Closed {
+            record,
+            _under_way: under_way,
+        })
     }
 }
 

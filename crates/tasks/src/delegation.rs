@@ -16,6 +16,8 @@ pub struct DelegationBounds {
     pub depth: usize,
     /// How many open children a task may have at once.
     pub children: usize,
+    /// How many open tasks there may be at once below one that nobody delegated.
+    pub family: usize,
 }
 
 /// A part of a task that somebody asks to delegate. Owner, attributes and labels are the parent's: they say what policy
@@ -44,12 +46,13 @@ pub struct DelegationRequest {
     pub opener: Option<String>,
 }
 
-/// Four deep, 16 wide.
+/// Four deep, 16 wide, 64 in all.
 impl Default for DelegationBounds {
     fn default() -> Self {
         Self {
             depth: 4,
             children: 16,
+            family: 64,
         }
     }
 }
@@ -76,6 +79,10 @@ impl DelegationRequest {
             return Err(InvalidOpening::Loop(self.agent));
         }
         check_life(self.ttl_seconds, left)?;
+        if facts.cnf().is_some() && self.cnf.is_none() {
+            let problem = "the parent's tokens are bound to a key, so the child's must be, too";
+            return Err(wider("cnf", problem.to_owned()));
+        }
         let request = OpeningRequest {
             agent: self.agent,
             owner: facts.owner().to_owned(),
@@ -95,9 +102,9 @@ impl DelegationRequest {
         opening.wish.openers = facts.openers().to_vec();
         opening.wish.openers.extend(self.opener);
         opening.wish.parent = Some(facts.id().clone());
+        opening.wish.root = Some(facts.root().clone());
         opening.wish.chain = chain.into();
-        let place = Place::reserve(parent, bounds.children);
-        opening.place = Some(place.ok_or(InvalidOpening::TooManyChildren(bounds.children))?);
+        opening.place = Some(Place::reserve(parent, &bounds)?);
         Ok(opening)
     }
 }

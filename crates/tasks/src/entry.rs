@@ -39,6 +39,8 @@ pub(crate) struct Entry {
     marks: Marks,
     history: History,
     gate: Gate,
+    /// The operators who were given a token of it, besides whoever opened it.
+    holders: Mutex<Vec<String>>,
     desk: Arc<Desk>,
     clock: Clock,
     /// When it expires, by the clock that nobody sets; none if that is beyond what it can say.
@@ -75,6 +77,8 @@ struct Record<W> {
     paused: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     marks: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    holders: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
@@ -150,6 +154,7 @@ impl Entry {
             None => Counters::new(Arc::clone(&facts), store),
         };
         let entry = Self::new((facts, counters), parent, clock, desk, record.marks);
+        *entry.holders.lock() = record.holders;
         if record.paused {
             entry.pause();
         }
@@ -185,6 +190,7 @@ impl Entry {
             marks: Marks::load(marks),
             history: History::default(),
             gate: Gate::default(),
+            holders: Mutex::default(),
             desk,
             clock,
             deadline: Instant::now().checked_add(left),
@@ -369,14 +375,25 @@ impl Entry {
         &self.history
     }
 
-    /// The labels that its calls gave it.
-    pub(crate) fn marks(&self) -> &Marks {
-        &self.marks
+    /// The labels that its calls gave it, and those that the tasks above it have by now, beside those it was opened with.
+    pub(crate) fn marks(&self) -> Vec<String> {
+        let mut marks = self.marks.all();
+        let mut above = self.parent.as_ref();
+        while let Some(entry) = above {
+            let opened = entry.facts.labels().iter().cloned();
+            for label in opened.chain(entry.marks.all()) {
+                if !marks.contains(&label) && !self.facts.labels().contains(&label) {
+                    marks.push(label);
+                }
+            }
+            above = entry.parent.as_ref();
+        }
+        marks
     }
 
-    /// All of its labels: those it was opened with, and those that its calls gave it.
+    /// All of its labels: those it was opened with, those that its calls gave it, and those of the tasks above it.
     pub(crate) fn labels(&self) -> Vec<String> {
-        [self.facts.labels(), &*self.marks.all()].concat()
+        [self.facts.labels(), &*self.marks()].concat()
     }
 
     /// Gives labels to a task and to all above it, seen at once and durable when it returns.
@@ -398,6 +415,26 @@ impl Entry {
             entry.marks.written(count);
         }
         Ok(())
+    }
+
+    /// The operators who were given a token of it, or of one that it was delegated from.
+    pub(crate) fn holders(&self) -> Vec<String> {
+        let mut holders = self.holders.lock().clone();
+        if let Some(parent) = &self.parent {
+            holders.extend(parent.holders());
+        }
+        holders
+    }
+
+    /// Remembers an operator who is given a token of it; durable when it returns.
+    pub(crate) async fn hand_to(self: &Arc<Self>, operator: &str) -> Result<(), StoreError> {
+        {
+            let mut holders = self.holders.lock();
+            if !holders.iter().any(|known| known == operator) {
+                holders.push(operator.to_owned());
+            }
+        }
+        self.desk.write(std::slice::from_ref(self)).await
     }
 
     /// Whether its parent ended without it.
@@ -424,6 +461,7 @@ impl Entry {
             ended: self.ended.get().cloned(),
             paused,
             marks: self.marks.all(),
+            holders: self.holders.lock().clone(),
         };
         Ok(Write::Put {
             table: Table::Tasks,

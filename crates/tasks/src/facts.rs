@@ -43,6 +43,9 @@ pub(crate) struct Wish {
     /// The task that it was delegated from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<TaskId>,
+    /// The first of all that it was delegated from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) root: Option<TaskId>,
     /// The agents that delegated it, the first of all first.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub(crate) chain: Arc<[String]>,
@@ -120,6 +123,11 @@ impl Facts {
     /// The task that it was delegated from.
     pub fn parent(&self) -> Option<&TaskId> {
         self.wish.parent.as_ref()
+    }
+
+    /// The first of all that it was delegated from; itself, if nobody delegated it.
+    pub fn root(&self) -> &TaskId {
+        self.wish.root.as_ref().unwrap_or(&self.id)
     }
 
     /// The agents that delegated it, the first of all first.

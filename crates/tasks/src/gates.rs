@@ -126,6 +126,11 @@ impl Gate {
         false
     }
 
+    /// How many are under way.
+    pub(crate) fn running(&self) -> u64 {
+        self.running.load(Ordering::Acquire)
+    }
+
     fn stop(&self) {
         self.running.fetch_sub(1, Ordering::AcqRel);
     }
@@ -181,7 +186,11 @@ impl Gates {
         let mut next = Some(entering.entry);
         let mut whose = "task";
         while let Some(entry) = next {
-            let bounds = bounds_of(entry.facts().limits());
+            let mut bounds = bounds_of(entry.facts().limits());
+            if whose == "task" {
+                // It is counted in any case: who ends it waits for what is under way.
+                bounds.concurrency.get_or_insert(u64::MAX);
+            }
             pass(entry.gate(), bounds, now, whose)?;
             slot.holds(bounds.concurrency.map(|_| Held::Task(Arc::clone(entry))));
             next = entry.parent();
@@ -228,7 +237,7 @@ fn pass(gate: &Gate, bounds: GateBounds, now: u64, whose: &'static str) -> Resul
 #[derive(Debug, Default)]
 #[must_use = "the call counts as over when it is dropped"]
 pub struct Slot {
-    /// Empty, and without an allocation, where nothing bounds how many are under way.
+    /// The task, and what else bounds how many are under way.
     held: Vec<Held>,
 }
 

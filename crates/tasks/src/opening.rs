@@ -109,6 +109,7 @@ impl Opening {
                 labels: request.labels,
                 cnf: request.cnf,
                 parent: None,
+                root: None,
                 chain: Arc::default(),
             },
             ttl,
@@ -125,6 +126,7 @@ impl Opening {
             "purpose": wish.purpose,
             "parent": wish.parent,
             "chain": wish.chain,
+            "cnf": wish.cnf,
             "grants": wish.grants,
             "limits": wish.limits,
             "ttl_seconds": self.ttl,
@@ -159,6 +161,9 @@ pub enum InvalidOpening {
     /// Its parent has as many open children as it may.
     #[error("a task has {0} open children at most")]
     TooManyChildren(usize),
+    /// As many tasks are open below the one that nobody delegated as there may be.
+    #[error("{0} open tasks may hang below one that nobody delegated")]
+    TooLargeFamily(usize),
     /// Its agent delegated it itself.
     #[error("agent `{0}` is among those that delegate the task")]
     Loop(String),
@@ -318,7 +323,7 @@ mod tests {
             open(&json!({})).unwrap().as_input(),
             json!({
                 "agent": "spiffe://example.org/a", "owner": "alice@example.org", "purpose": "demo",
-                "parent": null, "chain": [],
+                "parent": null, "chain": [], "cnf": null,
                 "grants": [{"tool": "notes", "access": ["read", "write"]}],
                 "limits": {}, "ttl_seconds": 900, "attributes": {}, "labels": [],
             })

@@ -93,9 +93,9 @@ impl Task {
         self.facts().attributes()
     }
 
-    /// The labels that calls gave it, besides those of its facts.
+    /// The labels that calls gave it and the tasks that it was delegated from, besides those of its facts.
     pub fn marks(&self) -> Vec<String> {
-        self.entry.marks().all()
+        self.entry.marks()
     }
 
     /// Its last calls, at most 64, the oldest first.
@@ -114,6 +114,11 @@ impl Task {
             return Ok(());
         }
         self.entry.mark(labels).await
+    }
+
+    /// The operators who were given a token of it, besides whoever opened it.
+    pub fn holders(&self) -> Vec<String> {
+        self.entry.holders()
     }
 
     /// Remembers a call that was permitted.

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use http::HeaderMap;
 use identity::Agent;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -30,9 +30,6 @@ const REMEMBERED_FOR: i64 = 24 * 60 * 60 * 1000;
 /// How many ended tasks are remembered, the newest.
 const REMEMBERED: usize = 10_000;
 
-/// Endings that a slow receiver may leave unread before it lags.
-const ENDINGS: usize = 8192;
-
 /// Tasks that one transaction ends or forgets.
 const BATCH: usize = 256;
 
@@ -50,6 +47,11 @@ pub struct Tasks {
     /// Where the records of tasks are written.
     desk: Arc<Desk>,
     clock: Clock,
+    /// One pause or resumption at a time: neither is undone by one that came before it.
+    pausing: tokio::sync::Mutex<()>,
+    /// Ended tasks of which nobody was told yet, the oldest first, and who waits for one.
+    untold: Mutex<VecDeque<Arc<Entry>>>,
+    told: Notify,
     /// How often agents and tools are heard of.
     gates: Gates,
     /// Read on every call without waiting; written when a task is opened or forgotten.
@@ -60,7 +62,6 @@ pub struct Tasks {
     ended: Mutex<VecDeque<Arc<Entry>>>,
     /// Ended tasks of which the store may not know yet.
     unwritten: Mutex<Vec<Arc<Entry>>>,
-    endings: broadcast::Sender<TaskId>,
     /// A task was opened that expires before all others.
     sooner: Notify,
 }
@@ -123,18 +124,19 @@ impl Tasks {
                 .insert(entry.facts().id().clone(), Arc::clone(&entry));
             all.push(entry);
         }
-        let (endings, _) = broadcast::channel(ENDINGS);
         let tasks = Self {
             config: ArcSwap::from_pointee(config),
             store,
             desk,
             clock,
+            pausing: tokio::sync::Mutex::default(),
+            untold: Mutex::default(),
+            told: Notify::new(),
             gates: Gates::default(),
             entries,
             expiries: Mutex::default(),
             ended: Mutex::default(),
             unwritten: Mutex::default(),
-            endings,
             sooner: Notify::new(),
         };
         tasks.adopt(all);
@@ -201,7 +203,7 @@ impl Tasks {
         if sooner {
             self.sooner.notify_one();
         }
-        if is_late {
+        if is_late || entry.ending().is_some() {
             // Its parent ended while it was opened, and could not take it along.
             self.end_all(&[entry], Ending::ParentEnded);
             self.sooner.notify_one();
@@ -227,6 +229,12 @@ impl Tasks {
             agent: (task.agent().id().as_str(), self.config.load().agents),
             tool: (tool, bounds),
         })
+    }
+
+    /// How many calls of a task are under way.
+    pub fn under_way(&self, id: &TaskId) -> u64 {
+        let entry = self.find(id.as_str());
+        entry.map_or(0, |entry| entry.gate().running())
     }
 
     fn find_open(
@@ -350,6 +358,18 @@ impl Tasks {
         }
     }
 
+    /// Remembers an operator who is given a new token of an open task: who holds one approves none of its calls. Durable
+    /// when it returns.
+    pub async fn hand_to(&self, id: &TaskId, operator: &str) -> Result<TaskView, PauseError> {
+        let entry = self.find(id.as_str());
+        let entry = entry.ok_or_else(|| PauseError::Unknown(id.clone()))?;
+        if entry.ending().is_some() {
+            return Err(PauseError::Ended(id.clone()));
+        }
+        entry.hand_to(operator).await?;
+        Ok(entry.view())
+    }
+
     /// Lets no more calls of a task and those below it through, and cuts those that are open; leases are kept. Its time
     /// runs on. Durable when it returns.
     pub async fn pause(&self, id: &TaskId) -> Result<TaskView, PauseError> {
@@ -364,6 +384,7 @@ impl Tasks {
     async fn set_paused(&self, id: &TaskId, paused: bool) -> Result<TaskView, PauseError> {
         let entry = self.find(id.as_str());
         let entry = entry.ok_or_else(|| PauseError::Unknown(id.clone()))?;
+        let _one_at_a_time = self.pausing.lock().await;
         if entry.ending().is_some() {
             return Err(PauseError::Ended(id.clone()));
         }
@@ -379,10 +400,20 @@ impl Tasks {
         Ok(entry.view())
     }
 
-    /// Every task that ends is sent here once, whatever ended it. A receiver that lags (more than 8,192
-    /// behind) misses some: it then asks [`Self::is_open`] for each task it holds something of.
-    pub fn endings(&self) -> broadcast::Receiver<TaskId> {
-        self.endings.subscribe()
+    /// The next task that ended, whatever ended it; each is told once, and none is lost. Waits for one.
+    pub async fn next_ended(&self) -> TaskView {
+        loop {
+            if let Some(view) = self.try_next_ended() {
+                return view;
+            }
+            self.told.notified().await;
+        }
+    }
+
+    /// The same, none if there is none now.
+    pub fn try_next_ended(&self) -> Option<TaskView> {
+        let ended = self.untold.lock().pop_front();
+        ended.map(|entry| entry.view())
     }
 
     /// Ends tasks as they expire, until `stop`; writes exact counters when it stops.
@@ -416,7 +447,10 @@ impl Tasks {
             self.end_all(&[entry], Ending::Expired);
         }
         let unwritten = self.unwritten.lock().clone();
-        self.close_all(&unwritten).await?;
+        // What expires meanwhile is cut, however slow the store is: what is left is written by the next sweep.
+        if let Ok(written) = tokio::time::timeout(NAP, self.close_all(&unwritten)).await {
+            written?;
+        }
         self.unwritten.lock().retain(|entry| !entry.is_closed());
         let forgotten = self.forget();
         self.delete(Table::Counters, forgotten.iter().map(TaskId::to_string))
@@ -548,8 +582,8 @@ impl Drop for Cut<'_> {
     fn drop(&mut self) {
         if self.entry.cut() {
             self.tasks.ended.lock().push_back(Arc::clone(self.entry));
-            // Nobody listens? Then nobody holds anything of the task.
-            let _listeners = self.tasks.endings.send(self.entry.facts().id().clone());
+            self.tasks.untold.lock().push_back(Arc::clone(self.entry));
+            self.tasks.told.notify_one();
         }
     }
 }
@@ -580,7 +614,7 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
-/// Why a task couldn't be paused or resumed.
+/// Why a task couldn't be paused, resumed or handed to somebody.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PauseError {

@@ -84,6 +84,7 @@ pub(crate) fn config() -> Config {
         delegation: DelegationBounds {
             depth: 3,
             children: 4,
+            family: 20,
         },
         agents: crate::GateBounds::default(),
     }
@@ -103,12 +104,15 @@ pub(crate) fn wish(tasks: &Tasks, limits: &Value) -> Opening {
         .unwrap()
 }
 
+pub(crate) async fn open(tasks: &Tasks, limits: &Value) -> TaskId {
+    opened(tasks, wish(tasks, limits)).await
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the tests of this crate open tasks without policy"
 )]
-pub(crate) async fn open(tasks: &Tasks, limits: &Value) -> TaskId {
-    let opening = wish(tasks, limits);
+pub(crate) async fn opened(tasks: &Tasks, opening: Opening) -> TaskId {
     tasks.open(opening).await.unwrap().id
 }
 

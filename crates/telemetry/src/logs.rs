@@ -52,6 +52,7 @@ fn task_attributes(told: &TaskEvent, attributes: &mut Attributes<'_>) {
     attributes.shared(names::ENDUSER_ID, Some(&told.owner));
     attributes.shared(names::TASK_BY, told.by.as_ref());
     attributes.shared(names::TASK_ENDING, told.because.as_ref());
+    attributes.shared(names::APPROVAL_ID, told.approval.as_ref());
     for (name, is_revoked) in [
         (names::TASK_LEASES_REVOKED, true),
         (names::TASK_LEASES_NOT_REVOKED, false),

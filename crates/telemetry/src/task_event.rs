@@ -23,6 +23,10 @@ pub struct TaskEvent {
     pub owner: Arc<str>,
     /// Who did it; none where nobody did, as with what expires.
     pub by: Option<Arc<str>>,
+    /// The approval that was answered, if one was.
+    pub approval: Option<Arc<str>>,
+    /// What was said with the answer.
+    pub comment: Option<String>,
     /// Why it ended: `completed`, `revoked`, `expired`, `parent_ended`.
     pub because: Option<Arc<str>>,
     /// What became of its leases.
@@ -40,6 +44,12 @@ pub enum TaskEventKind {
     Paused,
     /// They are let through again.
     Resumed,
+    /// A new token of it was given to somebody.
+    TokenMinted,
+    /// Somebody approved a call of it.
+    CallApproved,
+    /// Somebody refused to.
+    CallRefused,
     /// It ended, its calls were cut, its leases taken back as far as they could be.
     Ended,
 }
@@ -52,6 +62,9 @@ impl TaskEventKind {
             Self::Delegated => "delegated",
             Self::Paused => "paused",
             Self::Resumed => "resumed",
+            Self::TokenMinted => "token_minted",
+            Self::CallApproved => "call_approved",
+            Self::CallRefused => "call_refused",
             Self::Ended => "ended",
         }
     }

@@ -7,10 +7,12 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use tasks::{ApprovalState, ApprovalView, VoteError, Voter};
+use telemetry::TaskEventKind;
 
 use super::{asked, detached};
 use crate::approval_request::VoteRequest;
 use crate::body::OptionalJson;
+use crate::opening::event;
 use crate::page::{ApprovalPage, page};
 use crate::refusal::Refusal;
 use crate::{Caller, Control};
@@ -73,7 +75,13 @@ pub(super) async fn grant(
         let (voter, comment) = (voter(&caller), request.comment.as_deref());
         let voted = control.approvals.grant(&id, &voter, comment).await;
         let approval = voted.map_err(refusal)?;
-        tracing::info!(operator = caller.name(), approval = %id, task = %approval.task, state = approval.state.as_str(), "call approved");
+        tell(
+            &control,
+            TaskEventKind::CallApproved,
+            &approval,
+            &caller,
+            comment,
+        );
         Ok(approval)
     });
     voted.await.map(Json)
@@ -91,10 +99,33 @@ pub(super) async fn refuse(
         let (voter, comment) = (voter(&caller), request.comment.as_deref());
         let voted = control.approvals.refuse(&id, &voter, comment).await;
         let approval = voted.map_err(refusal)?;
-        tracing::info!(operator = caller.name(), approval = %id, task = %approval.task, "call not approved");
+        tell(
+            &control,
+            TaskEventKind::CallRefused,
+            &approval,
+            &caller,
+            comment,
+        );
         Ok(approval)
     });
     voted.await.map(Json)
+}
+
+/// A vote stands in the audit: whose it was, and on what.
+fn tell(
+    control: &Control,
+    kind: TaskEventKind,
+    approval: &ApprovalView,
+    caller: &Caller,
+    comment: Option<&str>,
+) {
+    // A task that is forgotten by now had its end told.
+    if let Some(task) = control.tasks.show(&approval.task) {
+        let mut event = event(kind, &task, Some(caller.name()));
+        event.approval = Some(approval.id.as_str().into());
+        event.comment = comment.map(str::to_owned);
+        control.recorder.task(event);
+    }
 }
 
 fn voter(caller: &Caller) -> Voter {

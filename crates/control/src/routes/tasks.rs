@@ -207,13 +207,14 @@ pub(super) async fn token(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<(StatusCode, Json<OpenedTask>), Refusal> {
     let id = named(id)?;
-    let task = control.tasks.show(&id);
-    let task = task.ok_or_else(|| Refusal::UnknownTask(id.clone()))?;
-    if task.state == "ended" {
-        return Err(Refusal::TaskNotOpen(id));
-    }
-    let opened = opening::with_token(&control.live.load().tokens, task)?;
-    tracing::info!(operator = caller.name(), task = %id, "task token minted");
+    let opened = detached(async move {
+        let task = control.tasks.hand_to(&id, caller.name()).await;
+        let task = task.map_err(unpaused)?;
+        let event = opening::event(TaskEventKind::TokenMinted, &task, Some(caller.name()));
+        control.recorder.task(event);
+        opening::with_token(&control.live.load().tokens, task)
+    });
+    let opened = opened.await?;
     Ok((StatusCode::CREATED, Json(opened)))
 }
 

@@ -95,6 +95,8 @@ section! {
         depth: Count = default(4);
         /// How many open children a task may have at once.
         children: Count = default(16);
+        /// How many open tasks there may be at once below one that nobody delegated.
+        family: Count = default(64);
     }
 }
 
@@ -175,6 +177,7 @@ impl RawDelegation {
         Some(DelegationBounds {
             depth: self.depth?.value.0,
             children: self.children?.value.0,
+            family: self.family?.value.0,
         })
     }
 }

@@ -23,6 +23,8 @@ pub(super) const LONGEST_CALL: usize = 32 * 1024;
 pub struct Escalated {
     /// The task.
     pub task: Arc<Facts>,
+    /// Who holds a token of it, besides those that its facts tell of.
+    pub holders: Vec<String>,
     /// The tool.
     pub tool: ToolName,
     /// The operation.
@@ -145,7 +147,7 @@ impl Approvals {
             let kept = entry.kept.lock();
             if !kept.record.is_closed() && !self.is_over(&kept) {
                 all += 1;
-                of_task += usize::from(kept.record.task == *task);
+                of_task += usize::from(kept.record.root() == escalated.task.root());
             }
         }
         if all >= MOST_WAITING || of_task >= MOST_OF_A_TASK {

@@ -11,6 +11,9 @@ use crate::{Access, Demand, TaskId, ToolName};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) task: TaskId,
+    /// The first of all that the task was delegated from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    root: Option<TaskId>,
     agent: String,
     owner: String,
     /// Who opened and delegated the task, where that is known.
@@ -66,9 +69,10 @@ impl Record {
         let task = &escalated.task;
         Self {
             task: task.id().clone(),
+            root: (task.root() != task.id()).then(|| task.root().clone()),
             agent: task.agent().to_owned(),
             owner: task.owner().to_owned(),
-            openers: [task.openers(), task.chain()].concat(),
+            openers: [task.openers(), task.chain(), &*escalated.holders].concat(),
             purpose: task.purpose().to_owned(),
             tool: escalated.tool.clone(),
             operation: escalated.operation.clone(),
@@ -110,6 +114,11 @@ impl Record {
     pub(super) fn replace(self, other: &mut Self) {
         let closed = other.closed.or(self.closed);
         *other = Self { closed, ..self };
+    }
+
+    /// The first of all that its task was delegated from; its task, if nobody delegated that.
+    pub(super) fn root(&self) -> &TaskId {
+        self.root.as_ref().unwrap_or(&self.task)
     }
 
     /// Whether the task is somebody's own: whoever it is done for, whoever opened or delegated it, whoever works on it.

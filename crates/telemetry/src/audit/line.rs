@@ -76,6 +76,8 @@ fn task(event: &TaskEvent, line: &mut Object<'_>) {
     line.text("agent", &event.agent);
     line.text("owner", &event.owner);
     line.maybe("by", event.by.as_deref());
+    line.maybe("approval", event.approval.as_deref());
+    line.maybe("comment", event.comment.as_deref().map(cut));
     line.maybe("because", event.because.as_deref());
     if !event.leases.is_empty() {
         line.objects("leases", &event.leases, |told, lease| {

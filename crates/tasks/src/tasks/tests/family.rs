@@ -174,7 +174,6 @@ async fn a_child_expires_no_later_than_its_parent() {
 async fn c5_the_end_of_a_task_is_that_of_all_below_it() {
     let (_folder, book, [parent, child, grandchild]) = three().await;
     let other = open(&book.tasks, &json!({})).await;
-    let mut endings = book.tasks.endings();
     let cut = book.cancellation(&grandchild);
     let ended = book.tasks.end(&parent, Ending::Revoked).await.unwrap();
     assert_eq!(ended.below, [child.clone(), grandchild.clone()]);
@@ -183,10 +182,7 @@ async fn c5_the_end_of_a_task_is_that_of_all_below_it() {
     book.check_state(&child, ("ended", Some("parent_ended")));
     book.check_state(&grandchild, ("ended", Some("parent_ended")));
     book.check_state(&other, ("open", None));
-    let mut told = Vec::new();
-    while let Ok(id) = endings.try_recv() {
-        told.push(id);
-    }
+    let mut told = book.told();
     told.sort_unstable();
     assert_eq!(told, [parent.clone(), child.clone(), grandchild.clone()]);
     let problem = format!("task `{grandchild}` has ended");
@@ -350,25 +346,60 @@ async fn a_slow_store_is_not_waited_for_to_cut() {
 }
 
 #[tokio::test]
-async fn labels_of_a_child_are_reported_and_those_of_its_parent_inherited() {
+async fn labels_go_up_at_once_and_down_to_whoever_is_below() {
     let (_folder, book, [parent, child, grandchild]) = three().await;
+    let sibling = book.delegate(&parent, "d").await;
     let entry = |id: &TaskId| book.tasks.find(id.as_str()).unwrap();
     let labels = |id: &TaskId| book.tasks.show(id).unwrap().labels;
     let commits = book.disk.commits();
     let untrusted = ["untrusted".to_owned()];
     entry(&child).mark(&untrusted).await.unwrap();
-    assert_eq!(labels(&child), untrusted);
-    assert_eq!(labels(&parent), untrusted);
-    assert!(labels(&grandchild).is_empty());
+    for id in [&parent, &child, &grandchild, &sibling] {
+        assert_eq!(labels(id), untrusted);
+    }
     assert_eq!(book.disk.commits(), commits + 1);
     // Once more costs nothing.
     entry(&child).mark(&untrusted).await.unwrap();
     assert_eq!(book.disk.commits(), commits + 1);
-    let later = book.delegate(&parent, "d").await;
+    let later = book.delegate(&parent, "e").await;
     assert_eq!(labels(&later), untrusted);
+    let other = open(&book.tasks, &json!({})).await;
+    assert!(labels(&other).is_empty());
     let book = book.reopen().await;
-    assert_eq!(book.tasks.show(&parent).unwrap().labels, untrusted);
-    assert_eq!(book.tasks.show(&later).unwrap().labels, untrusted);
+    for id in [&parent, &grandchild, &sibling, &later] {
+        assert_eq!(book.tasks.show(id).unwrap().labels, untrusted);
+    }
+}
+
+#[tokio::test]
+async fn a_family_has_so_many_open_tasks() {
+    let (_folder, book, parent) = one().await;
+    let mut open = 0;
+    let mut next = vec![(parent.clone(), 0)];
+    while let Some((id, depth)) = next.pop() {
+        for number in 0..4 {
+            let agent = format!("d{depth}n{number}");
+            if let Ok(child) = delegate(&book.tasks, &id, &agent, &json!({})).await {
+                open += 1;
+                next.push((child, depth + 1));
+            }
+        }
+    }
+    assert_eq!(open, 20);
+    let first = book.tasks.show(&parent).unwrap().children[0].clone();
+    book.tasks.end(&first, Ending::Completed).await.unwrap();
+    book.delegate(&parent, "z").await;
+}
+
+#[tokio::test]
+async fn c3_a_bound_task_delegates_no_bearer_token() {
+    let (_folder, book, _) = one().await;
+    let bound = json!({ "agent": "a", "owner": "o", "cnf": { "jkt": "x" }, "grants": [{ "tool": "notes", "access": ["read"] }] });
+    let opening = book.tasks.opening(serde_json::from_value(bound).unwrap());
+    let parent = crate::testing::opened(&book.tasks, opening.unwrap()).await;
+    let refused = delegate(&book.tasks, &parent, "b", &json!({})).await;
+    let problem = "`cnf`: the parent's tokens are bound to a key, so the child's must be, too";
+    assert_eq!(refused, Err(problem.to_owned()));
 }
 
 #[tokio::test]
