@@ -120,6 +120,8 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         identity: Arc::new(Identity::new(identity, None)),
         tokens,
         operators: Arc::new(operators()),
+        owners_of_record: Arc::default(),
+        resources: [].into(),
         bundles: Arc::default(),
         status: Status {
             version: "1.2.3".into(),

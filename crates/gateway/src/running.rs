@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use url::{Origin, Url};
 
 use crate::config::{self, CertificateRule, ClientCertificates, Config, ServerTls};
 use crate::explain;
@@ -214,6 +215,7 @@ fn start(
     } = plan;
     let limits = config.limits;
     let listen = config.listen.clone();
+    let issuer = config.tasks.issuer.clone();
     let tls = listen
         .tls
         .as_ref()
@@ -276,6 +278,7 @@ fn start(
         ))),
         path,
         control: bound.to_string(),
+        called: called(&listening),
         ground: ground.clone(),
         way: Arc::clone(&way),
         own,
@@ -301,6 +304,7 @@ fn start(
         options: Options {
             hosts: Vec::new(),
             plaintext: plaintext(listen.plaintext),
+            issuer,
             default_agent,
         },
     };
@@ -339,6 +343,8 @@ fn live(ground: &Ground, listening: &Listening, applied: setup::Applied, path: &
         identity: Arc::clone(&applied.setup.identity),
         tokens: Arc::clone(&ground.tokens),
         operators: Arc::clone(&applied.operators),
+        owners_of_record: Arc::clone(&applied.owners_of_record),
+        resources: [].into(),
         bundles: Arc::clone(&ground.bundles.board),
         status: Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -350,8 +356,22 @@ fn live(ground: &Ground, listening: &Listening, applied: setup::Applied, path: &
     ground
         .recorder
         .reloaded(live.policy.policy().revision(), None);
-    reload::take(&mut live, path, applied, Timestamp::now().to_string());
+    let at = Timestamp::now().to_string();
+    reload::take(&mut live, path, applied, &called(listening), at);
     live
+}
+
+/// Where agents reach the listeners for calls, as far as this machine knows.
+fn called(listening: &Listening) -> Vec<Origin> {
+    let scheme = if listening.tls { "https" } else { "http" };
+    let addresses = listening.calls.iter();
+    let urls = addresses.flat_map(|address| {
+        let named = format!("{scheme}://localhost:{}", address.port());
+        [format!("{scheme}://{address}"), named]
+    });
+    urls.filter_map(|url| Url::parse(&url).ok())
+        .map(|url| url.origin())
+        .collect()
 }
 
 fn server_tls(tls: &ServerTls) -> Result<rustls::ServerConfig, String> {

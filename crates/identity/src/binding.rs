@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::confirmation::Confirmation;
+use crate::digest::Digest;
 
 /// What a token is bound to: a `cnf` (RFC 7800) of `jkt` (RFC 9449), `x5t#S256` (RFC 8705), or both.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,6 +23,12 @@ impl Binding {
         let members = cnf.as_object().ok_or(InvalidBinding)?;
         Confirmation::read(members).map_err(|_| InvalidBinding)?;
         Ok(Self(members.clone()))
+    }
+
+    /// To the key with this thumbprint.
+    pub(crate) fn to_key(thumbprint: Digest) -> Self {
+        let jkt = ("jkt".to_owned(), Value::from(thumbprint.to_text()));
+        Self(Map::from_iter([jkt]))
     }
 
     /// The value of `cnf`.

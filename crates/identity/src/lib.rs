@@ -17,17 +17,19 @@ mod crypto;
 mod digest;
 mod dpop;
 mod fetch;
+mod handover;
 mod issuer;
 mod key;
 mod key_set;
 mod key_source;
 mod nonce;
+mod owner;
 mod presented;
 mod proofs;
 mod replay;
 mod sender;
 mod slot;
-mod strict_json;
+pub mod strict_json;
 mod target;
 mod task_tokens;
 mod template;
@@ -44,7 +46,9 @@ pub use binding::{Binding, InvalidBinding};
 pub use certificate::{Certificate, CertificateConfig, UnreadableCertificate};
 pub use dpop::{DpopConfig, NonceRule};
 pub use fetch::is_trustworthy;
-pub use issuer::IssuerConfig;
+pub use handover::Handover;
+pub use issuer::{IssuerConfig, Vouching};
+pub use owner::Owner;
 pub use presented::{Presented, Transport};
 pub use task_tokens::{InvalidKey, KeyKind, TaskClaims, TaskTokens};
 pub use template::{AgentTemplate, InvalidTemplate};
@@ -143,6 +147,18 @@ impl Identity {
             proofs.show(&DPOP, proof);
         }
         proofs.agree()
+    }
+
+    /// Takes tokens that a request hands over in its body (RFC 8693 section 2.1). A DPoP proof in its head is used
+    /// up by that (RFC 9449 section 5).
+    ///
+    /// # Errors
+    /// [`Unauthenticated`] where such a proof is not in order.
+    pub fn handover<'r>(
+        &'r self,
+        presented: &'r Presented<'r>,
+    ) -> Result<Handover<'r>, Unauthenticated> {
+        Handover::new(self, presented, &self.dpop)
     }
 
     /// Our own task tokens.

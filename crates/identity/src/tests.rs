@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::key_source::Pace;
 use crate::{
     Agent, Algorithm, Config, DpopConfig, Identity, IssuerConfig, KeyKind, Presented, TaskClaims,
-    TaskTokens, Transport, Unauthenticated,
+    TaskTokens, Transport, Unauthenticated, Vouching,
 };
 use idp::Idp;
 
@@ -45,6 +45,8 @@ fn task(agent: &str) -> TaskClaims {
 /// Believes in every algorithm of `idp`, so that a test refuses by what it is about.
 fn believe(idp: &Idp) -> IssuerConfig {
     IssuerConfig {
+        vouches_for: Vouching::Agents,
+        owner: "{email}".parse().unwrap(),
         issuer: idp.url(),
         audience: "remit".to_owned(),
         algorithms: Algorithm::ALL.to_vec(),

@@ -20,6 +20,7 @@ mod grant;
 mod limits;
 mod opening;
 mod pattern;
+mod revoked;
 mod store;
 mod task;
 mod task_id;

@@ -40,6 +40,8 @@ pub enum TaskEventKind {
     Paused,
     /// They are let through again.
     Resumed,
+    /// One of its tokens was taken back.
+    TokenRevoked,
     /// It ended, its calls were cut, its leases taken back as far as they could be.
     Ended,
 }
@@ -52,6 +54,7 @@ impl TaskEventKind {
             Self::Delegated => "delegated",
             Self::Paused => "paused",
             Self::Resumed => "resumed",
+            Self::TokenRevoked => "token_revoked",
             Self::Ended => "ended",
         }
     }

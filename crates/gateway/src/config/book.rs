@@ -3,23 +3,28 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use control::{AgentPattern, OwnerOfRecord, OwnersOfRecord};
 use credentials::SecretRef;
 use http::HeaderName;
 use serde_json::{Value, json};
 use tasks::{DeclarationHeaders, DelegationBounds};
 use url::Url;
 
-use super::mistake::Notes;
+use super::mistake::{At, Notes};
 use super::scalar::Count;
 use super::shape::{Here, Shape, section};
+use super::tools::is_loopback;
 
 /// What the book of tasks is made of.
 #[derive(Clone, Debug)]
 pub struct TasksConfig {
     /// The key that signs task tokens; made and kept in the state folder unless given.
     pub signing_key: Option<SecretRef>,
-    /// The `iss` and `aud` of task tokens; the gateway's own address unless given.
+    /// The `iss` and `aud` of task tokens, and where OAuth clients reach the control listener. Unless given, the key
+    /// names the issuer, and there is no OAuth.
     pub issuer: Option<Url>,
+    /// Who answers for the tasks that agents open for themselves; nobody unless given.
+    pub owners_of_record: OwnersOfRecord,
     /// Where tasks are kept; in the state folder unless given.
     pub store: Option<StoreConfig>,
     /// Lives and headers.
@@ -39,8 +44,10 @@ section! {
     struct RawTasks {
         /// The key that signs task tokens: a PKCS#8 PEM, P-256 or Ed25519. One is made in the state folder unless given.
         signing_key: SecretRef = optional;
-        /// The `iss` and `aud` of task tokens; the gateway's own address unless given.
+        /// The URL at which OAuth clients reach the control listener: `https://`, or `http://` on loopback. It becomes the `iss` and `aud` of task tokens. Unless given, the key names the issuer, and tasks are opened by the API alone.
         issuer: Url = optional;
+        /// Who answers for the tasks that agents open for themselves by OAuth: the first that fits. Agents for whom there is none open no tasks.
+        owners_of_record: Vec<At<RawOwnerOfRecord>> = default([]);
         /// How long tasks live.
         ttl: RawTtl = default({});
         /// Where tasks, counters and leases are kept: `embedded:` and a folder. The state folder unless given.
@@ -49,6 +56,16 @@ section! {
         headers: RawHeaders = default({});
         /// How far agents may delegate parts of their tasks.
         delegation: RawDelegation = default({});
+    }
+}
+
+section! {
+    /// Who answers for the tasks that some agents open for themselves.
+    struct RawOwnerOfRecord {
+        /// The agent's id, or a pattern: `*` is any characters but `/`.
+        agent: AgentPattern = required;
+        /// The owner of the tasks.
+        owner: String = required;
     }
 }
 
@@ -118,9 +135,15 @@ impl RawTasks {
         }
         let headers = self.headers.and_then(|headers| headers.value.parse(notes));
         let delegation = self.delegation.and_then(|bounds| bounds.value.parse());
+        if let Some(issuer) = &self.issuer {
+            check_issuer(issuer, notes);
+        }
+        let owners = self.owners_of_record?.value.into_iter();
+        let owners = owners.filter_map(|owner| owner.value.parse()).collect();
         Some(TasksConfig {
             signing_key: self.signing_key.map(|secret| secret.value),
             issuer: self.issuer.map(|url| url.value),
+            owners_of_record: OwnersOfRecord::new(owners),
             store: self.store.map(|store| store.value),
             book: tasks::Config {
                 ttl_default: ttl.default?.value,
@@ -128,6 +151,28 @@ impl RawTasks {
                 headers: headers?,
                 delegation: delegation?,
             },
+        })
+    }
+}
+
+/// Tokens are sent to it, and RFC 8414 section 2 lets it have neither a query nor a fragment.
+fn check_issuer(issuer: &At<Url>, notes: &mut Notes) {
+    let At { value: url, place } = issuer;
+    if url.scheme() == "http" && !is_loopback(url) {
+        let message = "tokens are sent there over `https://`; `http://` is for loopback";
+        notes.mistake(place, "plaintext_issuer", message);
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        let message = "an issuer has no query and no fragment";
+        notes.mistake(place, "wrong_value", message);
+    }
+}
+
+impl RawOwnerOfRecord {
+    fn parse(self) -> Option<OwnerOfRecord> {
+        Some(OwnerOfRecord {
+            agent: self.agent?.value,
+            owner: self.owner?.value,
         })
     }
 }
