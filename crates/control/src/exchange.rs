@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use tasks::Grant;
 use url::{Origin, Url};
 
+use crate::issuer_name;
 use crate::oauth_refusal::OAuthRefusal;
 use crate::opening;
 use crate::parameters::Parameters;
@@ -112,8 +113,7 @@ impl Target<'_> {
     }
 
     fn is_issuer(&self, name: &str) -> bool {
-        let issuer = self.issuer.as_str();
-        name == issuer || self.issuer.path() == "/" && issuer.strip_suffix('/') == Some(name)
+        name == self.issuer.as_str() || name == issuer_name(self.issuer)
     }
 }
 

@@ -85,6 +85,15 @@ pub struct Control {
     pub options: Options,
 }
 
+/// How an issuer is spelled where letters count, as in `iss` and in metadata: a root without the slash that [`Url`] gives it.
+pub fn issuer_name(issuer: &Url) -> &str {
+    let spelled = issuer.as_str();
+    match spelled.strip_suffix('/') {
+        Some(bare) if issuer.path() == "/" => bare,
+        _ => spelled,
+    }
+}
+
 /// What of the control API is settled at start.
 #[derive(Clone, Debug, Default)]
 pub struct Options {

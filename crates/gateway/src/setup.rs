@@ -84,7 +84,7 @@ pub(crate) async fn build(
     // Taken at start, as the issuer of tokens is.
     let oauth = match previous {
         Some(previous) => previous.oauth.as_deref().map(|oauth| oauth.moved(&origins)),
-        None => issuer.map(|issuer| ProtectedResource::new(issuer, &origins)),
+        None => issuer.map(|issuer| ProtectedResource::new(control::issuer_name(issuer), &origins)),
     };
     let identity = Identity::new(
         identity::Config {

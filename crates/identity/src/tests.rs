@@ -3,6 +3,7 @@
 mod any_header;
 mod binding;
 mod certificates;
+mod handover;
 mod idp;
 mod key_rotation;
 mod signer;

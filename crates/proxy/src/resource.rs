@@ -23,12 +23,9 @@ pub struct ProtectedResource {
 impl ProtectedResource {
     /// `issuer` signs the tokens; `origins` are those that agents know the gateway by, where they differ from what
     /// requests name.
-    pub fn new(issuer: &Url, origins: &[Origin]) -> Self {
-        let spelled = issuer.as_str();
-        let is_root = issuer.path() == "/";
-        let bare = spelled.strip_suffix('/').filter(|_| is_root);
+    pub fn new(issuer: &str, origins: &[Origin]) -> Self {
         Self {
-            issuer: bare.unwrap_or(spelled).to_owned(),
+            issuer: issuer.to_owned(),
             origins: spelled_out(origins),
         }
     }
@@ -120,7 +117,7 @@ mod tests {
             .iter()
             .map(|origin| origin.parse::<Url>().unwrap().origin())
             .collect();
-        ProtectedResource::new(&"https://remit.example/".parse().unwrap(), &origins)
+        ProtectedResource::new("https://remit.example", &origins)
     }
 
     fn head(path: &str, hosts: &[&str]) -> RequestHeader {
@@ -158,14 +155,6 @@ mod tests {
         check("/.well-known/oauth-protected-resources", None);
         check("/.well-known/oauth-protected-resource/%22", None);
         check("/.well-known/oauth-authorization-server", None);
-    }
-    #[test]
-    fn a_root_issuer_is_spelled_without_its_slash() {
-        let metadata = resource(&[]).metadata(&head(WELL_KNOWN, &["a"]), "https");
-        assert_eq!(
-            metadata.unwrap()["authorization_servers"],
-            json!(["https://remit.example"])
-        );
     }
 
     #[track_caller]

@@ -18,7 +18,7 @@ use crate::door::{Holder, OAuth};
 use crate::exchange::{REMIT_GRANT, TOKEN_EXCHANGE};
 use crate::oauth_refusal::OAuthRefusal;
 use crate::refusal::Refusal;
-use crate::{Control, opening};
+use crate::{Control, issuer_name, opening};
 
 /// `GET /.well-known/oauth-authorization-server` (RFC 8414).
 pub(super) async fn metadata(OAuth(issuer): OAuth) -> Json<Value> {
@@ -41,7 +41,7 @@ fn document(issuer: &Url) -> Value {
     let base = issuer.as_str().trim_end_matches('/');
     let at = |path: &str| format!("{base}{path}");
     json!({
-        "issuer": name_of(issuer),
+        "issuer": issuer_name(issuer),
         "token_endpoint": at("/oauth2/token"),
         "token_endpoint_auth_methods_supported": ["none"],
         "introspection_endpoint": at("/oauth2/introspect"),
@@ -52,15 +52,6 @@ fn document(issuer: &Url) -> Value {
         "authorization_details_types_supported": [REMIT_GRANT],
         "dpop_signing_alg_values_supported": Algorithm::ALL.map(Algorithm::as_str),
     })
-}
-
-/// How an issuer is spelled where letters count: a root without its slash.
-fn name_of(issuer: &Url) -> &str {
-    let spelled = issuer.as_str();
-    match spelled.strip_suffix('/') {
-        Some(bare) if issuer.path() == "/" => bare,
-        _ => spelled,
-    }
 }
 
 /// What a resource server may know of a token that counts (RFC 7662 section 2.2).
