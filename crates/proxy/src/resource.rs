@@ -76,7 +76,11 @@ impl ProtectedResource {
             let url = Url::parse(origin).ok();
             url.is_some_and(|url| url.host_str() == Some(authority.host()))
         };
-        let known = self.origins.iter().find(named).or(self.origins.first());
+        let known = self
+            .origins
+            .iter()
+            .find(named)
+            .or_else(|| self.origins.first());
         Some(known.map_or_else(|| format!("{scheme}://{authority}"), Clone::clone))
     }
 }

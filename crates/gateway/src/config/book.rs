@@ -139,7 +139,9 @@ impl RawTasks {
             check_issuer(issuer, notes);
         }
         let owners = self.owners_of_record?.value.into_iter();
-        let owners = owners.filter_map(|owner| owner.value.parse()).collect();
+        let owners = owners
+            .filter_map(|owner| owner.value.parse(notes))
+            .collect();
         Some(TasksConfig {
             signing_key: self.signing_key.map(|secret| secret.value),
             issuer: self.issuer.map(|url| url.value),
@@ -168,11 +170,23 @@ fn check_issuer(issuer: &At<Url>, notes: &mut Notes) {
     }
 }
 
+/// As long as the owner of a task may be.
+const LONGEST_OWNER: usize = 256;
+
 impl RawOwnerOfRecord {
-    fn parse(self) -> Option<OwnerOfRecord> {
+    fn parse(self, notes: &mut Notes) -> Option<OwnerOfRecord> {
+        let owner = self.owner?;
+        let name = &owner.value;
+        let is_name = !name.trim().is_empty()
+            && name.chars().count() <= LONGEST_OWNER
+            && !name.chars().any(char::is_control);
+        if !is_name {
+            let message = "an owner has 1 to 256 printable characters";
+            notes.mistake(&owner.place, "wrong_value", message);
+        }
         Some(OwnerOfRecord {
             agent: self.agent?.value,
-            owner: self.owner?.value,
+            owner: owner.value,
         })
     }
 }
