@@ -119,7 +119,17 @@ impl OAuthRefusal {
                     None => problem.detail,
                 }
             }
-            _ => self.to_string(),
+            Self::NotConfigured
+            | Self::NotForm
+            | Self::Parameter { .. }
+            | Self::GrantType(_)
+            | Self::Target(_)
+            | Self::Scope(_)
+            | Self::Details(_)
+            | Self::Token { .. }
+            | Self::MayNotAct
+            | Self::NoOwner(_)
+            | Self::NotHolder => self.to_string(),
         };
         printable(&text)
     }

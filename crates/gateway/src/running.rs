@@ -301,12 +301,7 @@ fn start(
         reload: reload::on_request(&reloader),
         promote: reload::promotion_on_request(&reloader),
         draining: serving.draining.clone(),
-        options: Options {
-            hosts: Vec::new(),
-            plaintext: plaintext(listen.plaintext),
-            issuer,
-            default_agent,
-        },
+        options: options(listen.plaintext, issuer, default_agent),
     };
     control.spawn(answer(api, control_listener, serving.stop_control.clone()));
     Ok((listening, serving))
@@ -318,10 +313,19 @@ async fn answer(api: Control, listener: std::net::TcpListener, stop: Cancellatio
     }
 }
 
-fn plaintext(wish: config::Plaintext) -> Plaintext {
-    match wish {
-        config::Plaintext::Forbidden => Plaintext::Loopback,
-        config::Plaintext::Allowed => Plaintext::Anywhere,
+fn options(
+    plaintext: config::Plaintext,
+    issuer: Option<Url>,
+    default_agent: Option<AgentId>,
+) -> Options {
+    Options {
+        hosts: Vec::new(),
+        plaintext: match plaintext {
+            config::Plaintext::Forbidden => Plaintext::Loopback,
+            config::Plaintext::Allowed => Plaintext::Anywhere,
+        },
+        issuer,
+        default_agent,
     }
 }
 
