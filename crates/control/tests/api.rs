@@ -473,6 +473,7 @@ async fn who_may_ask_what() {
     let grant = format!("{approval}/grant");
     let refuse = format!("{approval}/refuse");
     let explain = format!(r#"{{"method":"GET","url":"/notes/notes","task":"{UNKNOWN}"}}"#);
+    let [introspect, revoke, exchange] = ["/oauth2/introspect", "/oauth2/revoke", "/oauth2/token"];
     let table = [
         (Method::POST, "/v1/tasks", "{}", [401, 403, 403, 400, 400]),
         (Method::GET, "/v1/tasks", "", [401, 200, 200, 200, 200]),
@@ -508,18 +509,8 @@ async fn who_may_ask_what() {
         ),
         (Method::POST, "/v1/reload", "", [401, 403, 403, 403, 422]),
         // What is no form gets as far as whoever may send one.
-        (
-            Method::POST,
-            "/oauth2/introspect",
-            "",
-            [401, 400, 400, 400, 400],
-        ),
-        (
-            Method::POST,
-            "/oauth2/revoke",
-            "",
-            [401, 403, 403, 400, 400],
-        ),
+        (Method::POST, introspect, "", [401, 400, 400, 400, 400]),
+        (Method::POST, revoke, "", [401, 403, 403, 400, 400]),
         (Method::POST, "/oauth2/token", "", [400, 400, 400, 400, 400]),
         (
             Method::GET,

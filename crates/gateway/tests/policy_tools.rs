@@ -172,6 +172,13 @@ fn a_decision_is_as_its_schema_says() {
     assert!(decision.is_valid(&decided), "{decided}");
     assert!(!decision.is_valid(&json!({ "verdict": "maybe" })));
     let admission = jsonschema::validator_for(&schema("admission")).unwrap();
-    let wish = json!({ "operator": { "name": "ops", "role": "operator" }, "task": { "agent": "a", "grants": [] } });
+    let mut wish = json!({
+        "operator": { "name": "ops", "role": "operator" }, "agent": null, "owner": null,
+        "task": { "agent": "a", "grants": [] },
+    });
+    assert!(admission.is_valid(&wish));
+    let actor = json!({ "id": "a", "method": "jwt", "issuer": "i", "claims": {} });
+    wish["operator"] = json!(null);
+    wish["owner"] = json!({ "subject": "anna", "issuer": "i", "claims": {}, "actor": actor });
     assert!(admission.is_valid(&wish));
 }
