@@ -18,6 +18,8 @@ pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-
 /// RFC 8693 section 3.
 pub(crate) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+/// draft-ietf-oauth-transaction-tokens-10.
+pub(crate) const TXN_TOKEN: &str = "urn:ietf:params:oauth:token-type:txn_token";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// The type of the authorization details that are grants (RFC 9396 section 2).
@@ -43,15 +45,6 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// Reads the form of a request to this gateway.
     pub(crate) fn read(form: &Parameters, target: &Target<'_>) -> Result<Self, OAuthRefusal> {
-        let grant_type = form.required("grant_type")?;
-        if grant_type != TOKEN_EXCHANGE {
-            return Err(OAuthRefusal::GrantType(grant_type.to_owned()));
-        }
-        let wanted = form.one("requested_token_type")?.unwrap_or(ACCESS_TOKEN);
-        if wanted != ACCESS_TOKEN {
-            let problem = format!("must be `{ACCESS_TOKEN}`");
-            return Err(OAuthRefusal::parameter("requested_token_type", problem));
-        }
         target.check(form)?;
         let subject = form.required("subject_token")?;
         check_type(form.required("subject_token_type")?, "subject_token_type")?;
@@ -75,11 +68,7 @@ impl Exchange {
         check_scope(form.one("scope")?, &grants)?;
         let mut attributes = Map::new();
         for name in ["request_details", "request_context"] {
-            if let Some(text) = form.one(name)? {
-                let object = strict_json::object(text.as_bytes());
-                let object = object.ok_or_else(|| {
-                    OAuthRefusal::parameter(name, "must be a JSON object without a key twice")
-                })?;
+            if let Some(object) = object(form, name)? {
                 attributes.insert(name.to_owned(), Value::Object(object));
             }
         }
@@ -90,6 +79,96 @@ impl Exchange {
             attributes,
         })
     }
+}
+
+/// What is to be issued.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Issue {
+    /// A task token, of a task that is opened.
+    TaskToken,
+    /// A transaction token, of a task that is open.
+    TransactionToken,
+}
+
+impl Issue {
+    /// Reads what a token exchange is for.
+    pub(crate) fn read(form: &Parameters) -> Result<Self, OAuthRefusal> {
+        let grant_type = form.required("grant_type")?;
+        if grant_type != TOKEN_EXCHANGE {
+            return Err(OAuthRefusal::GrantType(grant_type.to_owned()));
+        }
+        match form.one("requested_token_type")?.unwrap_or(ACCESS_TOKEN) {
+            ACCESS_TOKEN => Ok(Self::TaskToken),
+            TXN_TOKEN => Ok(Self::TransactionToken),
+            _ => {
+                let problem = format!("must be `{ACCESS_TOKEN}` or `{TXN_TOKEN}`");
+                Err(OAuthRefusal::parameter("requested_token_type", problem))
+            }
+        }
+    }
+}
+
+/// A wish for a transaction token (draft-ietf-oauth-transaction-tokens-10): well formed, nothing of it believed yet.
+pub(crate) struct Transaction {
+    pub(crate) subject: String,
+    pub(crate) scope: Vec<String>,
+    pub(crate) details: Map<String, Value>,
+    pub(crate) context: Map<String, Value>,
+}
+
+impl Transaction {
+    /// Reads the form of a request to this gateway.
+    pub(crate) fn read(form: &Parameters, target: &Target<'_>) -> Result<Self, OAuthRefusal> {
+        form.required("audience")?;
+        target.check(form)?;
+        let subject = form.required("subject_token")?;
+        let kind = form.required("subject_token_type")?;
+        if ![ACCESS_TOKEN, JWT].contains(&kind) {
+            let problem = format!("must be `{ACCESS_TOKEN}` or `{JWT}`: a task token's");
+            return Err(OAuthRefusal::parameter("subject_token_type", problem));
+        }
+        for name in ["actor_token", "actor_token_type", "authorization_details"] {
+            if form.one(name)?.is_some() {
+                let problem = "is for tasks that are opened, not for one that is open";
+                return Err(OAuthRefusal::parameter(name, problem));
+            }
+        }
+        let scope = form.required("scope")?.split(' ').map(str::to_owned);
+        Ok(Self {
+            subject: subject.to_owned(),
+            scope: scope.filter(|scope| !scope.is_empty()).collect(),
+            details: object(form, "request_details")?.unwrap_or_default(),
+            context: object(form, "request_context")?.unwrap_or_default(),
+        })
+    }
+
+    /// The scope, if it is no more than that of the subject's claims. Where that is not told, nothing is within it.
+    pub(crate) fn scope_within(&self, claims: &Map<String, Value>) -> Result<String, OAuthRefusal> {
+        let held = claims.get("scope").and_then(Value::as_str);
+        let held: BTreeSet<&str> = held.unwrap_or_default().split(' ').collect();
+        match self
+            .scope
+            .iter()
+            .find(|scope| !held.contains(scope.as_str()))
+        {
+            Some(scope) => Err(OAuthRefusal::Scope(scope.clone())),
+            None => Ok(self.scope.join(" ")),
+        }
+    }
+}
+
+fn object(
+    form: &Parameters,
+    name: &'static str,
+) -> Result<Option<Map<String, Value>>, OAuthRefusal> {
+    let Some(text) = form.one(name)? else {
+        return Ok(None);
+    };
+    let object = strict_json::object(text.as_bytes());
+    let problem = "must be a JSON object without a key twice";
+    object
+        .map(Some)
+        .ok_or_else(|| OAuthRefusal::parameter(name, problem))
 }
 
 impl Target<'_> {
@@ -200,7 +279,11 @@ mod tests {
             issuer: &issuer,
             resources: &resources,
         };
-        Exchange::read(&form(change), &target)
+        let form = form(change);
+        match Issue::read(&form)? {
+            Issue::TaskToken => Exchange::read(&form, &target),
+            Issue::TransactionToken => panic!("no task token"),
+        }
     }
 
     #[track_caller]

@@ -27,7 +27,7 @@ pub(crate) enum OAuthRefusal {
     GrantType(String),
     #[error("`{0}` is not this gateway")]
     Target(String),
-    #[error("`scope` `{0}` is more than `authorization_details` ask for")]
+    #[error("`scope` `{0}` is more than is granted")]
     Scope(String),
     #[error("`authorization_details`: {0}")]
     Details(String),
@@ -93,7 +93,7 @@ impl OAuthRefusal {
             Self::Target(_) => {
                 "leave `audience` and `resource` out, or name the gateway by its issuer or the address agents call"
             }
-            Self::Scope(_) => "leave `scope` out, or name what the grants hold: `tool:access`",
+            Self::Scope(_) => "name what the grants, or those of the task, hold: `tool:access`",
             Self::Details(_) => "send a JSON array of `remit_grant` objects",
             Self::Token { cause, .. } => token_hint(cause),
             Self::MayNotAct => "show the token of the agent that the user's token lets act",

@@ -511,7 +511,7 @@ async fn who_may_ask_what() {
         // What is no form gets as far as whoever may send one.
         (Method::POST, introspect, "", [401, 400, 400, 400, 400]),
         (Method::POST, revoke, "", [401, 403, 403, 400, 400]),
-        (Method::POST, "/oauth2/token", "", [400, 400, 400, 400, 400]),
+        (Method::POST, exchange, "", [400, 400, 400, 400, 400]),
         (
             Method::GET,
             "/.well-known/oauth-authorization-server",

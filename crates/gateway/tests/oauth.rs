@@ -54,7 +54,7 @@ allow if {
 }
 
 deny contains "too_much" if {
-	input.owner
+	input.owner.subject
 	some grant in input.task.grants
 	"write" in grant.access
 }
@@ -886,5 +886,258 @@ fn without_an_issuer_there_is_no_oauth() {
             .status()
             .as_u16(),
         401
+    );
+}
+
+// Transaction tokens: the draft's MUSTs.
+
+const TXN_TOKEN: &str = "urn:ietf:params:oauth:token-type:txn_token";
+
+/// A task of `assistant` to read and write notes: its id, and the token.
+fn task_of_assistant(world: &World) -> (String, String) {
+    let access = ["--tool", "notes", "--access", "read,write"];
+    world
+        .remit
+        .open_task(&[&access[..], &["--agent", "assistant"]].concat())
+}
+
+/// The form of a wish for a transaction token, but for what is changed.
+fn wish<'f>(subject: &'f str, change: &[(&'f str, &'f str)]) -> Vec<(&'f str, &'f str)> {
+    let mut form = vec![
+        ("grant_type", EXCHANGE),
+        ("requested_token_type", TXN_TOKEN),
+        ("audience", GATEWAY),
+        ("scope", "notes:read"),
+        ("subject_token", subject),
+        ("subject_token_type", ACCESS_TOKEN),
+        ("request_details", r#"{"order":"1234"}"#),
+        ("request_context", r#"{"req_ip":"192.0.2.7"}"#),
+    ];
+    form.retain(|(name, _)| !change.iter().any(|(other, _)| other == name));
+    form.extend(change);
+    form
+}
+
+fn transaction(world: &World, subject: &str) -> String {
+    let answer = world.post("/oauth2/token", &wish(subject, &[]), None);
+    assert_eq!(answer.status().as_u16(), 200);
+    token_of(&answer.json().unwrap())
+}
+
+#[track_caller]
+fn not_issued(world: &World, subject: &str, change: &[(&str, &str)], (error, code): (&str, &str)) {
+    let answer = world.post("/oauth2/token", &wish(subject, change), None);
+    check(answer, 400, error, code);
+}
+
+/// Reads notes with these headers: the status, and the code where it is refused.
+#[track_caller]
+fn shows(world: &World, headers: &[(&str, &str)], expect: (u16, Option<&str>)) {
+    let mut request = testkit::http().get(world.remit.call("/notes/notes"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = request.send().unwrap();
+    let status = answer.status().as_u16();
+    let body: Value = answer.json().unwrap();
+    assert_eq!((status, body["code"].as_str()), expect, "{body}");
+}
+
+#[test]
+fn txn_a_token_is_made_as_the_draft_has_it() {
+    let world = World::new();
+    let (task, token) = task_of_assistant(&world);
+    let answer = world.post("/oauth2/token", &wish(&token, &[]), None);
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    let issued: Value = answer.json().unwrap();
+    assert_eq!(issued["issued_token_type"], TXN_TOKEN);
+    assert_eq!(issued["token_type"], "N_A");
+    assert!(issued.get("refresh_token").is_none());
+
+    let minted = token_of(&issued);
+    let header = minted.split('.').next().unwrap();
+    let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+    assert_eq!(header["typ"], "txntoken+jwt");
+    assert!(header["kid"].is_string());
+    let claims = claims(&minted);
+    assert_eq!(claims["aud"], GATEWAY);
+    assert_eq!(claims["txn"], json!(task));
+    assert_eq!(claims["sub"], "operator");
+    assert_eq!(claims["scope"], "notes:read");
+    assert_eq!(claims["req_wl"], "assistant");
+    assert_eq!(claims["act"], json!({ "sub": "assistant" }));
+    assert_eq!(claims["tctx"], json!({ "order": "1234" }));
+    assert_eq!(claims["rctx"], json!({ "req_ip": "192.0.2.7" }));
+    let life = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+    assert!((1..=300).contains(&life), "{life}");
+    // No token stands in it, and it is none that could be used as one.
+    assert!(!claims.to_string().contains(&token));
+    assert!(claims.get("jti").is_none());
+}
+
+#[test]
+fn txn_a_token_is_taken_beside_the_credential_of_its_agent() {
+    let world = World::new();
+    let (_, token) = task_of_assistant(&world);
+    let minted = transaction(&world, &token);
+    let assistant = format!("Bearer {}", world.workload("assistant"));
+    let both = [
+        ("authorization", assistant.as_str()),
+        ("txn-token", &minted),
+    ];
+    shows(&world, &both, (200, None));
+    // Once more: it was verified already.
+    shows(&world, &both, (200, None));
+    assert!(world.notes.received()[0].header("txn-token").is_none());
+    // It tells of a task, and a declaration that contradicts it is refused.
+    let other = task_of_assistant(&world);
+    let three = [both[0], both[1], ("agent-task", &other.0)];
+    shows(&world, &three, (403, Some("declaration_contradicts")));
+}
+
+#[test]
+fn txn_a_token_is_no_credential() {
+    let world = World::new();
+    let (_, token) = task_of_assistant(&world);
+    let minted = transaction(&world, &token);
+    let bearer = format!("Bearer {minted}");
+    shows(&world, &[("txn-token", &minted)], (401, Some("no_proof")));
+    shows(
+        &world,
+        &[("authorization", &bearer)],
+        (401, Some("invalid_proof")),
+    );
+    shows(
+        &world,
+        &[("x-api-key", &minted)],
+        (401, Some("invalid_proof")),
+    );
+    // Also where it was taken for what it is before.
+    let assistant = format!("Bearer {}", world.workload("assistant"));
+    shows(
+        &world,
+        &[("authorization", &assistant), ("txn-token", &minted)],
+        (200, None),
+    );
+    shows(
+        &world,
+        &[("authorization", &bearer)],
+        (401, Some("invalid_proof")),
+    );
+    // A task token is a credential of ours, not of a workload.
+    let task = format!("Bearer {token}");
+    let beside = [("authorization", task.as_str()), ("txn-token", &minted)];
+    shows(&world, &beside, (401, Some("invalid_proof")));
+    world.active(&minted, false);
+}
+
+#[test]
+fn txn_a_token_is_of_one_agent_and_whole() {
+    let world = World::new();
+    let (_, token) = task_of_assistant(&world);
+    let minted = transaction(&world, &token);
+    let other = format!("Bearer {}", world.workload("other"));
+    let beside = [("authorization", other.as_str()), ("txn-token", &minted)];
+    shows(&world, &beside, (401, Some("proofs_disagree")));
+    let assistant = format!("Bearer {}", world.workload("assistant"));
+    let twice = [
+        ("authorization", assistant.as_str()),
+        ("txn-token", &minted),
+        ("txn-token", &minted),
+    ];
+    shows(&world, &twice, (401, Some("invalid_proof")));
+    let (message, _) = minted.rsplit_once('.').unwrap();
+    let (_, signature) = token.rsplit_once('.').unwrap();
+    let forged = format!("{message}.{signature}");
+    let beside = [
+        ("authorization", assistant.as_str()),
+        ("txn-token", &forged),
+    ];
+    shows(&world, &beside, (401, Some("invalid_proof")));
+    // A task token is none, wherever it stands.
+    let beside = [("authorization", assistant.as_str()), ("txn-token", &token)];
+    shows(&world, &beside, (401, Some("invalid_proof")));
+}
+
+#[test]
+fn txn_a_scope_is_no_more_than_the_subjects() {
+    let world = World::new();
+    let (_, token) = task_of_assistant(&world);
+    let scope = |scope, answer| not_issued(&world, &token, &[("scope", scope)], answer);
+    scope("notes:execute", ("invalid_scope", "invalid_scope"));
+    scope("notes:read desk:read", ("invalid_scope", "invalid_scope"));
+    scope("", ("invalid_request", "invalid_parameter"));
+}
+
+#[test]
+fn txn_a_request_is_as_the_draft_has_it() {
+    let world = World::new();
+    let (_, token) = task_of_assistant(&world);
+    let minted = transaction(&world, &token);
+    let parameter = ("invalid_request", "invalid_parameter");
+    let refused = |change: &[(&str, &str)], answer| not_issued(&world, &token, change, answer);
+    refused(&[("audience", "")], parameter);
+    refused(
+        &[("audience", "https://other.example")],
+        ("invalid_target", "invalid_target"),
+    );
+    refused(
+        &[(
+            "subject_token_type",
+            "urn:ietf:params:oauth:token-type:refresh_token",
+        )],
+        parameter,
+    );
+    refused(&[("subject_token_type", TXN_TOKEN)], parameter);
+    refused(&[("request_details", "7")], parameter);
+    refused(&[("request_context", "[]")], parameter);
+    refused(&[("authorization_details", READ)], parameter);
+    // None is made of another, so none is changed, widened or made to last by that.
+    let unacceptable = ("invalid_request", "unacceptable_token");
+    not_issued(&world, &minted, &[], unacceptable);
+    not_issued(&world, &world.workload("assistant"), &[], unacceptable);
+    not_issued(&world, &world.person(), &[], unacceptable);
+    assert_eq!(world.tasks().len(), 1);
+}
+
+#[test]
+fn txn_a_task_that_is_over_has_none() {
+    let world = World::new();
+    let (task, token) = task_of_assistant(&world);
+    let minted = transaction(&world, &token);
+    let assistant = format!("Bearer {}", world.workload("assistant"));
+    let both = [
+        ("authorization", assistant.as_str()),
+        ("txn-token", &minted),
+    ];
+    shows(&world, &both, (200, None));
+    world.remit.command(&["task", "end", &task]);
+    shows(&world, &both, (403, Some("task_ended")));
+    not_issued(&world, &token, &[], ("invalid_request", "task_ended"));
+    let (_, token) = task_of_assistant(&world);
+    world.revoke(&token, world.remit.operator_token());
+    not_issued(&world, &token, &[], ("invalid_request", "token_revoked"));
+}
+
+#[test]
+fn txn_no_whole_token_is_written_down() {
+    let world = World::new();
+    let (_, token) = task_of_assistant(&world);
+    let minted = transaction(&world, &token);
+    let assistant = format!("Bearer {}", world.workload("assistant"));
+    shows(
+        &world,
+        &[("authorization", &assistant), ("txn-token", &minted)],
+        (200, None),
+    );
+    shows(&world, &[("txn-token", &minted)], (401, Some("no_proof")));
+    let (_, signature) = minted.rsplit_once('.').unwrap();
+    let audit = std::fs::read_to_string(world.site.path("audit.jsonl")).unwrap();
+    assert!(!audit.contains(signature) && !world.remit.logged().contains(signature));
+    let received = world.notes.received();
+    assert!(
+        received
+            .iter()
+            .all(|one| !format!("{one:?}").contains(signature))
     );
 }

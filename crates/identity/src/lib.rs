@@ -33,6 +33,7 @@ pub mod strict_json;
 mod target;
 mod task_tokens;
 mod template;
+mod transaction_tokens;
 mod unauthenticated;
 mod unverified;
 mod verified;
@@ -52,6 +53,7 @@ pub use owner::Owner;
 pub use presented::{Presented, Transport};
 pub use task_tokens::{InvalidKey, KeyKind, TaskClaims, TaskTokens};
 pub use template::{AgentTemplate, InvalidTemplate};
+pub use transaction_tokens::TransactionClaims;
 pub use unauthenticated::Unauthenticated;
 
 use cache::Cache;
@@ -61,6 +63,7 @@ use issuer::Issuer;
 use key_source::Pace;
 use proofs::Proofs;
 use sender::Sender;
+use transaction_tokens::TXN_TOKEN;
 use unverified::Unverified;
 use verified::Verified;
 
@@ -119,6 +122,9 @@ impl Identity {
     /// looked at. Equal tokens are one proof. A task token beside a workload token must name the
     /// same agent.
     ///
+    /// `Txn-Token` holds a transaction token of ours, if one: it tells which task a workload token or certificate
+    /// works on, and proves nothing by itself.
+    ///
     /// A token whose `cnf` binds it is worth nothing without what it is bound to: a key, shown by
     /// `Authorization: DPoP` and a proof in `DPoP` (RFC 9449), or a client certificate (RFC 8705).
     ///
@@ -142,6 +148,9 @@ impl Identity {
             };
             sender.confirm(scheme, &verified)?;
             proofs.add(slot, value, verified)?;
+        }
+        if let Some((value, verified)) = self.transaction(presented.headers)? {
+            proofs.transact(&TXN_TOKEN, value, verified);
         }
         if let Some(proof) = sender.proof() {
             proofs.show(&DPOP, proof);

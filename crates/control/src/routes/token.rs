@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use http::HeaderMap;
 use http::request::Parts;
-use identity::{Handover, Presented, Transport, Unauthenticated};
+use identity::{Handover, Presented, TransactionClaims, Transport, Unauthenticated};
 use jiff::Timestamp;
 use policy::Opener;
 use serde_json::{Map, Value, json};
@@ -16,7 +16,7 @@ use url::Url;
 use super::detached;
 use crate::body::Form;
 use crate::door::{self, OAuth};
-use crate::exchange::{ACCESS_TOKEN, Exchange, Target, may_act};
+use crate::exchange::{ACCESS_TOKEN, Exchange, Issue, TXN_TOKEN, Target, Transaction, may_act};
 use crate::oauth_refusal::OAuthRefusal;
 use crate::parameters::Parameters;
 use crate::refusal::Refusal;
@@ -45,7 +45,7 @@ async fn exchanged(
         issuer: &issuer,
         resources: &live.resources,
     };
-    let exchange = Exchange::read(&form, &target)?;
+    let issue = Issue::read(&form)?;
     let authority = door::named_authority(&parts.uri, &parts.headers)?;
     let presented = Presented {
         headers: &parts.headers,
@@ -58,6 +58,10 @@ async fn exchanged(
     };
     let tokens = live.identity.handover(&presented);
     let tokens = tokens.map_err(|cause| token("DPoP", cause))?;
+    if issue == Issue::TransactionToken {
+        return transaction(&control, &tokens, Transaction::read(&form, &target)?).await;
+    }
+    let exchange = Exchange::read(&form, &target)?;
     let wish = if tokens.claims_ours(&exchange.subject) {
         delegated(&control, &tokens, exchange).await?
     } else if exchange.actor.is_some() {
@@ -70,6 +74,48 @@ async fn exchanged(
     let (opening, opener) = wish;
     let opened = opening::issue(&control, opening, (&opener, None), binding).await?;
     Ok(answer(&opened, kind))
+}
+
+/// How long a transaction token lives at most, in seconds: the draft has it live for minutes or less.
+const TRANSACTION: i64 = 5 * 60;
+
+/// The subject is an open task: what its agent shows beside a workload credential. Nothing is opened.
+async fn transaction(
+    control: &Control,
+    tokens: &Handover<'_>,
+    wish: Transaction,
+) -> Result<Value, OAuthRefusal> {
+    let worker = tokens.worker(&wish.subject).await;
+    let worker = worker.map_err(|cause| token("subject_token", cause))?;
+    let scope = wish.scope_within(worker.claims())?;
+    let agent = worker.id().clone();
+    let expiry = worker.claims().get("exp").and_then(Value::as_i64);
+    let task = control.tasks.bind(worker, &HeaderMap::new());
+    let task = task.map_err(Refusal::Unbound)?;
+    let now = Timestamp::now().as_second();
+    let expires_at = expiry.unwrap_or(now).min(now.saturating_add(TRANSACTION));
+    let minted = control
+        .live
+        .load()
+        .tokens
+        .mint_transaction(&TransactionClaims {
+            txn: task.id().to_string(),
+            owner: task.owner().to_owned(),
+            agent,
+            chain: task.chain().to_vec(),
+            scope: scope.clone(),
+            details: wish.details,
+            context: wish.context,
+            expires_at,
+        });
+    let minted = minted.map_err(|error| Refusal::Internal(error.to_string()))?;
+    Ok(json!({
+        "access_token": minted,
+        "issued_token_type": TXN_TOKEN,
+        "token_type": "N_A",
+        "expires_in": expires_at.saturating_sub(now),
+        "scope": scope,
+    }))
 }
 
 /// A wish, and whose it is.
