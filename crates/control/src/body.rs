@@ -1,4 +1,4 @@
-//! JSON bodies, read within bounds of size and time.
+//! JSON bodies and forms, read within bounds of size and time.
 
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
+use crate::oauth_refusal::OAuthRefusal;
+use crate::parameters::Parameters;
 use crate::refusal::Refusal;
 
 /// The longest body, in bytes.
@@ -48,18 +50,45 @@ impl<T: DeserializeOwned + Default, S: Sync> FromRequest<S> for OptionalJson<T> 
     }
 }
 
+/// The parameters of a form, for the routes of OAuth alone: nothing that a page could make a browser send along
+/// authenticates anybody there.
+pub(crate) struct Form(pub(crate) Parameters);
+
+impl Form {
+    pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Self, OAuthRefusal> {
+        if !is_declared_as(headers, "application/x-www-form-urlencoded") {
+            return Err(OAuthRefusal::NotForm);
+        }
+        Parameters::read(&read(body).await?).map(Self)
+    }
+}
+
+impl<S: Sync> FromRequest<S> for Form {
+    type Rejection = OAuthRefusal;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, OAuthRefusal> {
+        let (parts, body) = request.into_parts();
+        Self::read(&parts.headers, body).await
+    }
+}
+
 fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(Refusal::NotJson);
-    };
-    let value = value.to_str().map_err(|_| Refusal::NotJson)?;
-    let (essence, _) = value.split_once(';').unwrap_or((value, ""));
-    if essence.trim().eq_ignore_ascii_case("application/json") {
+    if is_declared_as(headers, "application/json") {
         Ok(())
     } else {
         Err(Refusal::NotJson)
     }
+}
+
+fn is_declared_as(headers: &HeaderMap, kind: &str) -> bool {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    value.to_str().is_ok_and(|value| {
+        let (essence, _) = value.split_once(';').unwrap_or((value, ""));
+        essence.trim().eq_ignore_ascii_case(kind)
+    })
 }
 
 async fn read(body: Body) -> Result<Bytes, Refusal> {

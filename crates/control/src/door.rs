@@ -11,10 +11,13 @@ use http::header::{self, HOST};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use identity::{Presented, Transport, Unauthenticated};
+use identity::{Agent, Presented, Transport, Unauthenticated};
 use policy::Opener;
+use serde_json::{Map, Value};
 use tasks::TaskId;
+use url::Url;
 
+use crate::oauth_refusal::OAuthRefusal;
 use crate::operators::{Caller, Right, Role};
 use crate::refusal::Refusal;
 use crate::{Control, Options, Plaintext};
@@ -99,17 +102,39 @@ pub(crate) async fn guard_or_agent(
 }
 
 async fn asker(control: &Control, right: Right, parts: &Parts) -> Result<Asker, Refusal> {
-    let live = control.live.load_full();
-    let headers = &parts.headers;
-    let nobody = match live.operators.authenticate(headers) {
-        Ok(caller) => {
-            let caller = caller.holding(right)?;
+    let agent = match operator_or_agent(control, right, parts).await? {
+        Either::Operator(caller) => {
             return Ok(Asker {
                 opener: caller.opener(),
                 role: Some(caller.role()),
                 task: None,
             });
         }
+        Either::Agent(agent) => agent,
+    };
+    let task = control.tasks.bind(agent, &parts.headers);
+    let task = task.map_err(Refusal::Unbound)?;
+    Ok(Asker {
+        opener: Opener::agent(task.agent()),
+        role: None,
+        task: Some(task.id().clone()),
+    })
+}
+
+enum Either {
+    Operator(Caller),
+    Agent(Agent),
+}
+
+async fn operator_or_agent(
+    control: &Control,
+    right: Right,
+    parts: &Parts,
+) -> Result<Either, Refusal> {
+    let live = control.live.load_full();
+    let headers = &parts.headers;
+    let nobody = match live.operators.authenticate(headers) {
+        Ok(caller) => return caller.holding(right).map(Either::Operator),
         Err(nobody) => nobody,
     };
     let authority = named_authority(&parts.uri, headers)?;
@@ -122,18 +147,83 @@ async fn asker(control: &Control, right: Right, parts: &Parts) -> Result<Asker, 
         // The control API speaks no TLS itself.
         transport: &Transport::Plain,
     };
-    let agent = match live.identity.authenticate(&presented).await {
+    match live.identity.authenticate(&presented).await {
         // Then it is the operator's token that is missing or wrong.
-        Err(Unauthenticated::NoProof) => return Err(nobody),
-        agent => agent.map_err(Refusal::Agent)?,
+        Err(Unauthenticated::NoProof) => Err(nobody),
+        agent => agent.map(Either::Agent).map_err(Refusal::Agent),
+    }
+}
+
+/// Who speaks of a task token: an operator, or the one that holds it.
+#[derive(Clone, Debug)]
+pub(crate) enum Holder {
+    /// Of every token.
+    Operator(Caller),
+    /// Of its own, by its `jti`.
+    Token(String),
+}
+
+impl Holder {
+    /// Whether it may speak of the token with these claims.
+    pub(crate) fn may_speak_of(&self, claims: &Map<String, Value>) -> bool {
+        match self {
+            Self::Operator(_) => true,
+            Self::Token(jti) => claims.get("jti").and_then(Value::as_str) == Some(jti),
+        }
+    }
+
+    /// Whether it is an operator.
+    pub(crate) fn is_operator(&self) -> bool {
+        self.name().is_some()
+    }
+
+    /// Its name, if it is an operator.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Operator(caller) => Some(caller.name()),
+            Self::Token(_) => None,
+        }
+    }
+}
+
+/// Lets an operator through who has the right, and whoever shows a task token, and leaves word of who it is.
+pub(crate) async fn guard_or_holder(
+    State((control, right)): State<(Arc<Control>, Right)>,
+    peer: Peer,
+    request: Request,
+    next: Next,
+) -> Result<Response, OAuthRefusal> {
+    if control.options.issuer.is_none() {
+        return Err(OAuthRefusal::NotConfigured);
+    }
+    check_plaintext(peer, control.options.plaintext)?;
+    let (mut parts, body) = request.into_parts();
+    let holder = match operator_or_agent(&control, right, &parts).await? {
+        Either::Operator(caller) => Holder::Operator(caller),
+        Either::Agent(agent) => Holder::Token(agent.jti().ok_or(Refusal::UnknownToken)?.to_owned()),
     };
-    let task = control.tasks.bind(agent, headers);
-    let task = task.map_err(Refusal::Unbound)?;
-    Ok(Asker {
-        opener: Opener::agent(task.agent()),
-        role: None,
-        task: Some(task.id().clone()),
-    })
+    parts.extensions.insert(holder);
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+/// The issuer of a gateway that takes OAuth requests. Its tokens cross no network readably.
+pub(crate) struct OAuth(pub(crate) Url);
+
+impl FromRequestParts<Arc<Control>> for OAuth {
+    type Rejection = OAuthRefusal;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        control: &Arc<Control>,
+    ) -> Result<Self, OAuthRefusal> {
+        let options = &control.options;
+        let issuer = options.issuer.clone().ok_or(OAuthRefusal::NotConfigured)?;
+        let peer = Peer::from_request_parts(parts, control).await?;
+        if parts.method != http::Method::GET {
+            check_plaintext(peer, options.plaintext)?;
+        }
+        Ok(Self(issuer))
+    }
 }
 
 /// Lets processes of this machine through without a token, and everybody else with the right to view.
@@ -171,6 +261,15 @@ impl<S: Sync> FromRequestParts<S> for Asker {
     }
 }
 
+impl<S: Sync> FromRequestParts<S> for Holder {
+    type Rejection = OAuthRefusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, OAuthRefusal> {
+        let holder = parts.extensions.get::<Self>().cloned();
+        holder.ok_or_else(|| Refusal::Internal("route is not guarded".to_owned()).into())
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for Peer {
     type Rejection = Refusal;
 
@@ -189,13 +288,15 @@ fn check_plaintext(peer: Peer, plaintext: Plaintext) -> Result<(), Refusal> {
 }
 
 /// A web page can make a browser on this machine call us under a name of the page's own (DNS
-/// rebinding). So loopback callers name us by an IP literal, `localhost`, or a configured name;
-/// callers from elsewhere too, once a name is configured.
+/// rebinding). So loopback callers name us by an IP literal, `localhost`, the issuer's name, or a configured
+/// name; callers from elsewhere too, once a name is configured.
 fn check_host(request: &Request, peer: Peer, options: &Options) -> Result<(), Refusal> {
     let host = named_host(request.uri(), request.headers())?;
     let strict = peer.is_loopback() || !options.hosts.is_empty();
+    let issuer = options.issuer.as_ref().and_then(Url::host_str);
     let known = is_ip_literal(&host)
         || host == "localhost"
+        || issuer.is_some_and(|known| known.eq_ignore_ascii_case(&host))
         || options
             .hosts
             .iter()
@@ -212,7 +313,7 @@ fn named_host(uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
     Ok(authority.host().to_ascii_lowercase())
 }
 
-fn named_authority(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
+pub(crate) fn named_authority(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
     let mut values = headers.get_all(HOST).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(Refusal::WrongHost(String::new()));

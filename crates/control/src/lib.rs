@@ -17,12 +17,18 @@ mod approval_request;
 mod body;
 mod bundle_board;
 mod client;
+#[cfg(test)]
+mod documented;
 mod door;
+mod exchange;
 mod explain;
 mod live;
+mod oauth_refusal;
 mod opening;
 mod operators;
+mod owners_of_record;
 mod page;
+mod parameters;
 mod problem;
 mod refusal;
 mod routes;
@@ -37,6 +43,7 @@ use identity::AgentId;
 use tasks::{Approvals, Tasks};
 use telemetry::Recorder;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 pub use approval_request::VoteRequest;
 pub use bundle_board::{BundleBoard, BundleProblem, BundleStatus};
@@ -45,6 +52,7 @@ pub use explain::{Explain, ExplainAnswer, ExplainError, ExplainRequest};
 pub use live::{Live, Reload, ReloadError, Reloaded};
 pub use opening::event;
 pub use operators::{Caller, InvalidOperators, Operator, Operators, Right, Role};
+pub use owners_of_record::{AgentPattern, InvalidAgentPattern, OwnerOfRecord, OwnersOfRecord};
 pub use page::{ApprovalPage, LeasePage, TaskPage};
 pub use problem::Problem;
 pub use server::ServeError;
@@ -77,6 +85,15 @@ pub struct Control {
     pub options: Options,
 }
 
+/// How an issuer is spelled where letters count, as in `iss` and in metadata: a root without the slash that [`Url`] gives it.
+pub fn issuer_name(issuer: &Url) -> &str {
+    let spelled = issuer.as_str();
+    match spelled.strip_suffix('/') {
+        Some(bare) if issuer.path() == "/" => bare,
+        _ => spelled,
+    }
+}
+
 /// What of the control API is settled at start.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -84,6 +101,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// From where operator tokens are taken over plain HTTP.
     pub plaintext: Plaintext,
+    /// The issuer of task tokens, by which OAuth clients know this gateway; without one there is no OAuth.
+    pub issuer: Option<Url>,
     /// The agent of a task whose opener names none; such an opening is refused unless given.
     pub default_agent: Option<AgentId>,
 }

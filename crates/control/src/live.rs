@@ -7,9 +7,11 @@ use futures::future::BoxFuture;
 use identity::{Identity, TaskTokens};
 use policy::DecisionPoint;
 use serde::{Deserialize, Serialize};
+use url::Origin;
 
 use crate::bundle_board::BundleBoard;
 use crate::operators::Operators;
+use crate::owners_of_record::OwnersOfRecord;
 use crate::status::Status;
 
 /// One applied configuration, as far as the control API sees it. Replaced whole, so that every
@@ -26,6 +28,10 @@ pub struct Live {
     pub tokens: Arc<TaskTokens>,
     /// Who may use the control API.
     pub operators: Arc<Operators>,
+    /// Who answers for the tasks that agents open for themselves.
+    pub owners_of_record: Arc<OwnersOfRecord>,
+    /// Where agents call: what OAuth clients may name as the `resource` of a token (RFC 8707).
+    pub resources: Arc<[Origin]>,
     /// What the gateway tells of itself.
     pub status: Status,
     /// How the bundles of the policy are; they change without a reload.

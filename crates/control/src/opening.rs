@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tasks::{Ending, Grant, OpenError, Opening, TaskView};
 use telemetry::{Delegated, TaskEvent, TaskEventKind};
 
+use crate::exchange::REMIT_GRANT;
 use crate::operators::Role;
 use crate::refusal::Refusal;
 use crate::{Control, OpenedTask};
@@ -105,14 +106,8 @@ fn mint(tokens: &TaskTokens, agent: AgentId, task: &TaskView) -> Result<String, 
 const STATED: usize = 2048;
 
 /// `tool:access` of each grant (RFC 6749 3.3), or nothing where that is too long to carry.
-fn scope(grants: &[Grant]) -> String {
-    let mut scopes: Vec<String> = grants
-        .iter()
-        .flat_map(|grant| {
-            let access = grant.access.iter();
-            access.map(|access| format!("{}:{}", grant.tool, access.as_str()))
-        })
-        .collect();
+pub(crate) fn scope(grants: &[Grant]) -> String {
+    let mut scopes: Vec<String> = scopes(grants).collect();
     scopes.sort_unstable();
     scopes.dedup();
     let scope = scopes.join(" ");
@@ -122,8 +117,16 @@ fn scope(grants: &[Grant]) -> String {
     scope
 }
 
+/// What each grant is in a scope.
+pub(crate) fn scopes(grants: &[Grant]) -> impl Iterator<Item = String> {
+    grants.iter().flat_map(|grant| {
+        let access = grant.access.iter();
+        access.map(|access| format!("{}:{}", grant.tool, access.as_str()))
+    })
+}
+
 /// The grants as RFC 9396 authorization details, or none where they are too long to carry.
-fn authorization_details(grants: &[Grant]) -> Value {
+pub(crate) fn authorization_details(grants: &[Grant]) -> Value {
     #[derive(Serialize)]
     struct Detail<'a> {
         r#type: &'static str,
@@ -133,7 +136,7 @@ fn authorization_details(grants: &[Grant]) -> Value {
     let details: Vec<Detail<'_>> = grants
         .iter()
         .map(|grant| Detail {
-            r#type: "remit_grant",
+            r#type: REMIT_GRANT,
             grant,
         })
         .collect();

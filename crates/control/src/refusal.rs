@@ -117,7 +117,7 @@ impl Refusal {
     }
 
     /// What to do about each.
-    fn hint(&self) -> &'static str {
+    pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::NoToken => "send `Authorization: Bearer` with an operator's token",
             Self::UnknownToken => "send one operator token; an agent's task token is none",
@@ -165,6 +165,11 @@ impl Refusal {
             Self::Timeout => "ask again; what was begun goes on",
             Self::Internal(_) => "the gateway's log says why",
         }
+    }
+
+    /// How it is answered.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.row().0
     }
 
     /// The stable code.
@@ -275,7 +280,7 @@ impl Refusal {
         }
         let challenge = match self.code() {
             "no_token" => "Bearer realm=\"remit\"",
-            "invalid_token" => "Bearer realm=\"remit\", error=\"invalid_token\"",
+            "invalid_token" | "token_revoked" => "Bearer realm=\"remit\", error=\"invalid_token\"",
             _ => return None,
         };
         Some(HeaderValue::from_static(challenge))
@@ -370,6 +375,7 @@ fn unbound_row(unbound: &Unbound) -> (StatusCode, &'static str) {
         Unbound::Ended(_) => (StatusCode::FORBIDDEN, "task_ended"),
         Unbound::Expired(_) => (StatusCode::FORBIDDEN, "task_expired"),
         Unbound::Paused(_) => (StatusCode::FORBIDDEN, "task_paused"),
+        Unbound::TokenRevoked => (StatusCode::UNAUTHORIZED, "token_revoked"),
         Unbound::Contradiction => (StatusCode::FORBIDDEN, "declaration_contradicts"),
         Unbound::Malformed { .. } => (StatusCode::BAD_REQUEST, "malformed_declaration"),
     }
@@ -616,6 +622,7 @@ mod tests {
             Refusal::Unbound(Unbound::Ended(nil())),
             Refusal::Unbound(Unbound::Expired(nil())),
             Refusal::Unbound(Unbound::Paused(nil())),
+            Refusal::Unbound(Unbound::TokenRevoked),
             Refusal::Unbound(Unbound::Contradiction),
             Refusal::Unbound(Unbound::Malformed {
                 header: text(),
@@ -645,15 +652,6 @@ mod tests {
             let (status, code) = refusal.row();
             table += &format!("| {} | `{code}` | {} |\n", status.as_u16(), refusal.hint());
         }
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/control.md");
-        let page = std::fs::read_to_string(path).unwrap();
-        let (before, rest) = page.split_once("<!-- codes -->\n").unwrap();
-        let (documented, after) = rest.split_once("<!-- end -->").unwrap();
-        if std::env::var_os("REMIT_BLESS").is_some() {
-            let page = format!("{before}<!-- codes -->\n{table}<!-- end -->{after}");
-            std::fs::write(path, page).unwrap();
-        } else {
-            assert_eq!(documented, table);
-        }
+        crate::documented::check("<!-- codes -->", "<!-- end -->", &table);
     }
 }

@@ -4,7 +4,9 @@ mod approvals;
 mod explanations;
 mod gateway;
 mod leases;
+mod oauth;
 mod tasks;
+mod token;
 
 use std::sync::Arc;
 
@@ -31,6 +33,10 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
     };
     let may_or_is_agent = |right: Right, route: Routes| {
         let guard = from_fn_with_state((control.clone(), right), door::guard_or_agent);
+        route.route_layer(guard)
+    };
+    let may_or_holds_it = |right: Right, route: Routes| {
+        let guard = from_fn_with_state((control.clone(), right), door::guard_or_holder);
         route.route_layer(guard)
     };
     Router::new()
@@ -62,6 +68,25 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         .route("/v1/policy/promote", may(Reload, post(gateway::promote)))
         .route("/v1/reload", may(Reload, post(gateway::reload)))
         .route("/metrics", may_or_is_local(View, get(gateway::metrics)))
+        // Whoever asks proves itself by the tokens in the body.
+        .route("/oauth2/token", post(token::exchange))
+        .route(
+            "/oauth2/introspect",
+            may_or_holds_it(View, post(oauth::introspect)),
+        )
+        .route(
+            "/oauth2/revoke",
+            may_or_holds_it(EndTasks, post(oauth::revoke)),
+        )
+        // Public: a client that asks has no token yet.
+        .route(
+            "/.well-known/oauth-authorization-server",
+            get(oauth::metadata),
+        )
+        .route(
+            "/.well-known/oauth-authorization-server/{*path}",
+            get(oauth::metadata_of),
+        )
         // Public: a load balancer and a verifier of task tokens hold no operator token.
         .route("/.well-known/jwks.json", get(gateway::jwks))
         .route("/healthz", get(gateway::healthz))
@@ -81,9 +106,9 @@ fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
 }
 
 /// Does work that must not stop halfway when the caller goes away.
-async fn detached<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-) -> Result<T, Refusal> {
+async fn detached<T: Send + 'static, E: From<Refusal> + Send + 'static>(
+    work: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Result<T, E> {
     let outcome = tokio::spawn(work).await;
     outcome.map_err(|panicked| Refusal::Internal(panicked.to_string()))?
 }

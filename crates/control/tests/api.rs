@@ -27,6 +27,9 @@ use telemetry::{Recorder, Telemetry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
+/// Without a slash at the end, as tokens spell it.
+const ISSUER: &str = "http://127.0.0.1:4190";
+
 const UNKNOWN: &str = "0190a1b2-0000-7000-8000-000000000000";
 
 /// A control API on a free port; stops when dropped.
@@ -100,7 +103,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
     let approvals = approvals.await.unwrap();
     let leases = Leases::load(store, |_| true).await.unwrap();
     let key = TaskTokens::generate(KeyKind::P256).unwrap();
-    let tokens = TaskTokens::from_pem(key.as_bytes(), "http://127.0.0.1:4190").unwrap();
+    let tokens = TaskTokens::from_pem(key.as_bytes(), ISSUER).unwrap();
     let tokens = Arc::new(tokens);
     let identity = identity::Config {
         issuers: Vec::new(),
@@ -121,6 +124,8 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         identity: Arc::new(Identity::new(identity, None)),
         tokens,
         operators: Arc::new(operators()),
+        owners_of_record: Arc::default(),
+        resources: [].into(),
         bundles: Arc::default(),
         status: Status {
             version: "1.2.3".into(),
@@ -145,6 +150,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         draining: draining.clone(),
         options: Options {
             default_agent: Some("demo".parse().unwrap()),
+            issuer: Some(ISSUER.parse().unwrap()),
             ..Options::default()
         },
     };
@@ -468,6 +474,7 @@ async fn who_may_ask_what() {
     let grant = format!("{approval}/grant");
     let refuse = format!("{approval}/refuse");
     let explain = format!(r#"{{"method":"GET","url":"/notes/notes","task":"{UNKNOWN}"}}"#);
+    let [introspect, revoke, exchange] = ["/oauth2/introspect", "/oauth2/revoke", "/oauth2/token"];
     let table = [
         (Method::POST, "/v1/tasks", "{}", [401, 403, 403, 400, 400]),
         (Method::GET, "/v1/tasks", "", [401, 200, 200, 200, 200]),
@@ -502,6 +509,16 @@ async fn who_may_ask_what() {
             [401, 403, 403, 403, 422],
         ),
         (Method::POST, "/v1/reload", "", [401, 403, 403, 403, 422]),
+        // What is no form gets as far as whoever may send one.
+        (Method::POST, introspect, "", [401, 400, 400, 400, 400]),
+        (Method::POST, revoke, "", [401, 403, 403, 400, 400]),
+        (Method::POST, exchange, "", [400, 400, 400, 400, 400]),
+        (
+            Method::GET,
+            "/.well-known/oauth-authorization-server",
+            "",
+            [200, 200, 200, 200, 200],
+        ),
         (
             Method::GET,
             "/.well-known/jwks.json",
@@ -530,7 +547,12 @@ async fn who_may_ask_what() {
             assert_eq!(status, expect, "{method} {path} {role:?} {body}");
             assert_eq!(headers["x-content-type-options"], "nosniff");
             if status >= 400 {
-                assert_eq!(headers["content-type"], "application/problem+json");
+                let kind = if path.starts_with("/oauth2/") {
+                    "application/json"
+                } else {
+                    "application/problem+json"
+                };
+                assert_eq!(headers["content-type"], kind);
                 assert!(body["hint"].is_string(), "{body}");
             }
             if status == 401 {

@@ -142,7 +142,7 @@ async fn task_tokens(config: &Config, state: &Path) -> Result<TaskTokens, StartE
         }
     };
     if let Some(issuer) = &config.tasks.issuer {
-        return Ok(TaskTokens::from_pem(&pem, issuer.as_str())?);
+        return Ok(TaskTokens::from_pem(&pem, control::issuer_name(issuer))?);
     }
     // Without a configured name the key itself names the issuer, so that tokens outlive a change of address.
     let key = TaskTokens::from_pem(&pem, "urn:remit")?.jwks();

@@ -11,6 +11,7 @@ use notify::{RecursiveMode, Watcher};
 use proxy::Way;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
+use url::Origin;
 
 use crate::bundles::{Choice, Gathered};
 use crate::config::{self, PolicyConfig, PolicyOrigin};
@@ -30,6 +31,8 @@ pub(crate) struct Reloader {
     pub(crate) live: Arc<ArcSwap<Live>>,
     /// The address of the control listener.
     pub(crate) control: String,
+    /// Where agents reach the listeners for calls.
+    pub(crate) called: Vec<Origin>,
     /// The tokens of this machine's own operators, where the config names none.
     pub(crate) own: Option<OwnTokens>,
     /// What the gateway started with, and keeps.
@@ -74,7 +77,7 @@ impl Reloader {
             tend(self, &applied.policy, applied.gathered.as_ref());
             turn.policy = applied.policy.clone();
             turn.warnings.clone_from(&applied.warnings);
-            take(&mut live, &self.path, applied, at);
+            take(&mut live, &self.path, applied, &self.called, at);
             Reloaded {
                 revision: live.status.revision,
                 config_hash: live
@@ -292,11 +295,13 @@ pub(crate) fn promotion_on_request(reloader: &Arc<Reloader>) -> Reload {
 }
 
 /// Puts an applied config into what the control API answers from.
-pub(crate) fn take(live: &mut Live, path: &Path, applied: Applied, at: String) {
+pub(crate) fn take(live: &mut Live, path: &Path, applied: Applied, called: &[Origin], at: String) {
     live.policy = Arc::clone(&applied.setup.policy);
     live.credentials = Arc::clone(&applied.setup.credentials);
     live.identity = Arc::clone(&applied.setup.identity);
     live.operators = applied.operators;
+    live.owners_of_record = applied.owners_of_record;
+    live.resources = called.iter().chain(&applied.origins).cloned().collect();
     live.status.revision += 1;
     live.status.warnings = [applied.warnings, applied.findings].concat();
     live.status.config = Some(ConfigStatus {

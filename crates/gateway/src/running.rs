@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use url::{Origin, Url};
 
 use crate::config::{self, CertificateRule, ClientCertificates, Config, ServerTls};
 use crate::explain;
@@ -232,6 +233,7 @@ fn start(
     } = plan;
     let limits = config.limits;
     let listen = config.listen.clone();
+    let issuer = config.tasks.issuer.clone();
     let tls = listen
         .tls
         .as_ref()
@@ -291,6 +293,7 @@ fn start(
         ))),
         path,
         control: bound.to_string(),
+        called: called(&listening),
         ground: ground.clone(),
         way: Arc::clone(&way),
         own,
@@ -313,11 +316,7 @@ fn start(
         reload: reload::on_request(&reloader),
         promote: reload::promotion_on_request(&reloader),
         draining: serving.draining.clone(),
-        options: Options {
-            hosts: Vec::new(),
-            plaintext: plaintext(listen.plaintext),
-            default_agent,
-        },
+        options: options(listen.plaintext, issuer, default_agent),
     };
     control.spawn(answer(api, control_listener, serving.stop_control.clone()));
     Ok((listening, serving))
@@ -342,10 +341,19 @@ async fn answer(api: Control, listener: std::net::TcpListener, stop: Cancellatio
     }
 }
 
-fn plaintext(wish: config::Plaintext) -> Plaintext {
-    match wish {
-        config::Plaintext::Forbidden => Plaintext::Loopback,
-        config::Plaintext::Allowed => Plaintext::Anywhere,
+fn options(
+    plaintext: config::Plaintext,
+    issuer: Option<Url>,
+    default_agent: Option<AgentId>,
+) -> Options {
+    Options {
+        hosts: Vec::new(),
+        plaintext: match plaintext {
+            config::Plaintext::Forbidden => Plaintext::Loopback,
+            config::Plaintext::Allowed => Plaintext::Anywhere,
+        },
+        issuer,
+        default_agent,
     }
 }
 
@@ -367,6 +375,8 @@ fn live(ground: &Ground, listening: &Listening, applied: setup::Applied, path: &
         identity: Arc::clone(&applied.setup.identity),
         tokens: Arc::clone(&ground.tokens),
         operators: Arc::clone(&applied.operators),
+        owners_of_record: Arc::clone(&applied.owners_of_record),
+        resources: [].into(),
         bundles: Arc::clone(&ground.bundles.board),
         status: Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -378,8 +388,22 @@ fn live(ground: &Ground, listening: &Listening, applied: setup::Applied, path: &
     ground
         .recorder
         .reloaded(live.policy.policy().revision(), None);
-    reload::take(&mut live, path, applied, Timestamp::now().to_string());
+    let at = Timestamp::now().to_string();
+    reload::take(&mut live, path, applied, &called(listening), at);
     live
+}
+
+/// Where agents reach the listeners for calls, as far as this machine knows.
+fn called(listening: &Listening) -> Vec<Origin> {
+    let scheme = if listening.tls { "https" } else { "http" };
+    let addresses = listening.calls.iter();
+    let urls = addresses.flat_map(|address| {
+        let named = format!("{scheme}://localhost:{}", address.port());
+        [format!("{scheme}://{address}"), named]
+    });
+    urls.filter_map(|url| Url::parse(&url).ok())
+        .map(|url| url.origin())
+        .collect()
 }
 
 fn server_tls(tls: &ServerTls) -> Result<rustls::ServerConfig, String> {

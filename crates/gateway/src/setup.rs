@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use call::{BodyKeys, Tools};
-use control::{Operator, Operators};
+use control::{Operator, Operators, OwnersOfRecord};
 use credentials::{Binding, Cmd, Credentials, Provider, Static};
 use identity::Identity;
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
     Verification,
 };
-use proxy::{ClientCertificate, Setup, Upstream, Upstreams};
+use proxy::{ClientCertificate, ProtectedResource, Setup, Upstream, Upstreams};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tasks::ToolName;
-use url::Url;
+use url::{Origin, Url};
 use zeroize::Zeroizing;
 
 use crate::bundles::{Choice, Gathered, client};
@@ -36,6 +36,10 @@ const COMPARED: usize = 100;
 pub(crate) struct Applied {
     pub(crate) setup: Setup,
     pub(crate) operators: Arc<Operators>,
+    /// Who answers for the tasks that agents open for themselves.
+    pub(crate) owners_of_record: Arc<OwnersOfRecord>,
+    /// Where agents say that they call.
+    pub(crate) origins: Vec<Origin>,
     /// Bounds of new tasks, and header names.
     pub(crate) book: tasks::Config,
     /// How people are asked for approvals.
@@ -75,6 +79,13 @@ pub(crate) async fn build(
     mistakes.extend(control_plane(&config.policy));
     let operators = operators(&config, own).await;
     let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
+    let origins = config.identity.dpop.origins.clone();
+    let issuer = config.tasks.issuer.as_ref();
+    // Taken at start, as the issuer of tokens is.
+    let oauth = match previous {
+        Some(previous) => previous.oauth.as_deref().map(|oauth| oauth.moved(&origins)),
+        None => issuer.map(|issuer| ProtectedResource::new(control::issuer_name(issuer), &origins)),
+    };
     let identity = Identity::new(
         identity::Config {
             issuers: config.identity.issuers,
@@ -128,10 +139,13 @@ pub(crate) async fn build(
         policy: Arc::new(deciding.point),
         credentials: Arc::new(Credentials::new(bindings, Arc::clone(&ground.leases))),
         upstreams: Arc::new(Upstreams::new(upstreams)),
+        oauth: oauth.map(Arc::new),
     };
     Ok(Applied {
         setup,
         operators: Arc::new(operators),
+        owners_of_record: Arc::new(config.tasks.owners_of_record),
+        origins,
         book,
         approvals: config.approvals,
         hash: config.hash,

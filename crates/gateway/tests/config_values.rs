@@ -7,6 +7,7 @@ use std::time::Duration;
 use call::BodyMode;
 use credentials::{Injection, SecretRef};
 use gateway::config::{Config, PolicyOrigin, ProviderConfig, StoreConfig, load, parse};
+use identity::Vouching;
 use proptest::prelude::*;
 use tasks::Access;
 
@@ -44,6 +45,70 @@ fn check_tool(keys: &str, expected: &[&str]) {
 #[track_caller]
 fn accept(text: &str) -> Config {
     parse(&format!("{BASE}{text}"), "remit.yaml").unwrap()
+}
+
+// tasks by OAuth
+
+#[test]
+fn an_issuer_of_ours_is_reached_over_tls() {
+    check("tasks: { issuer: 'https://remit.example' }", &[]);
+    check("tasks: { issuer: 'https://remit.example/remit' }", &[]);
+    check("tasks: { issuer: 'http://127.0.0.1:4190' }", &[]);
+    check(
+        "tasks: { issuer: 'http://remit.example' }",
+        &["tasks.issuer plaintext_issuer"],
+    );
+    check(
+        "tasks: { issuer: 'https://remit.example/?a=b' }",
+        &["tasks.issuer wrong_value"],
+    );
+    check(
+        "tasks: { issuer: 'https://remit.example/#a' }",
+        &["tasks.issuer wrong_value"],
+    );
+}
+
+#[test]
+fn owners_of_record_have_an_agent_and_a_name() {
+    let owners = |entry: &str| format!("tasks: {{ owners_of_record: [{{ {entry} }}] }}");
+    check(&owners("agent: 'jobs/*', owner: anna"), &[]);
+    check(
+        &owners("agent: 'a b', owner: anna"),
+        &["tasks.owners_of_record[0].agent wrong_value"],
+    );
+    check(
+        &owners("agent: a"),
+        &["tasks.owners_of_record[0] missing_key"],
+    );
+    check(
+        &owners("agent: a, owner: ' '"),
+        &["tasks.owners_of_record[0].owner wrong_value"],
+    );
+}
+
+#[test]
+fn an_issuer_vouches_for_agents_owners_or_both() {
+    let issuer = |keys: &str| {
+        let keys = format!("issuer: 'https://i.example', audience: a, {keys}");
+        let config = accept(&format!("identity: {{ issuers: [{{ {keys} }}] }}"));
+        config.identity.issuers[0].vouches_for
+    };
+    assert_eq!(issuer(""), Vouching::Agents);
+    assert_eq!(issuer("vouches_for: [agents]"), Vouching::Agents);
+    assert_eq!(issuer("vouches_for: [owners]"), Vouching::Owners);
+    assert_eq!(issuer("vouches_for: [owners, agents]"), Vouching::Both);
+    check(
+        "identity: { issuers: [{ issuer: 'https://i.example', audience: a, vouches_for: [] }] }",
+        &["identity.issuers[0].vouches_for wrong_value"],
+    );
+    check(
+        "identity: { issuers: [{ issuer: 'https://i.example', audience: a, vouches_for: [all] }] }",
+        &["identity.issuers[0].vouches_for[0] wrong_value"],
+    );
+    check(
+        "identity: { issuers: [{ issuer: 'https://i.example', audience: a, owner: fixed }] }",
+        &["identity.issuers[0].owner wrong_value"],
+    );
 }
 
 // listen

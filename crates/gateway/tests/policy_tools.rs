@@ -175,9 +175,10 @@ fn a_decision_is_as_its_schema_says() {
     let task = json!({ "agent": "a", "grants": [] });
     let operator = json!({ "name": "ops", "role": "operator" });
     let agent = json!({ "id": "a", "method": "jwt", "issuer": "i", "claims": {} });
-    let asked = [(&operator, &Value::Null), (&Value::Null, &agent)];
-    for (operator, agent) in asked {
-        let wish = json!({ "operator": operator, "agent": agent, "task": task });
+    let owner = json!({ "subject": "anna", "issuer": "i", "claims": {}, "actor": agent });
+    for (who, asker) in [("operator", operator), ("agent", agent), ("owner", owner)] {
+        let mut wish = json!({ "operator": null, "agent": null, "owner": null, "task": task });
+        wish[who] = asker;
         assert!(admission.is_valid(&wish), "{wish}");
     }
 }

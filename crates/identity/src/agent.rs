@@ -33,7 +33,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// `proof` tells who the agent is, `task` is its task token, `places` are the headers where both,
+    /// `proof` tells who the agent is, `task` is its task token or transaction token, `places` are the headers where both,
     /// and what they are bound to, were found.
     pub(crate) fn new(
         proof: Arc<Verified>,
@@ -77,7 +77,7 @@ impl Agent {
             .downcast_ref()
     }
 
-    /// The task its task token was minted for (`txn`), if it brought one.
+    /// The task its task token or transaction token was minted for (`txn`), if it brought one.
     pub fn txn(&self) -> Option<&str> {
         self.task.as_ref()?.claims.get("txn")?.as_str()
     }

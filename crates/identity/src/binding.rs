@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::confirmation::Confirmation;
+use crate::digest::Digest;
 
 /// What a token is bound to: a `cnf` (RFC 7800) of `jkt` (RFC 9449), `x5t#S256` (RFC 8705), or both.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,8 +25,14 @@ impl Binding {
         Ok(Self(members.clone()))
     }
 
+    /// To the key with this thumbprint.
+    pub(crate) fn to_key(thumbprint: Digest) -> Self {
+        let jkt = ("jkt".to_owned(), Value::from(thumbprint.to_text()));
+        Self(Map::from_iter([jkt]))
+    }
+
     /// The value of `cnf`.
-    pub(crate) fn into_cnf(self) -> Value {
+    pub fn into_cnf(self) -> Value {
         Value::Object(self.0)
     }
 }

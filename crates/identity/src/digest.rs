@@ -23,6 +23,11 @@ impl Digest {
         Self::from_bytes(&URL_SAFE_NO_PAD.decode(text).ok()?)
     }
 
+    /// In base64url without padding.
+    pub(crate) fn to_text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
     /// Takes the 32 bytes of one.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)

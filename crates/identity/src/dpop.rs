@@ -132,7 +132,43 @@ impl Dpop {
             return Err(invalid("there is more than one"));
         }
         let proof = proof.to_str().map_err(|_| invalid("it is no JWT"))?;
-        let claims = signed_by(proof, bound.thumbprint)?;
+        let (_, claims) = signed_by(proof, Some(bound.thumbprint))?;
+        let jti = self.aimed(&claims, presented)?;
+        let text = |name| claims.get(name).and_then(Value::as_str);
+        if text("ath").and_then(Digest::read).as_ref() != Some(bound.token) {
+            return Err(invalid("its `ath` is not the hash of the token"));
+        }
+        self.use_up(&claims, bound.thumbprint, jti)
+    }
+
+    /// Checks the proof of a request for a token, if it has one, and uses it up: the thumbprint of its key. Such a
+    /// proof is made for no token yet (RFC 9449 section 5).
+    pub(crate) fn key_of(
+        &self,
+        presented: &Presented<'_>,
+    ) -> Result<Option<Digest>, Unauthenticated> {
+        let invalid = Unauthenticated::InvalidDpopProof;
+        let mut proofs = presented.headers.get_all(&DPOP).iter();
+        let Some(proof) = proofs.next() else {
+            return Ok(None);
+        };
+        if proofs.next().is_some() {
+            return Err(invalid("there is more than one"));
+        }
+        let proof = proof.to_str().map_err(|_| invalid("it is no JWT"))?;
+        let (key, claims) = signed_by(proof, None)?;
+        let jti = self.aimed(&claims, presented)?;
+        self.use_up(&claims, &key, jti)?;
+        Ok(Some(key))
+    }
+
+    /// The `jti` of a proof that was made for this request.
+    fn aimed<'c>(
+        &self,
+        claims: &'c Map<String, Value>,
+        presented: &Presented<'_>,
+    ) -> Result<&'c str, Unauthenticated> {
+        let invalid = Unauthenticated::InvalidDpopProof;
         let text = |name| claims.get(name).and_then(Value::as_str);
         if text("htm") != Some(presented.method.as_str()) {
             return Err(invalid("its `htm` is not the method of the request"));
@@ -141,12 +177,8 @@ impl Dpop {
         if !text("htu").is_some_and(|htu| is_target(htu, presented, origins)) {
             return Err(invalid("its `htu` is not the target of the request"));
         }
-        if text("ath").and_then(Digest::read).as_ref() != Some(bound.token) {
-            return Err(invalid("its `ath` is not the hash of the token"));
-        }
         let jti = text("jti").filter(|jti| !jti.is_empty());
-        let jti = jti.ok_or_else(|| invalid("it has no `jti`"))?;
-        self.use_up(&claims, bound.thumbprint, jti)
+        jti.ok_or_else(|| invalid("it has no `jti`"))
     }
 
     /// Checks when a proof was made, and that it is used for the first time.
@@ -196,8 +228,11 @@ impl Memory {
     }
 }
 
-/// The claims of a proof that was signed by the key with this thumbprint.
-fn signed_by(proof: &str, thumbprint: &Digest) -> Result<Map<String, Value>, Unauthenticated> {
+/// The thumbprint of the key that signed a proof, and the claims. A key that is expected must be it.
+fn signed_by(
+    proof: &str,
+    expected: Option<&Digest>,
+) -> Result<(Digest, Map<String, Value>), Unauthenticated> {
     let invalid = Unauthenticated::InvalidDpopProof;
     let malformed = || invalid("it is no JWT");
     if proof.len() > MAX_PROOF_BYTES || !looks_compact(proof) {
@@ -216,7 +251,7 @@ fn signed_by(proof: &str, thumbprint: &Digest) -> Result<Map<String, Value>, Una
     let algorithm = text("alg").and_then(|alg| alg.parse::<Algorithm>().ok());
     let algorithm = algorithm.ok_or_else(|| invalid("its signature algorithm is not allowed"))?;
     let key = public_key(header.get("jwk"))?;
-    if key.thumbprint() != thumbprint {
+    if expected.is_some_and(|expected| key.thumbprint() != expected) {
         return Err(invalid("its key is not the one that the token is bound to"));
     }
     if !key.fits(algorithm) {
@@ -231,7 +266,8 @@ fn signed_by(proof: &str, thumbprint: &Digest) -> Result<Map<String, Value>, Una
     if !verified.unwrap_or(false) {
         return Err(invalid("its signature is wrong"));
     }
-    object(claims).ok_or_else(malformed)
+    let claims = object(claims).ok_or_else(malformed)?;
+    Ok((*key.thumbprint(), claims))
 }
 
 fn public_key(jwk: Option<&Value>) -> Result<Key, Unauthenticated> {

@@ -6,7 +6,10 @@ use url::Url;
 
 use crate::confirmation::Confirmation;
 use crate::digest::Digest;
+use crate::key_set::KeySet;
 use crate::key_source::{KeySource, NoKey, Pace};
+use crate::owner::Owner;
+use crate::unverified::Checked;
 use crate::unverified::{Expected, Unverified, media_type};
 use crate::verified::{Verified, Voucher};
 use crate::{AgentTemplate, Algorithm, Unauthenticated, clock};
@@ -20,13 +23,29 @@ pub struct IssuerConfig {
     pub audience: String,
     /// The signature algorithms accepted; never `none`, never symmetric.
     pub algorithms: Vec<Algorithm>,
+    /// For whom its tokens speak.
+    pub vouches_for: Vouching,
     /// How the agent id is made of claims, such as `{sub}`.
     pub agent: AgentTemplate,
+    /// How an owner's name is made of claims, such as `{email}`.
+    pub owner: AgentTemplate,
     /// The key set, where discovery is not wanted.
     pub jwks_uri: Option<Url>,
     /// The `typ` header values accepted, lower case; `jwt`, `at+jwt` and none at all unless given.
     /// `application/` before a value makes no difference. A list that is given makes `typ` required.
     pub types: Vec<String>,
+}
+
+/// For whom the tokens of an issuer speak.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Vouching {
+    /// For workloads; the default.
+    #[default]
+    Agents,
+    /// For people on whose behalf tasks are opened. Its tokens authenticate no agent.
+    Owners,
+    /// For both: each of its tokens names an agent and an owner.
+    Both,
 }
 
 /// The types accepted unless the config says otherwise: what OpenID providers put on access tokens.
@@ -70,12 +89,49 @@ impl Issuer {
         is_name_of(&self.config.issuer, name)
     }
 
-    /// Verifies a token that claims to be of this issuer.
+    /// Verifies a token that claims to be of this issuer, and to name an agent.
     pub(crate) async fn verify(
         &self,
         token: Unverified<'_>,
         digest: Digest,
     ) -> Result<Verified, Unauthenticated> {
+        if self.config.vouches_for == Vouching::Owners {
+            let problem = "its issuer vouches for no agents";
+            return Err(Unauthenticated::Invalid(problem));
+        }
+        let (checked, keys) = self.check(token).await?;
+        Ok(Verified {
+            digest,
+            confirmations: Confirmation::all(&checked.claims)?,
+            agent: self.config.agent.resolve(&checked.claims)?,
+            issuer: checked.issuer,
+            claims: checked.claims,
+            expires_at: checked.expires_at,
+            voucher: Voucher::Issuer {
+                source: Arc::clone(&self.keys),
+                keys,
+            },
+            prepared: OnceLock::new(),
+        })
+    }
+
+    /// Verifies a token that claims to be of this issuer, and to name an owner.
+    pub(crate) async fn verify_owner(
+        &self,
+        token: Unverified<'_>,
+    ) -> Result<Owner, Unauthenticated> {
+        if self.config.vouches_for == Vouching::Agents {
+            let problem = "its issuer vouches for no owners";
+            return Err(Unauthenticated::Invalid(problem));
+        }
+        let (checked, _) = self.check(token).await?;
+        Owner::new(&self.config.owner, checked)
+    }
+
+    async fn check(
+        &self,
+        token: Unverified<'_>,
+    ) -> Result<(Checked, Arc<KeySet>), Unauthenticated> {
         let invalid = Unauthenticated::Invalid;
         let header = token.header()?;
         if !self.config.algorithms.contains(&header.algorithm) {
@@ -98,19 +154,7 @@ impl Issuer {
             audience: &self.config.audience,
             now: clock::now(),
         })?;
-        Ok(Verified {
-            digest,
-            confirmations: Confirmation::all(&checked.claims)?,
-            agent: self.config.agent.resolve(&checked.claims)?,
-            issuer: checked.issuer,
-            claims: checked.claims,
-            expires_at: checked.expires_at,
-            voucher: Voucher::Issuer {
-                source: Arc::clone(&self.keys),
-                keys,
-            },
-            prepared: OnceLock::new(),
-        })
+        Ok((checked, keys))
     }
 
     fn accepts(&self, kind: Option<&str>) -> bool {

@@ -17,20 +17,23 @@ mod crypto;
 mod digest;
 mod dpop;
 mod fetch;
+mod handover;
 mod issuer;
 mod key;
 mod key_set;
 mod key_source;
 mod nonce;
+mod owner;
 mod presented;
 mod proofs;
 mod replay;
 mod sender;
 mod slot;
-mod strict_json;
+pub mod strict_json;
 mod target;
 mod task_tokens;
 mod template;
+mod transaction_tokens;
 mod unauthenticated;
 mod unverified;
 mod verified;
@@ -44,10 +47,13 @@ pub use binding::{Binding, InvalidBinding};
 pub use certificate::{Certificate, CertificateConfig, UnreadableCertificate};
 pub use dpop::{DpopConfig, NonceRule};
 pub use fetch::is_trustworthy;
-pub use issuer::IssuerConfig;
+pub use handover::Handover;
+pub use issuer::{IssuerConfig, Vouching};
+pub use owner::Owner;
 pub use presented::{Presented, Transport};
 pub use task_tokens::{InvalidKey, KeyKind, TaskClaims, TaskTokens};
 pub use template::{AgentTemplate, InvalidTemplate};
+pub use transaction_tokens::TransactionClaims;
 pub use unauthenticated::Unauthenticated;
 
 use cache::Cache;
@@ -57,6 +63,7 @@ use issuer::Issuer;
 use key_source::Pace;
 use proofs::Proofs;
 use sender::Sender;
+use transaction_tokens::TXN_TOKEN;
 use unverified::Unverified;
 use verified::Verified;
 
@@ -115,6 +122,9 @@ impl Identity {
     /// looked at. Equal tokens are one proof. A task token beside a workload token must name the
     /// same agent.
     ///
+    /// `Txn-Token` holds a transaction token of ours, if one: it tells which task a workload token or certificate
+    /// works on, and proves nothing by itself.
+    ///
     /// A token whose `cnf` binds it is worth nothing without what it is bound to: a key, shown by
     /// `Authorization: DPoP` and a proof in `DPoP` (RFC 9449), or a client certificate (RFC 8705).
     ///
@@ -139,10 +149,25 @@ impl Identity {
             sender.confirm(scheme, &verified)?;
             proofs.add(slot, value, verified)?;
         }
+        if let Some((value, verified)) = self.transaction(presented.headers)? {
+            proofs.transact(&TXN_TOKEN, value, verified);
+        }
         if let Some(proof) = sender.proof() {
             proofs.show(&DPOP, proof);
         }
         proofs.agree()
+    }
+
+    /// Takes tokens that a request hands over in its body (RFC 8693 section 2.1). A DPoP proof in its head is used
+    /// up by that (RFC 9449 section 5).
+    ///
+    /// # Errors
+    /// [`Unauthenticated`] where such a proof is not in order.
+    pub fn handover<'r>(
+        &'r self,
+        presented: &'r Presented<'r>,
+    ) -> Result<Handover<'r>, Unauthenticated> {
+        Handover::new(self, presented, &self.dpop)
     }
 
     /// Our own task tokens.

@@ -14,6 +14,8 @@ pub(crate) struct Proofs {
     task: Option<Arc<Verified>>,
     workload: Option<Arc<Verified>>,
     certificate: Option<Arc<Verified>>,
+    /// No proof, but what one is for.
+    transaction: Option<Arc<Verified>>,
     places: Vec<(&'static HeaderName, HeaderValue)>,
 }
 
@@ -46,6 +48,17 @@ impl Proofs {
         Ok(())
     }
 
+    /// Adds what a workload says that it works on.
+    pub(crate) fn transact(
+        &mut self,
+        name: &'static HeaderName,
+        value: &HeaderValue,
+        verified: Arc<Verified>,
+    ) {
+        self.transaction = Some(verified);
+        self.show(name, value);
+    }
+
     /// Adds the place of what shows that a token is its sender's.
     pub(crate) fn show(&mut self, name: &'static HeaderName, value: &HeaderValue) {
         self.places.push((name, value.clone()));
@@ -63,6 +76,19 @@ impl Proofs {
         if all().any(|other| other.agent != proof.agent) {
             return Err(Unauthenticated::Disagreement);
         }
-        Ok(Agent::new(proof, self.task, self.places))
+        if let Some(transaction) = &self.transaction {
+            if self.workload.is_none() && self.certificate.is_none() {
+                return Err(Unauthenticated::Invalid(
+                    "a transaction token is taken beside a workload credential",
+                ));
+            }
+            let contradicts =
+                |task: &Arc<Verified>| task.claims.get("txn") != transaction.claims.get("txn");
+            if transaction.agent != proof.agent || self.task.as_ref().is_some_and(contradicts) {
+                return Err(Unauthenticated::Disagreement);
+            }
+        }
+        let task = self.task.or(self.transaction);
+        Ok(Agent::new(proof, task, self.places))
     }
 }

@@ -1,4 +1,4 @@
-//! JSON objects in which no key stands twice, at any depth.
+//! JSON in whose objects no key stands twice, at any depth.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,7 +10,13 @@ use serde_json::{Map, Value};
 ///
 /// RFC 7515 section 4 and RFC 7519 section 4 let a reader refuse duplicates or take the last; two
 /// readers that choose differently see two tokens, so they are refused.
-pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+pub fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    serde_json::from_slice::<Unique>(bytes).ok()?;
+    serde_json::from_slice(bytes).ok()
+}
+
+/// Reads any value, or `None` where it is none or a key stands twice.
+pub fn value(bytes: &[u8]) -> Option<Value> {
     serde_json::from_slice::<Unique>(bytes).ok()?;
     serde_json::from_slice(bytes).ok()
 }
@@ -69,7 +75,7 @@ impl<'de> Visitor<'de> for Unique {
 
 #[cfg(test)]
 mod tests {
-    use super::object;
+    use super::{object, value};
 
     #[track_caller]
     fn check(text: &str, expect: bool) {
@@ -79,6 +85,11 @@ mod tests {
     #[test]
     fn an_object_is_read() {
         check(r#"{"a":1,"b":[1.5,-2,"x",null,true,{"a":{}}]}"#, true);
+    }
+    #[test]
+    fn a_list_may_be_asked_for() {
+        assert!(value(br#"[{"a":1}]"#).is_some());
+        assert!(value(br#"[{"a":1,"a":1}]"#).is_none());
     }
     #[test]
     fn a_key_twice_is_refused() {

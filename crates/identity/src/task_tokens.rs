@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 
 use crate::confirmation::Confirmation;
 use crate::digest::Digest;
-use crate::unverified::{Expected, Unverified};
+use crate::unverified::{Expected, MAX_TOKEN_BYTES, Unverified, looks_compact};
 use crate::verified::{Verified, Voucher};
-use crate::{AgentId, Algorithm, Binding, Unauthenticated, clock, crypto};
+use crate::{AgentId, Algorithm, Binding, Unauthenticated, clock, crypto, transaction_tokens};
 
 /// The `typ` of an access token, without `application/` (RFC 9068 section 2.1).
 const KIND: &str = "at+jwt";
@@ -113,7 +113,7 @@ impl TaskTokens {
     /// # Errors
     /// Where the system has no randomness to give.
     pub fn mint(&self, claims: &TaskClaims) -> Result<String, InvalidKey> {
-        self.sign(&self.claims(claims)?)
+        self.sign(KIND, &self.claims(claims)?)
     }
 
     /// Signs a task token that is worth nothing without what it is bound to (`cnf`).
@@ -123,12 +123,16 @@ impl TaskTokens {
     pub fn mint_bound(&self, claims: &TaskClaims, to: Binding) -> Result<String, InvalidKey> {
         let mut claims = self.claims(claims)?;
         claims.insert("cnf".to_owned(), to.into_cnf());
-        self.sign(&claims)
+        self.sign(KIND, &claims)
     }
 
-    fn sign(&self, claims: &Map<String, Value>) -> Result<String, InvalidKey> {
+    pub(crate) fn sign(
+        &self,
+        kind: &str,
+        claims: &Map<String, Value>,
+    ) -> Result<String, InvalidKey> {
         let mut header = jsonwebtoken::Header::new(self.algorithm.into());
-        header.typ = Some(KIND.to_owned());
+        header.typ = Some(kind.to_owned());
         header.kid = Some(self.key_id.clone());
         jsonwebtoken::encode(&header, claims, &self.signing).map_err(|error| blame(&error))
     }
@@ -141,7 +145,7 @@ impl TaskTokens {
             ("exp", json!(claims.expires_at)),
             ("jti", json!(unique()?)),
             ("sub", json!(claims.owner)),
-            ("act", actors(claims)),
+            ("act", actors(&claims.agent, &claims.chain)),
             ("client_id", json!(claims.agent.as_str())),
             ("txn", json!(claims.txn)),
             ("scope", json!(claims.scope)),
@@ -166,17 +170,53 @@ impl TaskTokens {
         &self.issuer
     }
 
+    /// The claims of a token of ours that is in order. Whatever it may be bound to is not asked for: this tells of a
+    /// token, and authenticates nobody.
+    pub fn claims_of(&self, token: &str) -> Option<Map<String, Value>> {
+        if token.len() > MAX_TOKEN_BYTES || !looks_compact(token) {
+            return None;
+        }
+        let unverified = Unverified::read(token).filter(|token| token.issuer() == self.issuer)?;
+        let verified = self.verify(unverified, Digest::of(token.as_bytes()));
+        verified.ok().map(|verified| verified.claims)
+    }
+
     /// Verifies a token that claims to be ours.
     pub(crate) fn verify(
         &self,
         token: Unverified<'_>,
         digest: Digest,
     ) -> Result<Verified, Unauthenticated> {
+        let invalid = Unauthenticated::Invalid;
+        if token.header()?.kind.as_deref() != Some(KIND) {
+            return Err(invalid("its `typ` is not that of a task token"));
+        }
+        let lacks = "it lacks one of `txn`, `jti`, `sub`, `act`, `iat`";
+        self.verify_claims(token, digest, (&["txn", "jti", "sub"], lacks))
+    }
+
+    /// Verifies a transaction token that claims to be ours.
+    pub(crate) fn verify_transaction(
+        &self,
+        token: Unverified<'_>,
+        digest: Digest,
+    ) -> Result<Verified, Unauthenticated> {
+        let invalid = Unauthenticated::Invalid;
+        if token.header()?.kind.as_deref() != Some(transaction_tokens::KIND) {
+            return Err(invalid("its `typ` is not that of a transaction token"));
+        }
+        let lacks = "it lacks one of `txn`, `sub`, `scope`, `req_wl`, `act`, `iat`";
+        self.verify_claims(token, digest, (&["txn", "sub", "scope", "req_wl"], lacks))
+    }
+
+    fn verify_claims(
+        &self,
+        token: Unverified<'_>,
+        digest: Digest,
+        (texts, lacks): (&[&str], &'static str),
+    ) -> Result<Verified, Unauthenticated> {
         let invalid = |why| Err(Unauthenticated::Invalid(why));
         let header = token.header()?;
-        if header.kind.as_deref() != Some(KIND) {
-            return invalid("its `typ` is not that of a task token");
-        }
         if header.algorithm != self.algorithm || header.key_id.as_deref() != Some(&self.key_id) {
             return invalid("it was signed by a key that is not ours");
         }
@@ -186,8 +226,8 @@ impl TaskTokens {
             audience: &self.issuer,
             now: clock::now(),
         })?;
-        let Some(agent) = actor(&checked.claims) else {
-            return invalid("it lacks one of `txn`, `jti`, `sub`, `act`, `iat`");
+        let Some(agent) = actor(&checked.claims, texts) else {
+            return invalid(lacks);
         };
         Ok(Verified {
             digest,
@@ -214,19 +254,22 @@ impl std::fmt::Debug for TaskTokens {
 }
 
 /// The agent, and within it the one that delegated to it, and so on.
-fn actors(claims: &TaskClaims) -> Value {
-    let chain = claims.chain.iter().map(String::as_str);
-    let all = chain.chain([claims.agent.as_str()]);
+pub(crate) fn actors(agent: &AgentId, chain: &[String]) -> Value {
+    let chain = chain.iter().map(String::as_str);
+    let all = chain.chain([agent.as_str()]);
     all.fold(Value::Null, |within, agent| match within {
         Value::Null => json!({ "sub": agent }),
         within => json!({ "sub": agent, "act": within }),
     })
 }
 
-/// The agent of a task token that is whole. Only the outermost `act` counts (RFC 8693 section 4.1).
-fn actor(claims: &Map<String, Value>) -> Option<AgentId> {
-    for name in ["txn", "jti", "sub"] {
-        claims.get(name)?.as_str().filter(|text| !text.is_empty())?;
+/// The agent of a token that is whole, these texts of it included. Only the outermost `act` counts (RFC 8693 section 4.1).
+fn actor(claims: &Map<String, Value>, texts: &[&str]) -> Option<AgentId> {
+    for name in texts {
+        claims
+            .get(*name)?
+            .as_str()
+            .filter(|text| !text.is_empty())?;
     }
     claims.get("iat")?;
     claims

@@ -1,4 +1,4 @@
-//! How an agent id is made of claims.
+//! How an agent id, or the name of an owner, is made of claims.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::{AgentId, Unauthenticated};
 
-/// A template over claims that makes an agent id, such as `spiffe://x/{sub}`.
+/// A template over claims that makes an agent id, such as `spiffe://x/{sub}`, or the name of an owner.
 ///
 /// Literal text and `{claim}` or, within an object, `{claim.sub}`. A claim that is missing or not
 /// a string makes no id. Different claims never make the same id: between two claims stands
@@ -27,7 +27,7 @@ struct Part {
 
 /// A template that can't make an agent id.
 #[derive(Debug, thiserror::Error)]
-#[error("agent template `{0}` names no claim, is not closed or puts two claims side by side")]
+#[error("template `{0}` names no claim, is not closed or puts two claims side by side")]
 pub struct InvalidTemplate(String);
 
 impl FromStr for AgentTemplate {
@@ -66,24 +66,37 @@ fn is_name(name: &str) -> bool {
 impl AgentTemplate {
     /// Makes the agent id.
     pub(crate) fn resolve(&self, claims: &Map<String, Value>) -> Result<AgentId, Unauthenticated> {
+        let id = self.fill_in(claims)?;
+        id.parse()
+            .map_err(|_| Unauthenticated::Invalid("its claims make no agent id"))
+    }
+
+    /// Whether it is made of this claim, among others.
+    pub(crate) fn reads(&self, claim: &str) -> bool {
+        self.parts
+            .iter()
+            .any(|part| part.claim.first().is_some_and(|first| first == claim))
+    }
+
+    /// Makes the text.
+    pub(crate) fn fill_in(&self, claims: &Map<String, Value>) -> Result<String, Unauthenticated> {
         let mut id = String::new();
         let mut parts = self.parts.iter().peekable();
         while let Some(part) = parts.next() {
             let text = find(claims, &part.claim).ok_or(Unauthenticated::Invalid(
-                "a claim that names the agent is missing",
+                "a claim that names its subject is missing",
             ))?;
             let stop = parts.peek().and_then(|next| next.before.chars().next());
             if text.is_empty() || stop.is_some_and(|stop| text.contains(stop)) {
                 return Err(Unauthenticated::Invalid(
-                    "a claim that names the agent is ambiguous",
+                    "a claim that names its subject is ambiguous",
                 ));
             }
             id.push_str(&part.before);
             id.push_str(text);
         }
         id.push_str(&self.tail);
-        id.parse()
-            .map_err(|_| Unauthenticated::Invalid("its claims make no agent id"))
+        Ok(id)
     }
 }
 

@@ -3,6 +3,7 @@
 mod any_header;
 mod binding;
 mod certificates;
+mod handover;
 mod idp;
 mod key_rotation;
 mod signer;
@@ -18,7 +19,7 @@ use serde_json::Value;
 use crate::key_source::Pace;
 use crate::{
     Agent, Algorithm, Config, DpopConfig, Identity, IssuerConfig, KeyKind, Presented, TaskClaims,
-    TaskTokens, Transport, Unauthenticated,
+    TaskTokens, Transport, Unauthenticated, Vouching,
 };
 use idp::Idp;
 
@@ -45,6 +46,8 @@ fn task(agent: &str) -> TaskClaims {
 /// Believes in every algorithm of `idp`, so that a test refuses by what it is about.
 fn believe(idp: &Idp) -> IssuerConfig {
     IssuerConfig {
+        vouches_for: Vouching::Agents,
+        owner: "{email}".parse().unwrap(),
         issuer: idp.url(),
         audience: "remit".to_owned(),
         algorithms: Algorithm::ALL.to_vec(),

@@ -1,6 +1,6 @@
 //! The answer to the wish to open a task.
 
-use identity::Agent;
+use identity::{Agent, Owner};
 use serde_json::{Map, Value as Json};
 use tasks::{OpenError, Opening, TaskView, Tasks};
 
@@ -14,7 +14,7 @@ pub enum Opener {
         /// Its role.
         role: String,
     },
-    /// `input.agent`: it delegates a part of its own task.
+    /// `input.agent`: it delegates a part of its own task, or opens one for itself.
     Agent {
         /// The name it goes by.
         id: String,
@@ -25,10 +25,49 @@ pub enum Opener {
         /// The verified claims of its proof.
         claims: Map<String, Json>,
     },
+    /// `input.owner`: an agent opens a task on its behalf.
+    Owner {
+        /// The name that the task's owner has.
+        subject: String,
+        /// Who vouches for it.
+        issuer: String,
+        /// The verified claims of its token.
+        claims: Map<String, Json>,
+        /// The agent.
+        actor: Actor,
+    },
+}
+
+/// The agent that acts for an owner, as admission policy sees it.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// The name it goes by.
+    pub id: String,
+    /// How it proved itself.
+    pub method: &'static str,
+    /// Who vouches for it.
+    pub issuer: String,
+    /// The verified claims of its proof.
+    pub claims: Map<String, Json>,
 }
 
 impl Opener {
-    /// An agent that delegates a part of its own task.
+    /// An owner, and the agent that shows its token.
+    pub fn owner(owner: &Owner, actor: &Agent) -> Self {
+        Self::Owner {
+            subject: owner.name().to_owned(),
+            issuer: owner.issuer().to_owned(),
+            claims: owner.claims().clone(),
+            actor: Actor {
+                id: actor.id().as_str().to_owned(),
+                method: actor.method().as_str(),
+                issuer: actor.issuer().to_owned(),
+                claims: actor.claims().clone(),
+            },
+        }
+    }
+
+    /// An agent that delegates a part of its own task, or opens one for itself.
     pub fn agent(agent: &Agent) -> Self {
         Self::Agent {
             id: agent.id().as_str().to_owned(),
@@ -43,6 +82,7 @@ impl Opener {
         match self {
             Self::Operator { name, .. } => name,
             Self::Agent { id, .. } => id,
+            Self::Owner { subject, .. } => subject,
         }
     }
 }

@@ -30,10 +30,10 @@ macro_rules! words {
 }
 
 words! {
-    access, address, agent, approval, arguments, attributes, by, by_access, by_tool, calls, chain, claims,
+    access, actor, address, agent, approval, arguments, attributes, by, by_access, by_tool, calls, chain, claims,
     client, context, declared, environment, execute, expires_at, granted, grants, headers, history, host,
     id, issuer, labels, method, name, opened_at, operation, operations, operator, owner, parent, path,
-    protocol, purpose, query, read, reason, recent, request, role, segments, size, streamed, task, tool,
+    protocol, purpose, query, read, reason, recent, request, role, segments, size, streamed, subject, task, tool,
     write,
 }
 
@@ -132,13 +132,15 @@ fn of_request(request: &Request, reads: Fields) -> Result<Value, TooDeep> {
 
 /// What admission policy sees of a wish to open a task.
 pub(crate) fn of_opening(opening: &Json, opener: &Opener) -> Result<Value, TooDeep> {
-    let (operator, agent) = match opener {
+    let mut operator = Value::Null;
+    let mut agent = Value::Null;
+    let mut owner = Value::Null;
+    match opener {
         Opener::Operator { name, role } => {
-            let operator = object! {
+            operator = object! {
                 name: Value::from(name.as_str()),
                 role: Value::from(role.as_str()),
             };
-            (operator, Value::Null)
         }
         Opener::Agent {
             id,
@@ -146,18 +148,36 @@ pub(crate) fn of_opening(opening: &Json, opener: &Opener) -> Result<Value, TooDe
             issuer,
             claims,
         } => {
-            let agent = object! {
+            agent = object! {
                 id: Value::from(id.as_str()),
                 method: Value::from(*method),
                 issuer: Value::from(issuer.as_str()),
                 claims: map(claims)?,
             };
-            (Value::Null, agent)
         }
-    };
+        Opener::Owner {
+            subject,
+            issuer,
+            claims,
+            actor: acting,
+        } => {
+            owner = object! {
+                subject: Value::from(subject.as_str()),
+                issuer: Value::from(issuer.as_str()),
+                claims: map(claims)?,
+                actor: object! {
+                    id: Value::from(acting.id.as_str()),
+                    method: Value::from(acting.method),
+                    issuer: Value::from(acting.issuer.as_str()),
+                    claims: map(&acting.claims)?,
+                },
+            };
+        }
+    }
     Ok(object! {
         agent: agent,
         operator: operator,
+        owner: owner,
         task: json(opening, DEEPEST)?,
     })
 }

@@ -49,7 +49,7 @@ mod timing;
 mod vm;
 mod wanted_engine;
 
-pub use admission::{Admitted, Opener};
+pub use admission::{Actor, Admitted, Opener};
 pub use bounded::STACK;
 pub use bundle::{
     BadBundle, Bundle, InvalidKey, LONGEST_ARCHIVE, Manifest, PublicKey, Rank, SigningKey,

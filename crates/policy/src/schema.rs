@@ -171,6 +171,18 @@ fn grant() -> Value {
     )
 }
 
+fn asking_agent(description: &str) -> Value {
+    whole(
+        description,
+        json!({
+            "id": text(),
+            "method": text(),
+            "issuer": text(),
+            "claims": free("Of its proof."),
+        }),
+    )
+}
+
 fn admission() -> Value {
     whole(
         "What policy sees of a wish to open a task.",
@@ -179,11 +191,12 @@ fn admission() -> Value {
                 "name": text(),
                 "role": json!({ "enum": ["viewer", "approver", "orchestrator", "operator"] }),
             }))] }),
-            "agent": json!({ "oneOf": [{ "type": "null" }, whole("Who asks, if an agent delegates a part of its task.", json!({
-                "id": text(),
-                "method": text(),
+            "agent": json!({ "oneOf": [{ "type": "null" }, asking_agent("Who asks, if an agent delegates a part of its task, or opens one for itself: then the task has no parent.")] }),
+            "owner": json!({ "oneOf": [{ "type": "null" }, whole("For whom an agent asks, if it shows that person's token.", json!({
+                "subject": text(),
                 "issuer": text(),
-                "claims": free("Of its proof."),
+                "claims": free("Of the person's token."),
+                "actor": asking_agent("The agent."),
             }))] }),
             "task": json!({
                 "type": "object",

@@ -35,6 +35,8 @@ pub(crate) struct Open {
     form: Form,
     /// Whether it was refused before any phase of pingora's saw it.
     is_unheard: bool,
+    /// Whether it is no call: nothing is told of it.
+    is_aside: bool,
     since: Instant,
     /// When the last step was seen.
     step: Instant,
@@ -72,6 +74,7 @@ impl Exchange {
             record,
             form: Form::Problem,
             is_unheard: false,
+            is_aside: false,
             since: now,
             step: now,
             ended: None,
@@ -184,14 +187,21 @@ impl Exchange {
         Some(read(&open.record))
     }
 
-    /// Closes the record. `ending` overrides what the phases saw.
+    /// Says that this is no call.
+    pub(crate) fn set_aside(&self) {
+        if let Some(open) = self.open.lock().as_mut() {
+            open.is_aside = true;
+        }
+    }
+
+    /// Closes the record, if there is anything to tell. `ending` overrides what the phases saw.
     pub(crate) fn close(&self, ending: Option<Ending>) -> Option<Closed> {
         let Open {
             mut record,
             since,
             under_way,
             ..
-        } = self.open.lock().take()?;
+        } = self.open.lock().take().filter(|open| !open.is_aside)?;
         record.total_time = since.elapsed();
         if let Some(ending) = ending {
             record.ending = ending;

@@ -17,6 +17,7 @@ mod line;
 mod phases;
 mod refusal;
 mod reply;
+mod resource;
 mod server;
 mod setup;
 mod upstream;
@@ -42,6 +43,7 @@ use crate::exchange::Exchange;
 use crate::hold::HELD;
 
 pub use crate::refusal::{CODES, Code, Refusal};
+pub use crate::resource::ProtectedResource;
 pub use crate::server::{Limits, Server};
 pub use crate::setup::Setup;
 pub use crate::upstream::{

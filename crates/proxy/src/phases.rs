@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use call::{Body, Head};
 use credentials::Outbound;
-use http::Version;
 use http::header::ALT_SVC;
+use http::{Method, Version};
 use identity::{Certificate, Transport};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -105,13 +105,33 @@ impl Phases {
         self.way.walk(setup, head, body, &context.exchange).await
     }
 
+    /// What an OAuth client asks before it has a token. It is no call: nobody is authenticated, and nothing recorded.
+    fn metadata(&self, session: &Session) -> Result<Option<Reply>, BError> {
+        let setup = self.way.setup.load();
+        let Some(oauth) = &setup.oauth else {
+            return Ok(None);
+        };
+        let head = session.req_header();
+        let is_plain = head.method == Method::GET && framing::check(session).is_ok();
+        let metadata = oauth.metadata(head, scheme(session));
+        let metadata = metadata.filter(|_| is_plain);
+        metadata.as_ref().map(Reply::metadata).transpose()
+    }
+
     async fn refuse(
         &self,
         session: &mut Session,
         exchange: &Exchange,
         refusal: &Refusal,
     ) -> Result<(), BError> {
-        let reply = Reply::new(refusal, exchange.form(), &exchange.decision())?;
+        let mut reply = Reply::new(refusal, exchange.form(), &exchange.decision())?;
+        let setup = self.way.setup.load();
+        if let Some(oauth) = &setup.oauth
+            && let Some(pointer) = oauth.pointer(session.req_header(), scheme(session))
+        {
+            reply.point_to(&pointer)?;
+        }
+        drop(setup);
         let doubtful = matches!(refusal, Refusal::Framing(_) | Refusal::Malformed(_));
         if doubtful || !session.as_downstream_mut().is_body_done() {
             // Where this request ends is in doubt, so no other is read after it.
@@ -162,6 +182,16 @@ impl ProxyHttp for Phases {
         context: &mut Context,
     ) -> Result<bool, BError> {
         open(session, &context.exchange);
+        if let Some(reply) = self.metadata(session)? {
+            context.exchange.set_aside();
+            if !session.as_downstream_mut().is_body_done() {
+                session.set_keepalive(None);
+            }
+            let head = Box::new(reply.head);
+            session.write_response_header(head, false).await?;
+            session.write_response_body(Some(reply.body), true).await?;
+            return Ok(true);
+        }
         session.set_write_timeout(Some(self.way.limits.write));
         match self.prepare(session, context).await {
             Ok(forward) => {
@@ -340,7 +370,7 @@ fn open(session: &Session, exchange: &Exchange) {
     exchange.open(Trace::continue_from(&head.headers), client(session));
     exchange.note(|record| {
         record.method = head.method.as_str().to_owned();
-        record.scheme = if is_tls(session) { "https" } else { "http" };
+        record.scheme = scheme(session);
         record.http_version = if head.version == Version::HTTP_2 {
             "2"
         } else {
@@ -356,10 +386,13 @@ fn open(session: &Session, exchange: &Exchange) {
     }
 }
 
-fn is_tls(session: &Session) -> bool {
-    session
-        .digest()
-        .is_some_and(|digest| digest.ssl_digest.is_some())
+fn scheme(session: &Session) -> &'static str {
+    let tls = session.digest().map(|digest| digest.ssl_digest.is_some());
+    if tls.unwrap_or(false) {
+        "https"
+    } else {
+        "http"
+    }
 }
 
 /// How a call came; the server put the certificate there after the handshake.

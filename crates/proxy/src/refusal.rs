@@ -138,6 +138,7 @@ codes! {
     USE_DPOP_NONCE = UNAUTHORIZED, "use_dpop_nonce", "send the request again with a new DPoP proof whose `nonce` is that of the `DPoP-Nonce` header";
     PROOF_REPLAYED = UNAUTHORIZED, "proof_replayed", "make a new DPoP proof for each request, with a `jti` of its own";
     CERTIFICATE_MISMATCH = UNAUTHORIZED, "certificate_mismatch", "the token is bound to a client certificate: connect over TLS with that certificate";
+    TOKEN_REVOKED = UNAUTHORIZED, "token_revoked", "the task token was taken back; get a new one for the task, or open another";
     ISSUER_UNAVAILABLE = SERVICE_UNAVAILABLE, "issuer_unavailable", "the keys of the token's issuer can't be had right now; try again";
     NO_TASK = FORBIDDEN, "no_task", "name an open task: send a task token, or `Agent-Task: <id>` beside your credential";
     UNKNOWN_TASK = FORBIDDEN, "unknown_task", "there is no open task of this id for this agent";
@@ -337,6 +338,7 @@ fn unbound_code(unbound: &Unbound) -> Code {
         Unbound::Ended(_) => TASK_ENDED,
         Unbound::Expired(_) => TASK_EXPIRED,
         Unbound::Paused(_) => TASK_PAUSED,
+        Unbound::TokenRevoked => TOKEN_REVOKED,
         Unbound::Contradiction => DECLARATION_CONTRADICTS,
         Unbound::Malformed { .. } => MALFORMED_DECLARATION,
         Unbound::Unknown(_) => UNKNOWN_TASK,

@@ -79,6 +79,26 @@ impl Reply {
         Ok(reply)
     }
 
+    /// A document for whoever asks before it has a token.
+    pub(crate) fn metadata(document: &Value) -> Result<Self, pingora_core::BError> {
+        let body = Bytes::from(document.to_string());
+        let mut head = ResponseHeader::build(StatusCode::OK, Some(3))?;
+        head.insert_header(CONTENT_TYPE, "application/json")?;
+        head.insert_header(CONTENT_LENGTH, body.len())?;
+        head.insert_header(CACHE_CONTROL, "no-store")?;
+        Ok(Self { head, body })
+    }
+
+    /// Adds to a challenge where the metadata stands of what was asked for (RFC 9728 section 5.1).
+    pub(crate) fn point_to(&mut self, metadata: &str) -> Result<(), pingora_core::BError> {
+        let challenge = self.head.headers.get(WWW_AUTHENTICATE);
+        let Some(challenge) = challenge.and_then(|challenge| challenge.to_str().ok()) else {
+            return Ok(());
+        };
+        let challenge = format!(r#"{challenge}, resource_metadata="{metadata}""#);
+        self.head.insert_header(WWW_AUTHENTICATE, challenge)
+    }
+
     fn json(
         status: StatusCode,
         kind: &str,

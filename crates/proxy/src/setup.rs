@@ -7,6 +7,7 @@ use credentials::Credentials;
 use identity::Identity;
 use policy::DecisionPoint;
 
+use crate::resource::ProtectedResource;
 use crate::upstream::Upstreams;
 
 /// One revision of everything that config and policy say.
@@ -22,4 +23,6 @@ pub struct Setup {
     pub credentials: Arc<Credentials>,
     /// Where tools are.
     pub upstreams: Arc<Upstreams>,
+    /// What OAuth clients are told; nothing where tasks are not opened by OAuth.
+    pub oauth: Option<Arc<ProtectedResource>>,
 }

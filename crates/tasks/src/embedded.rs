@@ -212,6 +212,7 @@ fn check_format(database: &Database) -> Result<(), StoreError> {
         Table::Counters,
         Table::Leases,
         Table::Approvals,
+        Table::Tokens,
     ] {
         transaction.open_table(definition(table)).map_err(failed)?;
     }
@@ -224,6 +225,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
         Table::Counters => "counters",
         Table::Leases => "leases",
         Table::Approvals => "approvals",
+        Table::Tokens => "tokens",
     })
 }
 
@@ -318,6 +320,9 @@ impl Writer {
             let mut approvals = transaction
                 .open_table(definition(Table::Approvals))
                 .map_err(failed)?;
+            let mut tokens = transaction
+                .open_table(definition(Table::Tokens))
+                .map_err(failed)?;
             for write in writes {
                 let (Write::Put { table, .. } | Write::Delete { table, .. }) = write;
                 let table = match table {
@@ -325,6 +330,7 @@ impl Writer {
                     Table::Counters => &mut counters,
                     Table::Leases => &mut leases,
                     Table::Approvals => &mut approvals,
+                    Table::Tokens => &mut tokens,
                 };
                 match write {
                     Write::Put { key, value, .. } => {

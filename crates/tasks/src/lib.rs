@@ -24,6 +24,7 @@ mod limits;
 mod marks;
 mod opening;
 mod pattern;
+mod revoked;
 mod store;
 mod task;
 mod task_id;

@@ -1,6 +1,6 @@
-//! Where tasks, counters, leases and approvals outlive a crash.
+//! Where tasks, counters, leases, approvals and revoked tokens outlive a crash.
 
-/// Where tasks, counters, leases and approvals outlive a crash.
+/// Where tasks, counters, leases, approvals and revoked tokens outlive a crash.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Everything in a table, in key order.
@@ -21,6 +21,8 @@ pub enum Table {
     Leases,
     /// Approvals by their id.
     Approvals,
+    /// Task tokens that were taken back, by their `jti`.
+    Tokens,
 }
 
 /// One write to a store.

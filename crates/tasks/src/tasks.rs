@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::desk::Desk;
 use crate::entry::{Entry, Loaded};
 use crate::gates::{Entering, Gates};
+use crate::revoked::Revoked;
 use crate::{
     DeclarationHeaders, Declared, DelegationBounds, DelegationRequest, Ending, GateBounds,
     InvalidOpening, Limited, Opening, OpeningRequest, Slot, Store, StoreError, Table, Task, TaskId,
@@ -62,6 +63,8 @@ pub struct Tasks {
     ended: Mutex<VecDeque<Arc<Entry>>>,
     /// Ended tasks of which the store may not know yet.
     unwritten: Mutex<Vec<Arc<Entry>>>,
+    /// Task tokens that nobody may use any more.
+    revoked: Revoked,
     /// A task was opened that expires before all others.
     sooner: Notify,
 }
@@ -124,6 +127,7 @@ impl Tasks {
                 .insert(entry.facts().id().clone(), Arc::clone(&entry));
             all.push(entry);
         }
+        let revoked = Revoked::load(Arc::clone(&store)).await?;
         let tasks = Self {
             config: ArcSwap::from_pointee(config),
             store,
@@ -137,6 +141,7 @@ impl Tasks {
             expiries: Mutex::default(),
             ended: Mutex::default(),
             unwritten: Mutex::default(),
+            revoked,
             sooner: Notify::new(),
         };
         tasks.adopt(all);
@@ -216,6 +221,9 @@ impl Tasks {
     ///
     /// The task is the one its task token was minted for, or the one it declares beside another proof.
     pub fn bind(&self, agent: Agent, headers: &HeaderMap) -> Result<Task, Unbound> {
+        if agent.jti().is_some_and(|jti| self.revoked.holds(jti)) {
+            return Err(Unbound::TokenRevoked);
+        }
         let declared = Declared::read(headers, &self.config.load().headers)?;
         let entry = self.find_open(agent.id().as_str(), agent.txn(), declared.task.as_deref())?;
         Ok(Task::new(agent, entry, declared))
@@ -266,6 +274,17 @@ impl Tasks {
 
     pub(crate) fn find(&self, id: &str) -> Option<Arc<Entry>> {
         self.entries.pin().get(id).map(Arc::clone)
+    }
+
+    /// Takes a task token back, by its `jti`, until it expires (in seconds since the epoch): calls and delegations with it
+    /// are refused. Its task stays open. Durable when it returns.
+    pub async fn revoke_token(&self, jti: &str, expires_at: i64) -> Result<(), StoreError> {
+        self.revoked.add(jti, expires_at).await
+    }
+
+    /// Whether a task token was taken back.
+    pub fn is_revoked(&self, jti: &str) -> bool {
+        self.revoked.holds(jti)
     }
 
     /// One task.
@@ -452,6 +471,7 @@ impl Tasks {
             written?;
         }
         self.unwritten.lock().retain(|entry| !entry.is_closed());
+        self.revoked.forget(self.clock.now() / 1000).await?;
         let forgotten = self.forget();
         self.delete(Table::Counters, forgotten.iter().map(TaskId::to_string))
             .await?;
@@ -659,6 +679,9 @@ pub enum Unbound {
     /// It is paused, or one that it was delegated from is.
     #[error("task `{0}` is paused")]
     Paused(TaskId),
+    /// Its task token was taken back.
+    #[error("task token was revoked")]
+    TokenRevoked,
     /// A declaration contradicts the proof.
     #[error("declared task differs from the proven one")]
     Contradiction,

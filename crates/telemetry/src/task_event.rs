@@ -50,6 +50,8 @@ pub enum TaskEventKind {
     CallApproved,
     /// Somebody refused to.
     CallRefused,
+    /// One of its tokens was taken back.
+    TokenRevoked,
     /// It ended, its calls were cut, its leases taken back as far as they could be.
     Ended,
 }
@@ -65,6 +67,7 @@ impl TaskEventKind {
             Self::TokenMinted => "token_minted",
             Self::CallApproved => "call_approved",
             Self::CallRefused => "call_refused",
+            Self::TokenRevoked => "token_revoked",
             Self::Ended => "ended",
         }
     }

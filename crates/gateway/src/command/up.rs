@@ -172,6 +172,13 @@ fn config(
     let secret =
         |name: &str| json!(format!("file:{}", state.join("keys").join(name).display())).to_string();
     let program = std::env::current_exe()?;
+    let control = listen.control.unwrap_or_else(|| loopback(4190));
+    // Any free port is not known yet: then there is no OAuth.
+    let issuer = match control.port() {
+        0 => String::new(),
+        _ if !control.ip().is_loopback() => String::new(),
+        _ => format!("issuer: http://{control}\n  "),
+    };
     let otlp = otlp.map_or_else(String::new, |otlp| {
         format!("telemetry: {{ otlp: {} }}\n", json!(otlp))
     });
@@ -181,7 +188,7 @@ listen:
   calls: {calls}
   control: {control}
 tasks:
-  store: {store}
+  {issuer}store: {store}
 tools:
   notes:
     upstream: http://{notes}
@@ -212,7 +219,6 @@ policy: {{ path: {policy} }}
 audit: {{ path: {audit} }}
 {otlp}"#,
         calls = listen.calls.unwrap_or_else(|| loopback(4180)),
-        control = listen.control.unwrap_or_else(|| loopback(4190)),
         store = json!(format!("embedded:{}", state.join("store").display())),
         notes = examples.notes,
         desk = examples.desk,

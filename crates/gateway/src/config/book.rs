@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use control::{AgentPattern, OwnerOfRecord, OwnersOfRecord};
 use credentials::SecretRef;
 use http::HeaderName;
 use serde_json::{Value, json};
@@ -12,14 +13,18 @@ use url::Url;
 use super::mistake::{At, Notes};
 use super::scalar::Count;
 use super::shape::{Here, Shape, section};
+use super::tools::is_loopback;
 
 /// What the book of tasks is made of.
 #[derive(Clone, Debug)]
 pub struct TasksConfig {
     /// The key that signs task tokens; made and kept in the state folder unless given.
     pub signing_key: Option<SecretRef>,
-    /// The `iss` and `aud` of task tokens; the gateway's own address unless given.
+    /// The `iss` and `aud` of task tokens, and where OAuth clients reach the control listener. Unless given, the key
+    /// names the issuer, and there is no OAuth.
     pub issuer: Option<Url>,
+    /// Who answers for the tasks that agents open for themselves; nobody unless given.
+    pub owners_of_record: OwnersOfRecord,
     /// Where tasks are kept; in the state folder unless given.
     pub store: Option<StoreConfig>,
     /// Lives and headers.
@@ -39,8 +44,10 @@ section! {
     struct RawTasks {
         /// The key that signs task tokens: a PKCS#8 PEM, P-256 or Ed25519. One is made in the state folder unless given.
         signing_key: SecretRef = optional;
-        /// The `iss` and `aud` of task tokens; the gateway's own address unless given.
+        /// The URL at which OAuth clients reach the control listener: `https://`, or `http://` on loopback. It becomes the `iss` and `aud` of task tokens. Unless given, the key names the issuer, and tasks are opened by the API alone.
         issuer: Url = optional;
+        /// Who answers for the tasks that agents open for themselves by OAuth: the first that fits. Agents for whom there is none open no tasks.
+        owners_of_record: Vec<At<RawOwnerOfRecord>> = default([]);
         /// How long tasks live.
         ttl: RawTtl = default({});
         /// Where tasks, counters and leases are kept: `embedded:` and a folder. The state folder unless given.
@@ -85,6 +92,16 @@ impl RawGate {
             rate,
             concurrency: self.concurrency.map(count),
         })
+    }
+}
+
+section! {
+    /// Who answers for the tasks that some agents open for themselves.
+    struct RawOwnerOfRecord {
+        /// The agent's id, or a pattern: `*` is any characters but `/`.
+        agent: AgentPattern = required;
+        /// The owner of the tasks.
+        owner: String = required;
     }
 }
 
@@ -157,9 +174,17 @@ impl RawTasks {
         let headers = self.headers.and_then(|headers| headers.value.parse(notes));
         let agents = self.agents.and_then(|gate| gate.value.parse(notes));
         let delegation = self.delegation.and_then(|bounds| bounds.value.parse());
+        if let Some(issuer) = &self.issuer {
+            check_issuer(issuer, notes);
+        }
+        let owners = self.owners_of_record?.value.into_iter();
+        let owners = owners
+            .filter_map(|owner| owner.value.parse(notes))
+            .collect();
         Some(TasksConfig {
             signing_key: self.signing_key.map(|secret| secret.value),
             issuer: self.issuer.map(|url| url.value),
+            owners_of_record: OwnersOfRecord::new(owners),
             store: self.store.map(|store| store.value),
             book: tasks::Config {
                 ttl_default: ttl.default?.value,
@@ -168,6 +193,40 @@ impl RawTasks {
                 delegation: delegation?,
                 agents: agents?,
             },
+        })
+    }
+}
+
+/// Tokens are sent to it, and RFC 8414 section 2 lets it have neither a query nor a fragment.
+fn check_issuer(issuer: &At<Url>, notes: &mut Notes) {
+    let At { value: url, place } = issuer;
+    if url.scheme() == "http" && !is_loopback(url) {
+        let message = "tokens are sent there over `https://`; `http://` is for loopback";
+        notes.mistake(place, "plaintext_issuer", message);
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        let message = "an issuer has no query and no fragment";
+        notes.mistake(place, "wrong_value", message);
+    }
+}
+
+/// As long as the owner of a task may be.
+const LONGEST_OWNER: usize = 256;
+
+impl RawOwnerOfRecord {
+    fn parse(self, notes: &mut Notes) -> Option<OwnerOfRecord> {
+        let owner = self.owner?;
+        let name = &owner.value;
+        let is_name = !name.trim().is_empty()
+            && name.chars().count() <= LONGEST_OWNER
+            && !name.chars().any(char::is_control);
+        if !is_name {
+            let message = "an owner has 1 to 256 printable characters";
+            notes.mistake(&owner.place, "wrong_value", message);
+        }
+        Some(OwnerOfRecord {
+            agent: self.agent?.value,
+            owner: owner.value,
         })
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use identity::{AgentTemplate, Algorithm, CertificateConfig, DpopConfig, IssuerConfig, NonceRule};
+use identity::{
+    AgentTemplate, Algorithm, CertificateConfig, DpopConfig, IssuerConfig, NonceRule, Vouching,
+};
 use url::Url;
 
 use super::collection::NonEmpty;
@@ -21,6 +23,15 @@ pub struct IdentityConfig {
     /// How agents are known by their certificates; by none unless given.
     pub certificates: Option<CertificateConfig>,
 }
+
+/// Somebody that the tokens of an issuer speak for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Spoken {
+    Agents,
+    Owners,
+}
+
+words! { Spoken { "agents" => Self::Agents, "owners" => Self::Owners } }
 
 words! { NonceRule { "required" => Self::Required, "optional" => Self::Optional } }
 
@@ -54,8 +65,12 @@ section! {
         audience: String = required;
         /// The signature algorithms that are accepted.
         algorithms: NonEmpty<Algorithm> = default(["ES256"]);
+        /// For whom its tokens speak: `agents`, which call tools; `owners`, on whose behalf agents open tasks by token exchange, and whose tokens call nothing; or both.
+        vouches_for: NonEmpty<Spoken> = default(["agents"]);
         /// How the agent's id is made of claims.
         agent: AgentTemplate = default("{sub}");
+        /// How an owner's name is made of claims, where it vouches for owners. An `email` whose `email_verified` is false names nobody.
+        owner: AgentTemplate = default("{email}");
         /// Its key set, where discovery is not wanted.
         jwks_uri: Url = optional;
         /// The `typ` headers that are accepted, in lower case; `jwt`, `at+jwt` and none at all unless given.
@@ -170,6 +185,13 @@ impl RawIssuer {
             }
         }
         let types = self.types?.value.into_iter();
+        let spoken = self.vouches_for?.value.0;
+        let speaks = |whom| spoken.iter().any(|spoken| spoken.value == whom);
+        let vouches_for = match (speaks(Spoken::Agents), speaks(Spoken::Owners)) {
+            (true, true) => Vouching::Both,
+            (false, true) => Vouching::Owners,
+            _ => Vouching::Agents,
+        };
         Some(IssuerConfig {
             issuer: self.issuer?.value,
             audience: self.audience?.value,
@@ -180,7 +202,9 @@ impl RawIssuer {
                 .into_iter()
                 .map(|at| at.value)
                 .collect(),
+            vouches_for,
             agent: self.agent?.value,
+            owner: self.owner?.value,
             jwks_uri: self.jwks_uri.map(|url| url.value),
             types: types.map(|at| at.value.to_ascii_lowercase()).collect(),
         })

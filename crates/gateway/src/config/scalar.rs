@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use control::AgentPattern;
 use credentials::SecretRef;
 use http::HeaderName;
 use identity::AgentTemplate;
@@ -226,6 +227,15 @@ impl Shape for AgentTemplate {
     }
     fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
         parse_said(here, "a template over claims such as `{sub}`", notes)
+    }
+}
+
+impl Shape for AgentPattern {
+    fn schema() -> Value {
+        json!({ "type": "string", "title": "agent", "examples": ["spiffe://example.org/jobs/*"] })
+    }
+    fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
+        parse_said(here, "the id of an agent, or a pattern with `*`", notes)
     }
 }
 

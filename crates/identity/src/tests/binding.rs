@@ -101,7 +101,7 @@ impl Bound {
     }
 }
 
-fn thumbprint(signer: &Signer) -> String {
+pub(super) fn thumbprint(signer: &Signer) -> String {
     crate::crypto::install();
     let jwk: Jwk = serde_json::from_value(signer.jwk("x")).unwrap();
     jwk.thumbprint(ThumbprintHash::SHA256).unwrap()
@@ -117,7 +117,7 @@ fn fresh() -> [u8; 16] {
         .expose()
 }
 
-fn patched(mut good: Value, patch: &Value) -> Value {
+pub(super) fn patched(mut good: Value, patch: &Value) -> Value {
     for (name, value) in patch.as_object().unwrap() {
         good[name] = value.clone();
         if value.is_null() {

@@ -299,8 +299,8 @@ fn b2_configured_types_are_the_only_ones() {
 }
 #[test]
 fn b2_claims_that_name_no_agent_are_refused() {
-    claims(json!({"sub": null}), "!names the agent");
-    claims(json!({"sub": 7}), "!names the agent");
+    claims(json!({"sub": null}), "!names its subject");
+    claims(json!({"sub": 7}), "!names its subject");
     claims(json!({"sub": "two words"}), "!no agent id");
 }
 

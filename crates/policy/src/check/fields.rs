@@ -6,9 +6,10 @@ use crate::fields::{CALL, Fields};
 use crate::finding::Finding;
 
 /// The fields of `input` when a task is to be opened. What `task` holds is the task book's to say.
-const ADMISSION: [(&str, &[&str]); 3] = [
+const ADMISSION: [(&str, &[&str]); 4] = [
     ("agent", &["id", "method", "issuer", "claims"]),
     ("operator", &["name", "role"]),
+    ("owner", &["subject", "issuer", "claims", "actor"]),
     ("task", &[]),
 ];
 
