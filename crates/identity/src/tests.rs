@@ -4,6 +4,7 @@ mod any_header;
 mod binding;
 mod certificates;
 mod idp;
+mod jwt_svid;
 mod key_rotation;
 mod signer;
 mod slots;
@@ -58,6 +59,7 @@ fn identity(issuers: Vec<IssuerConfig>, pace: Pace) -> Identity {
     Identity::with_pace(
         Config {
             issuers,
+            spiffe: None,
             tokens: tokens(KeyKind::P256),
             dpop: DpopConfig::default(),
             certificates: None,
