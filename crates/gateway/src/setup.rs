@@ -81,7 +81,7 @@ pub(crate) async fn build(
             tokens: Arc::clone(&ground.tokens),
             dpop: config.identity.dpop,
             certificates: config.identity.certificates,
-            spiffe: None,
+            spiffe: config.identity.spiffe,
         },
         previous.map(|setup| &*setup.identity),
     );
