@@ -87,3 +87,42 @@ fn document(bundle: Option<&JwtBundle>) -> Option<Vec<u8>> {
     let keys = keys.collect::<Result<Vec<_>, _>>().ok()?;
     serde_json::to_vec(&serde_json::json!({ "keys": keys })).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use spiffe::{JwtBundle, JwtBundleSet};
+
+    use super::JwtBundles;
+
+    /// What a Workload API gives that has these keys for `example.org`.
+    fn all(kids: &[&str]) -> JwtBundleSet {
+        let key =
+            |kid: &&str| json!({"kty": "EC", "kid": kid, "crv": "P-256", "x": "AA", "y": "AA"});
+        let keys: Vec<Value> = kids.iter().map(key).collect();
+        let document = json!({ "keys": keys }).to_string();
+        let domain = spiffe::TrustDomain::new("example.org").unwrap();
+        let mut all = JwtBundleSet::new();
+        all.add_bundle(JwtBundle::from_jwt_authorities(domain, document.as_bytes()).unwrap());
+        all
+    }
+
+    fn bundles(domain: &str) -> JwtBundles {
+        JwtBundles::new("/s".as_ref(), &domain.parse().unwrap())
+    }
+
+    #[test]
+    fn the_same_keys_are_the_same_set() {
+        let bundles = bundles("example.org");
+        let keys = |kids| bundles.keys(&all(kids)).unwrap();
+        for _ in 0..20 {
+            assert!(keys(&["a", "b", "c", "d"]).is_same(&keys(&["d", "c", "b", "a"])));
+        }
+        assert!(!keys(&["a"]).is_same(&keys(&["b"])));
+    }
+    #[test]
+    fn a_trust_domain_that_is_not_given_has_no_keys() {
+        let keys = bundles("other.example").keys(&all(&["a"])).unwrap();
+        assert_eq!(keys.len(), 0);
+    }
+}

@@ -39,14 +39,13 @@ impl TrustDomain {
 
     /// Its bundle, with a key for X.509-SVIDs beside the one for JWT-SVIDs.
     pub fn bundle(&self) -> Value {
-        let mut other = self.jwk();
-        other["use"] = json!("x509-svid");
-        json!({ "keys": [other, self.jwk()], "spiffe_sequence": self.generation, "spiffe_refresh_hint": 1 })
+        let keys = [self.jwk("x509-svid"), self.jwk("jwt-svid")];
+        json!({ "keys": keys, "spiffe_sequence": self.generation, "spiffe_refresh_hint": 1 })
     }
 
     /// The bundle as a Workload API gives it: keys for JWT-SVIDs, and nothing more.
     pub fn jwt_bundle(&self) -> Value {
-        json!({ "keys": [self.jwk()] })
+        json!({ "keys": [self.jwk("jwt-svid")] })
     }
 
     /// Claims of an SVID that are in order, for five minutes.
@@ -74,7 +73,7 @@ impl TrustDomain {
         format!("{}-{}", self.name, self.generation)
     }
 
-    fn jwk(&self) -> Value {
+    fn jwk(&self, usage: &str) -> Value {
         // An uncompressed point: a four, then both coordinates (SEC 1, section 2.3.3).
         let (x, y) = self
             .key
@@ -83,7 +82,7 @@ impl TrustDomain {
             .get(1..)
             .unwrap()
             .split_at(32);
-        json!({ "kty": "EC", "use": "jwt-svid", "kid": self.kid(), "crv": "P-256", "x": encode(x), "y": encode(y) })
+        json!({ "kty": "EC", "use": usage, "kid": self.kid(), "crv": "P-256", "x": encode(x), "y": encode(y) })
     }
 }
 
