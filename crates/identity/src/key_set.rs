@@ -19,6 +19,8 @@ pub(crate) struct KeySet {
     digest: Digest,
     /// After how long its publisher wants to be asked again.
     refresh_hint: Option<Duration>,
+    /// Which edition of a bundle it is, if its publisher counts them.
+    sequence: Option<u64>,
 }
 
 /// Which keys of a bundle are for JWT-SVIDs.
@@ -44,6 +46,7 @@ impl KeySet {
             keys,
             digest: Digest::of(document),
             refresh_hint: None,
+            sequence: None,
         })
     }
 
@@ -56,6 +59,8 @@ impl KeySet {
             keys: Vec<Value>,
             #[serde(default)]
             spiffe_refresh_hint: Value,
+            #[serde(default)]
+            spiffe_sequence: Value,
         }
         let read: Document = serde_json::from_slice(document).ok()?;
         let keys = read.keys.into_iter();
@@ -64,12 +69,19 @@ impl KeySet {
             keys: keys.collect(),
             digest: Digest::of(document),
             refresh_hint: read.spiffe_refresh_hint.as_u64().map(Duration::from_secs),
+            sequence: read.spiffe_sequence.as_u64(),
         })
     }
 
     /// After how long its publisher wants to be asked again, if it says so.
     pub(crate) fn refresh_hint(&self) -> Option<Duration> {
         self.refresh_hint
+    }
+
+    /// Whether it is an older edition of a bundle than the other, as far as both say.
+    pub(crate) fn is_older(&self, other: &Self) -> bool {
+        let editions = self.sequence.zip(other.sequence);
+        editions.is_some_and(|(this, other)| this < other)
     }
 
     /// Whether both were read from the same document.

@@ -304,11 +304,19 @@ impl KeySource {
 
     /// Has these keys from now on, and no others.
     fn take(&self, keys: KeySet) {
+        let known = self.keys.load();
         if let Way::Fetched(Ok(Fetcher::BundleEndpoint { .. })) = &self.way {
+            // What a cache on the way kept for too long may hold keys that were taken back (SPIFFE Federation, 4.2).
+            if known.as_ref().is_some_and(|known| keys.is_older(known)) {
+                warn!(
+                    issuer = self.name,
+                    "issuer keys are older than those at hand, and not taken"
+                );
+                return;
+            }
             let refresh = refresh_by(keys.refresh_hint(), self.pace);
             self.refresh.store(refresh.as_secs(), Ordering::Relaxed);
         }
-        let known = self.keys.load();
         if known.as_ref().is_some_and(|known| known.is_same(&keys)) {
             return;
         }
@@ -338,6 +346,9 @@ fn refresh_by(hint: Option<Duration>, pace: Pace) -> Duration {
     })
 }
 
+/// How long after the Workload API fell silent it is called again; it is on this machine.
+const RECONNECT: Duration = Duration::from_secs(1);
+
 /// Takes the bundles of the Workload API as they change, for as long as somebody has use for them. The last good
 /// one stays while it is away.
 async fn follow(source: Weak<KeySource>, bundles: JwtBundles, pace: Pace) {
@@ -355,7 +366,7 @@ async fn follow(source: Weak<KeySource>, bundles: JwtBundles, pace: Pace) {
         warn!(issuer = source.name, %error, "issuer keys could not be fetched");
         source.settle();
         drop(source);
-        sleep(pace.debounce).await;
+        sleep(pace.debounce.min(RECONNECT)).await;
     }
 }
 

@@ -66,7 +66,7 @@ impl JwtBundles {
     }
 
     /// The keys of the one trust domain. A domain that is not there any more has none: each message of the
-    /// Workload API replaces the one before (SPIFFE Workload API, 6.2.2).
+    /// Workload API replaces the one before (SPIFFE Workload API, 4.4).
     fn keys(&self, all: &JwtBundleSet) -> Option<KeySet> {
         let mut domains = all.iter();
         let found = domains.find(|(domain, _)| domain.as_str() == self.domain.as_str());

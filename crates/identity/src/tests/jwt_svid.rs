@@ -403,6 +403,26 @@ fn b6_a_bundle_is_rotated() {
     });
 }
 #[test]
+fn b6_an_older_bundle_brings_no_key_back() {
+    run(async {
+        let (old, new) = (Signer::p256(), Signer::p256());
+        let bundle = |signer: &Signer, kid: &str, sequence: Value| {
+            Answer::Json(json!({"keys": [authority(signer, kid)], "spiffe_sequence": sequence}))
+        };
+        let idp = Idp::start(&[]).await;
+        let identity = believer(Vec::new(), vec![domain("example.org", at(&idp))], None);
+        let (by_old, by_new) = (bearer(&svid(&old, "old")), bearer(&svid(&new, "new")));
+        idp.answer(bundle(&new, "new", json!(2)));
+        expect(&ask(&identity, &by_new).await, AGENT);
+        idp.answer(bundle(&old, "old", json!(1)));
+        expect(&ask(&identity, &by_old).await, "!not in its bundle");
+        expect(&ask(&identity, &by_new).await, AGENT);
+        // Whose publisher does not count is as new as it is fetched.
+        idp.answer(bundle(&old, "old", json!(null)));
+        expect(&ask(&identity, &by_old).await, AGENT);
+    });
+}
+#[test]
 fn b6_a_bundle_that_was_never_had_is_unavailable() {
     let result = run(async {
         let idp = Idp::start(&[]).await;
