@@ -334,3 +334,40 @@ fn b6_a_workload_api_that_goes_leaves_the_last_good_bundle() {
     });
     world.allowed(&domain.svid("a", "remit"), &task);
 }
+
+#[test]
+fn a_bundle_that_is_not_there_yet_is_told_and_waited_for() {
+    let site = Site::new(REMIT);
+    let domain = TrustDomain::new("example.org");
+    let world = World::new(&site, FILE);
+    let told = world.remit.status()["warnings"].to_string();
+    assert!(told.contains("is not there yet"), "{told}");
+    let (task, _) = world.task(&domain.id("a"));
+    let svid = domain.svid("a", "remit");
+    let answer = world.call(&svid, &task);
+    check(
+        answer,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "issuer_unavailable",
+    );
+    in_file(&site, "bundle.json", &domain);
+    world.allowed_soon("it is there", &svid, &task);
+}
+
+#[test]
+fn a_trust_domain_that_is_taken_out_of_the_config_is_no_longer_believed() {
+    let site = Site::new(REMIT);
+    let domain = TrustDomain::new("example.org");
+    in_file(&site, "bundle.json", &domain);
+    let world = World::new(&site, FILE);
+    let (task, _) = world.task(&domain.id("a"));
+    let svid = domain.svid("a", "remit");
+    world.allowed(&svid, &task);
+    let config = std::fs::read_to_string(site.path("remit.yaml")).unwrap();
+    let config = config.replace("name: example.org", "name: other.example");
+    site.replace("remit.yaml", &config);
+    until("it is foreign", || {
+        world.call(&svid, &task).status() == StatusCode::UNAUTHORIZED
+    });
+    world.refused(&svid, &task, "unknown_trust_domain");
+}
