@@ -127,6 +127,7 @@ impl World {
             tokens,
             dpop: identity::DpopConfig::default(),
             certificates: None,
+            spiffe: None,
         };
         Self {
             identity: Identity::new(identity, None),

@@ -143,7 +143,8 @@ fn token_row(cause: &Unauthenticated) -> Row {
         | Unauthenticated::Invalid(_)
         | Unauthenticated::Disagreement
         | Unauthenticated::UnknownConfirmation
-        | Unauthenticated::CertificateMismatch => bad("invalid_request", "unacceptable_token"),
+        | Unauthenticated::CertificateMismatch
+        | Unauthenticated::UnknownTrustDomain(_) => bad("invalid_request", "unacceptable_token"),
         Unauthenticated::Expired => bad("invalid_request", "expired_token"),
         Unauthenticated::ProofRequired => bad("invalid_dpop_proof", "proof_required"),
         Unauthenticated::InvalidDpopProof(_) => bad("invalid_dpop_proof", "invalid_dpop_proof"),
@@ -168,7 +169,8 @@ fn token_hint(cause: &Unauthenticated) -> &'static str {
         | Unauthenticated::Invalid(_)
         | Unauthenticated::Disagreement
         | Unauthenticated::UnknownConfirmation
-        | Unauthenticated::CertificateMismatch => {
+        | Unauthenticated::CertificateMismatch
+        | Unauthenticated::UnknownTrustDomain(_) => {
             "send a token of a configured issuer that vouches for what it is used for"
         }
         Unauthenticated::Expired => "get a new token",

@@ -294,6 +294,9 @@ fn agent_row(agent: &Unauthenticated) -> (StatusCode, &'static str) {
             (StatusCode::SERVICE_UNAVAILABLE, "issuer_unavailable")
         }
         Unauthenticated::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        Unauthenticated::UnknownTrustDomain(_) => {
+            (StatusCode::UNAUTHORIZED, "unknown_trust_domain")
+        }
         Unauthenticated::ProofRequired => (StatusCode::UNAUTHORIZED, "proof_required"),
         Unauthenticated::InvalidDpopProof(_) => (StatusCode::UNAUTHORIZED, "invalid_dpop_proof"),
         Unauthenticated::UseDpopNonce(_) => (StatusCode::UNAUTHORIZED, "use_dpop_nonce"),
@@ -313,6 +316,9 @@ fn agent_hint(agent: &Unauthenticated) -> &'static str {
             "the keys of the token's issuer can't be had right now; try again"
         }
         Unauthenticated::Busy => "too many proofs are remembered; try again",
+        Unauthenticated::UnknownTrustDomain(_) => {
+            "the token's SPIFFE ID is of a trust domain that this gateway does not believe"
+        }
         Unauthenticated::ProofRequired => {
             "send the token as `Authorization: DPoP …`, with a proof by its key in `DPoP`"
         }
@@ -612,6 +618,7 @@ mod tests {
             Refusal::ParentEnded,
             Refusal::Agent(Unauthenticated::KeysUnavailable(text())),
             Refusal::Agent(Unauthenticated::Busy),
+            Refusal::Agent(Unauthenticated::UnknownTrustDomain(text())),
             Refusal::Agent(Unauthenticated::ProofRequired),
             Refusal::Agent(Unauthenticated::InvalidDpopProof("")),
             Refusal::Agent(Unauthenticated::UseDpopNonce(text())),

@@ -110,6 +110,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         tokens: Arc::clone(&tokens),
         dpop: identity::DpopConfig::default(),
         certificates: None,
+        spiffe: None,
     };
     let (recorder, telemetry) = Recorder::start(telemetry::Config {
         otlp: None,

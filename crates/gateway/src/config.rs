@@ -18,6 +18,7 @@ mod outputs;
 mod rules;
 mod scalar;
 mod shape;
+mod spiffe;
 mod tools;
 
 use std::fs::File;

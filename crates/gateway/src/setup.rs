@@ -6,7 +6,7 @@ use std::sync::Arc;
 use call::{BodyKeys, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
 use credentials::{Binding, Cmd, Credentials, Provider, Static};
-use identity::Identity;
+use identity::{BundleConfig, Identity};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
     Verification,
@@ -72,7 +72,8 @@ pub(crate) async fn build(
     own: Option<&OwnTokens>,
 ) -> Result<Applied, Vec<String>> {
     let mut mistakes = Vec::new();
-    let warnings = config.warnings.iter().map(ToString::to_string).collect();
+    let warnings = config.warnings.iter().map(ToString::to_string);
+    let warnings = warnings.chain(absent_bundles(&config)).collect();
     let before = previous.map(|setup| Arc::clone(setup.policy.policy()));
     let policy = decision_point(&config.policy, ground, Choice::Active, before).await;
     let policy = policy.map_err(|findings| mistakes.extend(findings)).ok();
@@ -92,6 +93,7 @@ pub(crate) async fn build(
             tokens: Arc::clone(&ground.tokens),
             dpop: config.identity.dpop,
             certificates: config.identity.certificates,
+            spiffe: config.identity.spiffe,
         },
         previous.map(|setup| &*setup.identity),
     );
@@ -154,6 +156,21 @@ pub(crate) async fn build(
         findings: deciding.findings,
         gathered: deciding.gathered,
     })
+}
+
+/// Which bundles of trust domains are not there yet. No mistakes: what writes them may start after the gateway.
+fn absent_bundles(config: &Config) -> Vec<String> {
+    let domains = config.identity.spiffe.iter();
+    let domains = domains.flat_map(|spiffe| &spiffe.trust_domains);
+    let absent = domains.filter_map(|domain| match &domain.bundle {
+        BundleConfig::File(path) if !path.is_file() => Some(format!(
+            "identity.spiffe: `{}`, the bundle of `{}`, is not there yet",
+            path.display(),
+            domain.name
+        )),
+        BundleConfig::File(_) | BundleConfig::Endpoint(_) | BundleConfig::WorkloadApi(_) => None,
+    });
+    absent.collect()
 }
 
 /// What of the files of a control plane's services is wrong.

@@ -117,10 +117,6 @@ fn a_key_twice_is_a_mistake() {
 #[test]
 fn what_comes_later_is_said_to_come_later() {
     check(
-        "identity: { spiffe: { trust_domain: example.org } }\n",
-        &["3:13 identity.spiffe not_built"],
-    );
-    check(
         "tasks: { store: 'valkey://host:6379' }\n",
         &["3:17 tasks.store not_built"],
     );

@@ -278,6 +278,85 @@ fn an_issuer_is_there_once() {
     );
 }
 
+#[track_caller]
+fn check_spiffe(keys: &str, expected: &[&str]) {
+    check(&format!("identity: {{ spiffe: {{ {keys} }} }}"), expected);
+}
+
+#[test]
+fn a_trust_domain_has_a_bundle_or_a_workload_api() {
+    check_spiffe(
+        "audience: a, trust_domains: [{ name: example.org }]",
+        &["identity.spiffe.trust_domains[0] no_bundle"],
+    );
+    check_spiffe(
+        "audience: a, workload_api: 'unix:///run/api.sock', trust_domains: [{ name: example.org }]",
+        &[],
+    );
+    check_spiffe(
+        "audience: a, trust_domains: [{ name: example.org, bundle: keys.json }]",
+        &[],
+    );
+    check_spiffe(
+        "trust_domains: []",
+        &[
+            "identity.spiffe missing_key",
+            "identity.spiffe.trust_domains wrong_value",
+        ],
+    );
+}
+
+#[test]
+fn a_workload_api_is_a_socket() {
+    for socket in [
+        "/run/api.sock",
+        "unix://run/api.sock",
+        "unix:/run/api.sock",
+        "tcp://127.0.0.1:8081",
+        "https://spire.example",
+        "unix://",
+    ] {
+        let keys = format!(
+            "audience: a, workload_api: '{socket}', trust_domains: [{{ name: a, bundle: b }}]"
+        );
+        check_spiffe(&keys, &["identity.spiffe.workload_api wrong_value"]);
+    }
+    let config = accept(
+        "identity: { spiffe: { audience: a, workload_api: 'unix:///s', trust_domains: [{ name: a, bundle: b }] } }",
+    );
+    let warnings: Vec<_> = config.warnings.iter().map(|warning| warning.code).collect();
+    assert!(warnings.contains(&"unused_workload_api"), "{warnings:?}");
+}
+
+#[test]
+fn bundles_are_fetched_over_tls() {
+    let bundle = |url: &str, expected: &[&str]| {
+        let keys = format!("audience: a, trust_domains: [{{ name: a, bundle: '{url}' }}]");
+        check_spiffe(&keys, expected);
+    };
+    bundle("https://spire.example/bundle", &[]);
+    bundle("http://127.0.0.1:8080/bundle", &[]);
+    bundle(
+        "http://spire.example/bundle",
+        &["identity.spiffe.trust_domains[0].bundle plaintext_bundle"],
+    );
+}
+
+#[test]
+fn a_trust_domain_is_named_once_and_well() {
+    check_spiffe(
+        "audience: a, trust_domains: [{ name: a, bundle: b }, { name: a, bundle: c }]",
+        &["identity.spiffe.trust_domains[1] duplicate_trust_domain"],
+    );
+    for name in ["Example.org", "spiffe://example.org", "example.org/a"] {
+        let keys = format!("audience: a, trust_domains: [{{ name: '{name}', bundle: b }}]");
+        check_spiffe(
+            &keys,
+            &["identity.spiffe.trust_domains[0].name wrong_value"],
+        );
+    }
+}
+
 #[test]
 fn an_agent_template_names_a_claim() {
     check(

@@ -61,6 +61,26 @@ fn every_test_of_the_threat_model_exists() {
 }
 
 #[test]
+fn every_config_of_the_page_on_workload_identity_is_right() {
+    let page = text(&house().join("docs/workload-identity.md"));
+    let blocks: Vec<_> = page
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert_eq!(blocks.len(), 4);
+    let listen = "listen: { calls: 127.0.0.1:1, control: 127.0.0.1:2 }\npolicy: { path: p }\n";
+    for block in blocks {
+        let parsed = gateway::config::parse(&format!("{listen}{block}"), "remit.yaml");
+        let identity = parsed
+            .unwrap_or_else(|mistakes| panic!("{mistakes}"))
+            .identity;
+        let issuers = identity.issuers.len() + usize::from(identity.spiffe.is_some());
+        assert_eq!(issuers, 1, "{block}");
+    }
+}
+
+#[test]
 fn every_link_leads_somewhere() {
     let mut broken = Vec::new();
     for page in pages() {

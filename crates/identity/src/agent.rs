@@ -57,7 +57,7 @@ impl Agent {
         self.proof.method()
     }
 
-    /// Who vouches for it: the `iss` of its proof, or the issuer of its certificate.
+    /// Who vouches for it: the `iss` of its proof, its SPIFFE trust domain, or the issuer of its certificate.
     pub fn issuer(&self) -> &str {
         &self.proof.issuer
     }
@@ -114,6 +114,8 @@ pub enum Method {
     TaskToken,
     /// A JWT of a configured issuer.
     Jwt,
+    /// A JWT-SVID of a configured SPIFFE trust domain.
+    JwtSvid,
     /// A client certificate of mutual TLS.
     Mtls,
 }
@@ -124,6 +126,7 @@ impl Method {
         match self {
             Self::TaskToken => "task_token",
             Self::Jwt => "jwt",
+            Self::JwtSvid => "jwt_svid",
             Self::Mtls => "mtls",
         }
     }

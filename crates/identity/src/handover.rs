@@ -36,7 +36,7 @@ impl<'r> Handover<'r> {
     /// Whether a token claims to be one of our own.
     pub fn claims_ours(&self, token: &str) -> bool {
         let ours = self.identity.tokens().issuer();
-        read(token).is_ok_and(|token| token.issuer() == ours)
+        read(token).is_ok_and(|token| token.issuer() == Some(ours))
     }
 
     /// The agent that a workload token names.
@@ -45,7 +45,7 @@ impl<'r> Handover<'r> {
     /// [`Unauthenticated`] for everything else, our own task tokens among it.
     pub async fn workload(&self, token: &str) -> Result<Agent, Unauthenticated> {
         match self.agent(token).await? {
-            agent if agent.method() == Method::Jwt => Ok(agent),
+            agent if matches!(agent.method(), Method::Jwt | Method::JwtSvid) => Ok(agent),
             _ => Err(Unauthenticated::Invalid("it is no workload token")),
         }
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::Algorithm;
 use crate::digest::Digest;
+use crate::key_set::Bundle;
 
 /// A public key that can verify signatures.
 #[derive(Debug)]
@@ -72,6 +73,21 @@ impl Key {
             verifying,
             thumbprint: thumbprint(&jwk.algorithm)?,
         })
+    }
+
+    /// Reads a JWK of a SPIFFE bundle; `None` where it can't verify JWT-SVIDs.
+    pub(crate) fn read_authority(mut value: Value, kind: Bundle) -> Option<Self> {
+        let usage = value.as_object_mut()?.remove("use");
+        let is_for_jwts = match (&usage, kind) {
+            (Some(usage), _) => usage == "jwt-svid",
+            (None, Bundle::Whole) => false,
+            (None, Bundle::OfJwts) => true,
+        };
+        let has_id = value
+            .get("kid")?
+            .as_str()
+            .is_some_and(|kid| !kid.is_empty());
+        (is_for_jwts && has_id).then(|| Self::read(&value))?
     }
 
     /// The `kid` that its publisher gave it.

@@ -1,6 +1,7 @@
 //! The public keys of an issuer that can verify its tokens.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
@@ -16,6 +17,19 @@ pub(crate) struct KeySet {
     keys: Vec<Key>,
     /// Of the document it was read from.
     digest: Digest,
+    /// After how long its publisher wants to be asked again.
+    refresh_hint: Option<Duration>,
+    /// Which edition of a bundle it is, if its publisher counts them.
+    sequence: Option<u64>,
+}
+
+/// Which keys of a bundle are for JWT-SVIDs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Bundle {
+    /// All of a trust domain, so just those whose `use` says so (SPIFFE Trust Domain and Bundle, 4.2.2).
+    Whole,
+    /// What the Workload API gives for JWT-SVIDs alone, so those without a `use` too.
+    OfJwts,
 }
 
 impl KeySet {
@@ -31,7 +45,43 @@ impl KeySet {
         Some(Self {
             keys,
             digest: Digest::of(document),
+            refresh_hint: None,
+            sequence: None,
         })
+    }
+
+    /// Reads a SPIFFE bundle; keys that can't verify JWT-SVIDs are left out, `None` where it is no bundle.
+    ///
+    /// One without any keys is a bundle: its trust domain has taken all of them back.
+    pub(crate) fn read_bundle(document: &[u8], kind: Bundle) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Document {
+            keys: Vec<Value>,
+            #[serde(default)]
+            spiffe_refresh_hint: Value,
+            #[serde(default)]
+            spiffe_sequence: Value,
+        }
+        let read: Document = serde_json::from_slice(document).ok()?;
+        let keys = read.keys.into_iter();
+        let keys = keys.filter_map(|key| Key::read_authority(key, kind));
+        Some(Self {
+            keys: keys.collect(),
+            digest: Digest::of(document),
+            refresh_hint: read.spiffe_refresh_hint.as_u64().map(Duration::from_secs),
+            sequence: read.spiffe_sequence.as_u64(),
+        })
+    }
+
+    /// After how long its publisher wants to be asked again, if it says so.
+    pub(crate) fn refresh_hint(&self) -> Option<Duration> {
+        self.refresh_hint
+    }
+
+    /// Whether it is an older edition of a bundle than the other, as far as both say.
+    pub(crate) fn is_older(&self, other: &Self) -> bool {
+        let editions = self.sequence.zip(other.sequence);
+        editions.is_some_and(|(this, other)| this < other)
     }
 
     /// Whether both were read from the same document.
@@ -60,7 +110,7 @@ impl KeySet {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::KeySet;
+    use super::{Bundle, KeySet};
     use crate::Algorithm;
 
     /// The P-256 key of RFC 7517, appendix A.1, with more said about it.
@@ -192,6 +242,58 @@ mod tests {
     fn what_is_no_set_is_refused() {
         for text in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[]"#] {
             assert!(KeySet::read(text.as_bytes()).is_none(), "{text}");
+            for kind in [Bundle::Whole, Bundle::OfJwts] {
+                assert!(
+                    KeySet::read_bundle(text.as_bytes(), kind).is_none(),
+                    "{text}"
+                );
+            }
         }
+    }
+
+    /// Whether the one key of a bundle verifies JWT-SVIDs: of a whole bundle, of one for JWTs.
+    #[track_caller]
+    fn authority(more: &Value, expect: [bool; 2]) {
+        let document = json!({ "keys": [p256(more)] }).to_string();
+        let found = [Bundle::Whole, Bundle::OfJwts].map(|kind| {
+            let bundle = KeySet::read_bundle(document.as_bytes(), kind).unwrap();
+            bundle.find(None, Algorithm::ES256).is_some()
+        });
+        assert_eq!(found, expect, "{more}");
+    }
+
+    #[test]
+    fn b6_a_key_of_a_bundle_says_that_it_is_for_jwt_svids() {
+        authority(&json!({"use": "jwt-svid"}), [true, true]);
+        authority(&json!({}), [false, true]);
+        for other in ["x509-svid", "wit-svid", "sig", "JWT-SVID", ""] {
+            authority(&json!({ "use": other }), [false, false]);
+        }
+        for odd in [json!(1), json!(["jwt-svid"]), json!(null)] {
+            authority(&json!({ "use": odd }), [false, false]);
+        }
+    }
+    #[test]
+    fn b6_a_key_of_a_bundle_has_a_kid() {
+        for kid in [json!(null), json!(""), json!(1)] {
+            authority(&json!({"use": "jwt-svid", "kid": kid}), [false, false]);
+        }
+    }
+    #[test]
+    fn a_bundle_may_hint_when_it_is_asked_for_again() {
+        let hint = |hint: Value| {
+            let document = json!({ "keys": [], "spiffe_refresh_hint": hint }).to_string();
+            let bundle = KeySet::read_bundle(document.as_bytes(), Bundle::Whole).unwrap();
+            bundle.refresh_hint().map(|hint| hint.as_secs())
+        };
+        assert_eq!(hint(json!(60)), Some(60));
+        for odd in [json!(null), json!(-1), json!("60"), json!(1.5)] {
+            assert_eq!(hint(odd), None);
+        }
+    }
+    #[test]
+    fn a_bundle_without_keys_is_one() {
+        let bundle = KeySet::read_bundle(br#"{"keys":[]}"#, Bundle::Whole).unwrap();
+        assert_eq!(bundle.len(), 0);
     }
 }

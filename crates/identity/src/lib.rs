@@ -29,6 +29,8 @@ mod proofs;
 mod replay;
 mod sender;
 mod slot;
+mod spiffe;
+mod spiffe_id;
 pub mod strict_json;
 mod target;
 mod task_tokens;
@@ -37,9 +39,11 @@ mod transaction_tokens;
 mod unauthenticated;
 mod unverified;
 mod verified;
+mod workload_api;
 
 use std::sync::Arc;
 
+pub use self::spiffe::{BundleConfig, SpiffeConfig, TrustDomainConfig};
 pub use agent::{Agent, Method};
 pub use agent_id::{AgentId, InvalidAgentId};
 pub use algorithm::{Algorithm, UnknownAlgorithm};
@@ -51,11 +55,13 @@ pub use handover::Handover;
 pub use issuer::{IssuerConfig, Vouching};
 pub use owner::Owner;
 pub use presented::{Presented, Transport};
+pub use spiffe_id::{InvalidTrustDomain, TrustDomain};
 pub use task_tokens::{InvalidKey, KeyKind, TaskClaims, TaskTokens};
 pub use template::{AgentTemplate, InvalidTemplate};
 pub use transaction_tokens::TransactionClaims;
 pub use unauthenticated::Unauthenticated;
 
+use self::spiffe::Spiffe;
 use cache::Cache;
 use digest::Digest;
 use dpop::{DPOP, Dpop};
@@ -72,6 +78,7 @@ use verified::Verified;
 pub struct Identity {
     tokens: Arc<TaskTokens>,
     issuers: Vec<Arc<Issuer>>,
+    spiffe: Spiffe,
     cache: Cache,
     dpop: Dpop,
     certificates: Option<CertificateConfig>,
@@ -82,6 +89,8 @@ pub struct Identity {
 pub struct Config {
     /// The issuers whose workload tokens are believed; where two have the same `issuer`, the first counts.
     pub issuers: Vec<IssuerConfig>,
+    /// The SPIFFE trust domains whose JWT-SVIDs are believed; none unless given.
+    pub spiffe: Option<SpiffeConfig>,
     /// Our own task tokens.
     pub tokens: Arc<TaskTokens>,
     /// What is asked of DPoP proofs.
@@ -103,10 +112,15 @@ impl Identity {
         crypto::install();
         let known = previous.map_or(&[][..], |previous| &previous.issuers);
         let issuers = config.issuers.into_iter();
+        let domains = previous.map(|previous| &previous.spiffe);
+        let spiffe = config
+            .spiffe
+            .map(|spiffe| Spiffe::new(spiffe, domains, pace));
         Self {
             issuers: issuers
                 .map(|issuer| Arc::new(Issuer::new(issuer, known, pace)))
                 .collect(),
+            spiffe: spiffe.unwrap_or_default(),
             tokens: config.tokens,
             cache: Cache::new(),
             certificates: config.certificates,
@@ -118,8 +132,9 @@ impl Identity {
     ///
     /// The proof slots are `Authorization` and `Proxy-Authorization` (`Bearer`, or the password of
     /// `Basic`), `x-api-key`, `api-key` and `x-goog-api-key`. A value is a proof if it is a compact
-    /// JWT whose `iss` is ours or a configured issuer; anything else is the agent's key and is not
-    /// looked at. Equal tokens are one proof. A task token beside a workload token must name the
+    /// JWT whose `iss` is ours or a configured issuer, or whose `sub` is a SPIFFE ID; anything else is the
+    /// agent's key and is not looked at. A SPIFFE ID of a configured trust domain is for its bundle alone to
+    /// vouch for, whatever the `iss`. Equal tokens are one proof. A task token beside a workload token must name the
     /// same agent.
     ///
     /// `Txn-Token` holds a transaction token of ours, if one: it tells which task a workload token or certificate
@@ -207,11 +222,14 @@ impl Identity {
         let Some(unverified) = Unverified::read(token) else {
             return Ok(None);
         };
-        let verified = if unverified.issuer() == self.tokens.issuer() {
+        let verified = if unverified.issuer() == Some(self.tokens.issuer()) {
             self.tokens.verify(unverified, digest)?
+        } else if let Some(domain) = self.spiffe.domain(&unverified) {
+            domain.verify(unverified, digest).await?
         } else if let Some(issuer) = self.issuer(unverified.issuer()) {
             issuer.verify(unverified, digest).await?
         } else {
+            spiffe::refuse_foreign(&unverified)?;
             return Ok(None);
         };
         let verified = Arc::new(verified);
@@ -219,7 +237,8 @@ impl Identity {
         Ok(Some(verified))
     }
 
-    fn issuer(&self, name: &str) -> Option<&Arc<Issuer>> {
+    fn issuer(&self, name: Option<&str>) -> Option<&Arc<Issuer>> {
+        let name = name?;
         self.issuers.iter().find(|issuer| issuer.is_named(name))
     }
 }

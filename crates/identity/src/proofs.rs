@@ -34,7 +34,7 @@ impl Proofs {
     ) -> Result<(), Unauthenticated> {
         let same_kind = match verified.method() {
             Method::TaskToken => &mut self.task,
-            Method::Jwt => &mut self.workload,
+            Method::Jwt | Method::JwtSvid => &mut self.workload,
             Method::Mtls => &mut self.certificate,
         };
         match same_kind {

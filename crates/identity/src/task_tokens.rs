@@ -176,7 +176,8 @@ impl TaskTokens {
         if token.len() > MAX_TOKEN_BYTES || !looks_compact(token) {
             return None;
         }
-        let unverified = Unverified::read(token).filter(|token| token.issuer() == self.issuer)?;
+        let unverified =
+            Unverified::read(token).filter(|token| token.issuer() == Some(self.issuer.as_str()))?;
         let verified = self.verify(unverified, Digest::of(token.as_bytes()));
         verified.ok().map(|verified| verified.claims)
     }

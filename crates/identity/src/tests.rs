@@ -5,6 +5,7 @@ mod binding;
 mod certificates;
 mod handover;
 mod idp;
+mod jwt_svid;
 mod key_rotation;
 mod signer;
 mod slots;
@@ -61,6 +62,7 @@ fn identity(issuers: Vec<IssuerConfig>, pace: Pace) -> Identity {
     Identity::with_pace(
         Config {
             issuers,
+            spiffe: None,
             tokens: tokens(KeyKind::P256),
             dpop: DpopConfig::default(),
             certificates: None,

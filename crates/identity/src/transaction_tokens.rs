@@ -94,7 +94,8 @@ impl Identity {
             return Ok(Some((value, verified)));
         }
         let unverified = Unverified::read(text);
-        let Some(unverified) = unverified.filter(|one| one.issuer() == self.tokens.issuer()) else {
+        let Some(unverified) = unverified.filter(|one| one.issuer() == Some(self.tokens.issuer()))
+        else {
             return Ok(None);
         };
         let verified = Arc::new(self.tokens.verify_transaction(unverified, digest)?);

@@ -12,6 +12,9 @@ pub enum Unauthenticated {
     /// The proof's time is over.
     #[error("proof of identity has expired")]
     Expired,
+    /// A SPIFFE ID of a trust domain that is not configured.
+    #[error("proof of identity is of trust domain `{0}`, which is not believed here")]
+    UnknownTrustDomain(String),
     /// Two proofs name two agents or tasks.
     #[error("two proofs of identity disagree")]
     Disagreement,
@@ -36,8 +39,8 @@ pub enum Unauthenticated {
     /// No more DPoP proofs can be remembered, so none is taken.
     #[error("too many DPoP proofs to remember")]
     Busy,
-    /// The issuer's keys can't be had.
-    #[error("keys of issuer `{0}` are not available")]
+    /// The keys of an issuer or a trust domain can't be had.
+    #[error("keys of `{0}` are not available")]
     KeysUnavailable(String),
 }
 
@@ -62,6 +65,7 @@ impl Unauthenticated {
             Self::UseDpopNonce(_) => dpop!("use_dpop_nonce"),
             Self::Invalid(_)
             | Self::Expired
+            | Self::UnknownTrustDomain(_)
             | Self::Disagreement
             | Self::UnknownConfirmation
             | Self::CertificateMismatch

@@ -25,12 +25,13 @@ pub(crate) fn looks_compact(text: &str) -> bool {
     after_two.is_some_and(|(_, signature)| !signature.contains('.'))
 }
 
-/// A compact JWS over JSON claims with an `iss`. Nothing in it is believed yet.
+/// A compact JWS over JSON claims. Nothing in it is believed yet.
 pub(crate) struct Unverified<'t> {
     token: &'t str,
     header: &'t str,
     payload: Vec<u8>,
-    issuer: String,
+    issuer: Option<String>,
+    subject: Option<String>,
 }
 
 /// What the header of a token says.
@@ -59,7 +60,7 @@ pub(crate) struct Checked {
 }
 
 impl<'t> Unverified<'t> {
-    /// Reads who claims to have issued a token; `None` where it is no JWT with an `iss`.
+    /// Reads who claims to have issued a token, and about whom; `None` where it is no JWT.
     pub(crate) fn read(token: &'t str) -> Option<Self> {
         let (header, rest) = token.split_once('.')?;
         let (payload, _signature) = rest.split_once('.')?;
@@ -67,28 +68,37 @@ impl<'t> Unverified<'t> {
         let Ok(Value::Object(claims)) = serde_json::from_slice(&payload) else {
             return None;
         };
-        let issuer = claims.get("iss")?.as_str()?.to_owned();
+        let text = |name| Some(claims.get(name)?.as_str()?.to_owned());
         Some(Self {
+            issuer: text("iss"),
+            subject: text("sub"),
             token,
             header,
             payload,
-            issuer,
         })
     }
 
     /// The `iss` it claims.
-    pub(crate) fn issuer(&self) -> &str {
-        &self.issuer
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    /// The `sub` it claims.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    /// What stands in the header.
+    pub(crate) fn parameters(&self) -> Result<Map<String, Value>, Unauthenticated> {
+        let bytes = URL_SAFE_NO_PAD.decode(self.header).ok();
+        let header = bytes.and_then(|bytes| strict_json::object(&bytes));
+        header.ok_or(Unauthenticated::Invalid("its header is malformed"))
     }
 
     /// Reads the header by the rules of RFC 8725.
     pub(crate) fn header(&self) -> Result<Header, Unauthenticated> {
         let invalid = Unauthenticated::Invalid;
-        let bytes = URL_SAFE_NO_PAD
-            .decode(self.header)
-            .map_err(|_| invalid("its header is malformed"))?;
-        let header =
-            strict_json::object(&bytes).ok_or_else(|| invalid("its header is malformed"))?;
+        let header = self.parameters()?;
         if REFUSED.iter().any(|name| header.contains_key(*name)) {
             return Err(invalid("its header has a parameter that is not allowed"));
         }
@@ -103,9 +113,32 @@ impl<'t> Unverified<'t> {
 
     /// Checks signature, audience and time, in this order.
     pub(crate) fn check(self, expected: &Expected<'_>) -> Result<Checked, Unauthenticated> {
+        let Some(issuer) = self.issuer.clone() else {
+            return Err(Unauthenticated::Invalid("it has no `iss`"));
+        };
         let mut validation = Validation::new(expected.algorithm.into());
         validation.set_required_spec_claims(&["iss", "aud", "exp"]);
-        validation.set_issuer(&[&self.issuer]);
+        validation.set_issuer(&[&issuer]);
+        self.check_by(issuer, validation, expected)
+    }
+
+    /// Checks the same of a token that `issuer` is known to have issued, whether it says so or not.
+    pub(crate) fn check_as_of(
+        self,
+        issuer: String,
+        expected: &Expected<'_>,
+    ) -> Result<Checked, Unauthenticated> {
+        let mut validation = Validation::new(expected.algorithm.into());
+        validation.set_required_spec_claims(&["aud", "exp"]);
+        self.check_by(issuer, validation, expected)
+    }
+
+    fn check_by(
+        self,
+        issuer: String,
+        mut validation: Validation,
+        expected: &Expected<'_>,
+    ) -> Result<Checked, Unauthenticated> {
         validation.set_audience(&[expected.audience]);
         // Judged below, since the leeway is not for `exp`.
         validation.validate_exp = false;
@@ -116,7 +149,7 @@ impl<'t> Unverified<'t> {
         let expires_at = in_time(&claims, expected.now)?;
         Ok(Checked {
             claims,
-            issuer: self.issuer,
+            issuer,
             expires_at,
         })
     }

@@ -40,6 +40,11 @@ pub(crate) enum Voucher {
         source: Arc<KeySource>,
         keys: Arc<KeySet>,
     },
+    /// A SPIFFE trust domain's, by a key of this bundle.
+    TrustDomain {
+        source: Arc<KeySource>,
+        keys: Arc<KeySet>,
+    },
 }
 
 impl Verified {
@@ -49,6 +54,7 @@ impl Verified {
             Voucher::Ourselves => Method::TaskToken,
             Voucher::Certificate => Method::Mtls,
             Voucher::Issuer { .. } => Method::Jwt,
+            Voucher::TrustDomain { .. } => Method::JwtSvid,
         }
     }
 
@@ -58,7 +64,9 @@ impl Verified {
         now < self.expires_at
             && match &self.voucher {
                 Voucher::Ourselves | Voucher::Certificate => true,
-                Voucher::Issuer { source, keys } => source.is_current(keys, now),
+                Voucher::Issuer { source, keys } | Voucher::TrustDomain { source, keys } => {
+                    source.is_current(keys, now)
+                }
             }
     }
 }

@@ -131,6 +131,7 @@ codes! {
     NO_PROOF = UNAUTHORIZED, "no_proof", "send the task token as `Authorization: Bearer …` or in the key slot of your SDK";
     INVALID_PROOF = UNAUTHORIZED, "invalid_proof", "the token is not one that this gateway believes; get a new one";
     EXPIRED_PROOF = UNAUTHORIZED, "expired_proof", "the token has expired; open a task or get a new token";
+    UNKNOWN_TRUST_DOMAIN = UNAUTHORIZED, "unknown_trust_domain", "the token's SPIFFE ID is of a trust domain that this gateway does not believe; an operator can add it to `identity.spiffe.trust_domains`";
     PROOFS_DISAGREE = UNAUTHORIZED, "proofs_disagree", "send one proof of identity, or two that name the same agent and task";
     UNSUPPORTED_CONFIRMATION = UNAUTHORIZED, "unsupported_confirmation", "the token's `cnf` binds it to something other than a DPoP key (`jkt`) or a client certificate (`x5t#S256`); get one that is bound to these";
     PROOF_REQUIRED = UNAUTHORIZED, "proof_required", "the token is bound to a key: send it as `Authorization: DPoP …`, with a proof by that key in `DPoP` (RFC 9449)";
@@ -319,6 +320,7 @@ fn unauthenticated_code(unauthenticated: &Unauthenticated) -> Code {
     match unauthenticated {
         Unauthenticated::NoProof => NO_PROOF,
         Unauthenticated::Expired => EXPIRED_PROOF,
+        Unauthenticated::UnknownTrustDomain(_) => UNKNOWN_TRUST_DOMAIN,
         Unauthenticated::Disagreement => PROOFS_DISAGREE,
         Unauthenticated::UnknownConfirmation => UNSUPPORTED_CONFIRMATION,
         Unauthenticated::ProofRequired => PROOF_REQUIRED,

@@ -12,14 +12,18 @@ pub mod issuer;
 pub mod parts;
 pub mod remit;
 pub mod site;
+pub mod trust_domain;
 pub mod upstream;
+pub mod workload_api;
 
 pub use certificates::Authority;
 pub use collector::Collector;
 pub use issuer::Issuer;
 pub use opentelemetry_proto;
 pub use site::Site;
+pub use trust_domain::TrustDomain;
 pub use upstream::{Answer, Received, Upstream};
+pub use workload_api::WorkloadApi;
 
 use tokio::task::JoinHandle;
 

@@ -62,6 +62,7 @@ impl World {
             tokens,
             dpop: identity::DpopConfig::default(),
             certificates: None,
+            spiffe: None,
         };
         Self {
             identity: Identity::new(config, None),

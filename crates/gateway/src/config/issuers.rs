@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use identity::{
-    AgentTemplate, Algorithm, CertificateConfig, DpopConfig, IssuerConfig, NonceRule, Vouching,
+    AgentTemplate, Algorithm, CertificateConfig, DpopConfig, IssuerConfig, NonceRule, SpiffeConfig,
+    Vouching,
 };
 use url::Url;
 
@@ -11,6 +12,7 @@ use super::collection::NonEmpty;
 use super::listen::Listen;
 use super::mistake::{At, Notes};
 use super::shape::{section, words};
+use super::spiffe::RawSpiffe;
 use super::tools::is_loopback;
 
 /// Who is believed.
@@ -18,6 +20,8 @@ use super::tools::is_loopback;
 pub struct IdentityConfig {
     /// Who vouches for agents, besides our own task tokens; no two of one issuer.
     pub issuers: Vec<IssuerConfig>,
+    /// The SPIFFE trust domains whose JWT-SVIDs are believed; none unless given.
+    pub spiffe: Option<SpiffeConfig>,
     /// What is asked of DPoP proofs.
     pub dpop: DpopConfig,
     /// How agents are known by their certificates; by none unless given.
@@ -48,12 +52,13 @@ section! {
     struct RawIdentity {
         /// OpenID issuers whose workload tokens are believed.
         issuers: Vec<At<RawIssuer>> = default([]);
+        /// SPIFFE trust domains whose JWT-SVIDs are believed: ours, and those that it is federated with. The agent's id is the SPIFFE ID.
+        spiffe: RawSpiffe = optional;
         /// What is asked of the proofs that go with tokens that are bound to a key (DPoP, RFC 9449).
         dpop: RawDpop = default({});
         /// Makes a client certificate of `listen.tls.client_ca` a proof of identity: alone, or beside tokens that must name the same agent. Unless given, a certificate only shows that a bound token is its sender's.
         certificates: RawCertificates = optional;
     }
-    later { spiffe: "SPIFFE" }
 }
 
 section! {
@@ -116,6 +121,7 @@ impl RawIdentity {
             }
             raw.value.parse()
         });
+        let spiffe = self.spiffe.map(|raw| raw.value.parse(notes));
         let mut issuers: Vec<IssuerConfig> = Vec::new();
         for issuer in self.issuers?.value {
             let Some(parsed) = issuer.value.parse(notes) else {
@@ -132,6 +138,10 @@ impl RawIdentity {
         }
         Some(IdentityConfig {
             issuers,
+            spiffe: match spiffe {
+                Some(spiffe) => Some(spiffe?),
+                None => None,
+            },
             dpop: dpop?,
             certificates: match certificates {
                 Some(certificates) => Some(certificates?),

@@ -199,6 +199,7 @@ fn b4_a_new_config_keeps_the_last_good_keys() {
                 tokens,
                 dpop: crate::DpopConfig::default(),
                 certificates: None,
+                spiffe: None,
             },
             Some(&stage.identity),
         );

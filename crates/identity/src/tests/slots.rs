@@ -267,6 +267,7 @@ fn a_new_config_keeps_its_task_tokens() {
             tokens: Arc::clone(brought.identity.tokens()),
             dpop: crate::DpopConfig::default(),
             certificates: None,
+            spiffe: None,
         };
         let next = Identity::new(config, Some(&brought.identity));
         expect(&ask(&next, &bearer(&brought.task_a)).await, "a");

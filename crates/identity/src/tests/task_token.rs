@@ -18,6 +18,7 @@ fn authenticate(
         tokens: std::sync::Arc::clone(tokens),
         dpop: crate::DpopConfig::default(),
         certificates: None,
+        spiffe: None,
     };
     let identity = Identity::new(config, None);
     run(ask(&identity, &bearer(token)))
@@ -251,6 +252,7 @@ fn a_form_is_prepared_once_per_token() {
             tokens: std::sync::Arc::clone(&tokens),
             dpop: crate::DpopConfig::default(),
             certificates: None,
+            spiffe: None,
         },
         None,
     );

@@ -109,6 +109,39 @@ fn every_algorithm_is_understood() {
     }
 }
 
+#[test]
+fn a_token_of_a_job_of_github_actions_is_one() {
+    Setting {
+        signer: Signer::rsa(),
+        algorithm: "RS256",
+        header: json!({"x5t": "kT5w"}),
+        claims: json!({
+            "sub": "repo:acme/shop:ref:refs/heads/main", "jti": "1", "nbf": now() - 600, "iat": now(),
+            "repository": "acme/shop", "repository_owner_id": "1", "ref": "refs/heads/main",
+        }),
+        ..Setting::default()
+    }
+    .gives("repo:acme/shop:ref:refs/heads/main");
+}
+#[test]
+fn a_projected_token_of_kubernetes_is_one() {
+    let pod = json!({
+        "namespace": "agents", "pod": {"name": "triage-1", "uid": "1"},
+        "serviceaccount": {"name": "triage", "uid": "2"}, "warnafter": now() + 30,
+    });
+    Setting {
+        signer: Signer::rsa(),
+        algorithm: "RS256",
+        header: json!({"typ": null}),
+        claims: json!({
+            "sub": "system:serviceaccount:agents:triage", "aud": ["remit"], "iat": now(), "nbf": now(),
+            "kubernetes.io": pod,
+        }),
+        ..Setting::default()
+    }
+    .gives("system:serviceaccount:agents:triage");
+}
+
 // B1: algorithms and headers.
 
 #[test]

@@ -1,0 +1,145 @@
+//! A SPIFFE Workload API on a Unix socket, as far as it gives JWT bundles: a fake made by SPIFFE's documents, not SPIRE.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
+use serde_json::Value;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::Serving;
+
+/// A SPIFFE Workload API that gives JWT bundles, and tells when they change.
+#[derive(Debug)]
+pub struct WorkloadApi {
+    bundles: watch::Sender<Bundles>,
+    asked: Arc<AtomicUsize>,
+    _serving: Serving,
+}
+
+/// What `FetchJWTBundles` answers with.
+#[derive(Clone, PartialEq, Message)]
+struct Bundles {
+    #[prost(map = "string, bytes", tag = "1")]
+    bundles: HashMap<String, Vec<u8>>,
+}
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+impl WorkloadApi {
+    /// Listens at a socket, and gives the JWT bundles of these trust domains.
+    pub async fn start(socket: &Path, bundles: &[(&str, Value)]) -> Self {
+        // Left behind, if one listened there before.
+        tokio::fs::remove_file(socket).await.ok();
+        let listener = UnixListener::bind(socket).unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (sender, receiver) = watch::channel(read(bundles));
+        Self {
+            bundles: sender,
+            _serving: Serving::spawn(serve(listener, receiver, Arc::clone(&asked))),
+            asked,
+        }
+    }
+
+    /// Gives these bundles from now on, and those who listen at once.
+    pub fn publish(&self, bundles: &[(&str, Value)]) {
+        self.bundles.send_replace(read(bundles));
+    }
+
+    /// How often it was asked for bundles.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn read(bundles: &[(&str, Value)]) -> Bundles {
+    let entry = |(domain, bundle): &(&str, Value)| {
+        (
+            format!("spiffe://{domain}"),
+            bundle.to_string().into_bytes(),
+        )
+    };
+    Bundles {
+        bundles: bundles.iter().map(entry).collect(),
+    }
+}
+
+async fn serve(listener: UnixListener, bundles: watch::Receiver<Bundles>, asked: Arc<AtomicUsize>) {
+    // Dropped with this future, so that its end is that of all connections.
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (bundles, asked) = (bundles.clone(), Arc::clone(&asked));
+        let answer = service_fn(move |request| {
+            let answer = answer(&request, &bundles, &asked);
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let server = http2::Builder::new(TokioExecutor::new());
+        connections.spawn(server.serve_connection(TokioIo::new(stream), answer));
+    }
+}
+
+/// The codes of gRPC that are used here.
+const INVALID_ARGUMENT: &str = "3";
+const UNIMPLEMENTED: &str = "12";
+
+fn answer(
+    request: &Request<Incoming>,
+    bundles: &watch::Receiver<Bundles>,
+    asked: &AtomicUsize,
+) -> Answer {
+    if request.uri().path() != "/SpiffeWorkloadAPI/FetchJWTBundles" {
+        return refusal(UNIMPLEMENTED);
+    }
+    // Tells workloads from browsers that were led here (SPIFFE Workload Endpoint, section 3).
+    let security = request.headers().get("workload.spiffe.io");
+    if security.is_none_or(|value| value != "true") {
+        return refusal(INVALID_ARGUMENT);
+    }
+    asked.fetch_add(1, Ordering::SeqCst);
+    let mut bundles = bundles.clone();
+    bundles.mark_changed();
+    let messages = stream::unfold(bundles, async |mut bundles| {
+        bundles.changed().await.ok()?;
+        let message = bundles.borrow_and_update().encode_to_vec();
+        Some((Ok(Frame::data(framed(&message))), bundles))
+    });
+    grpc(StreamBody::new(messages).boxed(), &HeaderMap::new())
+}
+
+fn refusal(code: &'static str) -> Answer {
+    let mut headers = HeaderMap::new();
+    headers.insert("grpc-status", HeaderValue::from_static(code));
+    grpc(Empty::new().boxed(), &headers)
+}
+
+fn grpc(body: BoxBody<Bytes, Infallible>, headers: &HeaderMap) -> Answer {
+    let mut answer = Response::new(body);
+    answer.headers_mut().extend(headers.clone());
+    let kind = HeaderValue::from_static("application/grpc");
+    answer.headers_mut().insert("content-type", kind);
+    answer
+}
+
+/// A message as gRPC frames it: not compressed, its length, itself.
+fn framed(message: &[u8]) -> Bytes {
+    let mut framed = BytesMut::new();
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(message.len()).unwrap());
+    framed.put_slice(message);
+    framed.freeze()
+}
