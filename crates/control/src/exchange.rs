@@ -280,10 +280,8 @@ mod tests {
             resources: &resources,
         };
         let form = form(change);
-        match Issue::read(&form)? {
-            Issue::TaskToken => Exchange::read(&form, &target),
-            Issue::TransactionToken => panic!("no task token"),
-        }
+        Issue::read(&form)?;
+        Exchange::read(&form, &target)
     }
 
     #[track_caller]
@@ -394,7 +392,7 @@ mod tests {
             check(
                 &[("authorization_details", text)],
                 Err("invalid_authorization_details"),
-            )
+            );
         };
         details("{}");
         details("[7]");
@@ -412,6 +410,40 @@ mod tests {
         check(&[("scope", "notes:read")], Ok(()));
         check(&[("scope", "notes:read notes:write")], Err("invalid_scope"));
         check(&[("scope", "openid")], Err("invalid_scope"));
+    }
+
+    #[test]
+    fn what_is_issued_is_asked_for() {
+        let asked = |kind: &str| Issue::read(&form(&[("requested_token_type", kind)])).ok();
+        assert_eq!(asked(""), Some(Issue::TaskToken));
+        assert_eq!(asked(ACCESS_TOKEN), Some(Issue::TaskToken));
+        assert_eq!(asked(TXN_TOKEN), Some(Issue::TransactionToken));
+        assert_eq!(asked(JWT), None);
+    }
+
+    #[track_caller]
+    fn within(asked: &str, held: &Value, expect: Option<&str>) {
+        let transaction = Transaction {
+            subject: String::new(),
+            scope: asked.split(' ').map(str::to_owned).collect(),
+            details: Map::new(),
+            context: Map::new(),
+        };
+        let scope = transaction.scope_within(held.as_object().unwrap()).ok();
+        assert_eq!(scope.as_deref(), expect, "{asked} {held}");
+    }
+
+    #[test]
+    fn txn_nothing_is_within_a_scope_that_is_not_told() {
+        within(
+            "a:read",
+            &json!({"scope": "a:read a:write"}),
+            Some("a:read"),
+        );
+        within("a:read b:read", &json!({"scope": "a:read"}), None);
+        within("a:read", &json!({"scope": ""}), None);
+        within("a:read", &json!({}), None);
+        within("a:read", &json!({"scope": ["a:read"]}), None);
     }
 
     #[track_caller]
