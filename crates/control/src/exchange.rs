@@ -412,6 +412,40 @@ mod tests {
         check(&[("scope", "openid")], Err("invalid_scope"));
     }
 
+    #[test]
+    fn what_is_issued_is_asked_for() {
+        let asked = |kind: &str| Issue::read(&form(&[("requested_token_type", kind)])).ok();
+        assert_eq!(asked(""), Some(Issue::TaskToken));
+        assert_eq!(asked(ACCESS_TOKEN), Some(Issue::TaskToken));
+        assert_eq!(asked(TXN_TOKEN), Some(Issue::TransactionToken));
+        assert_eq!(asked(JWT), None);
+    }
+
+    #[track_caller]
+    fn within(asked: &str, held: &Value, expect: Option<&str>) {
+        let transaction = Transaction {
+            subject: String::new(),
+            scope: asked.split(' ').map(str::to_owned).collect(),
+            details: Map::new(),
+            context: Map::new(),
+        };
+        let scope = transaction.scope_within(held.as_object().unwrap()).ok();
+        assert_eq!(scope.as_deref(), expect, "{asked} {held}");
+    }
+
+    #[test]
+    fn txn_nothing_is_within_a_scope_that_is_not_told() {
+        within(
+            "a:read",
+            &json!({"scope": "a:read a:write"}),
+            Some("a:read"),
+        );
+        within("a:read b:read", &json!({"scope": "a:read"}), None);
+        within("a:read", &json!({"scope": ""}), None);
+        within("a:read", &json!({}), None);
+        within("a:read", &json!({"scope": ["a:read"]}), None);
+    }
+
     #[track_caller]
     fn acts(subject: &Value, actor: &Value, expect: bool) {
         let found = may_act(subject.as_object().unwrap(), actor.as_object().unwrap());

@@ -72,6 +72,8 @@ fn an_issuer_of_ours_is_reached_over_tls() {
 fn owners_of_record_have_an_agent_and_a_name() {
     let owners = |entry: &str| format!("tasks: {{ owners_of_record: [{{ {entry} }}] }}");
     check(&owners("agent: 'jobs/*', owner: anna"), &[]);
+    let unheard = accept(&owners("agent: a, owner: anna"));
+    assert_eq!(unheard.warnings[0].code, "no_issuer");
     check(
         &owners("agent: 'a b', owner: anna"),
         &["tasks.owners_of_record[0].agent wrong_value"],

@@ -355,7 +355,8 @@ fn a_real_openid_provider_vouches_for_the_agent() {
         "access: { read: [\"GET /\"] }",
     ]);
     let issuer = format!(
-        "identity: {{ issuers: [ {{ issuer: \"{}\", audience: \"urn:remit\", algorithms: [ES256, RS256], agent: \"{{sub}}\" }} ] }}",
+        "identity: {{ issuers: [ {{ issuer: \"{}\", audience: \"urn:remit\", algorithms: [ES256, RS256], agent: \"{{sub}}\" }} ] }}
+tasks: {{ issuer: \"http://127.0.0.1:4190\" }}",
         idp.ready
     );
     let world = World::new("nginx", &tool, &issuer);
@@ -383,6 +384,33 @@ fn a_real_openid_provider_vouches_for_the_agent() {
         "test",
     ]);
     assert_eq!(status(&others), "403");
+
+    // Its token is taken in an exchange, too: a part of somebody's task for the agent that it names.
+    let planner = ["--agent", "planner", "--tool", "nginx", "--purpose", "test"];
+    let (_, parent) = world.remit.open_task(&planner);
+    let field = |name: &str, value: &str| format!("{name}={value}");
+    let jwt = "urn:ietf:params:oauth:token-type:jwt";
+    let reply = curl(&[
+        "-d",
+        "grant_type=urn:ietf:params:oauth:grant-type:token-exchange",
+        "-d",
+        &field("subject_token", &parent),
+        "-d",
+        &field("subject_token_type", jwt),
+        "-d",
+        &field("actor_token", workload),
+        "-d",
+        &field("actor_token_type", jwt),
+        "--data-urlencode",
+        r#"authorization_details=[{"type":"remit_grant","tool":"nginx","access":["read"]}]"#,
+        &world.remit.control("/oauth2/token"),
+    ]);
+    let reply: Value = serde_json::from_str(&reply).unwrap();
+    let child = reply["access_token"].as_str().unwrap();
+    let bearer = format!("authorization: Bearer {child}");
+    let url = world.remit.call("/nginx/");
+    let code = curl(&["-H", &bearer, "-o", "/dev/null", "-w", "%{http_code}", &url]);
+    assert_eq!(code, "200");
 }
 
 #[test]

@@ -740,3 +740,75 @@ fn b5_a_stolen_task_token_delegates_nothing() {
     claims["jti"] = json!("and another");
     assert_eq!(refused(&bearer, &claims), "invalid_opening");
 }
+
+#[test]
+fn b5_what_is_exchanged_with_a_proof_is_bound_to_its_key() {
+    let world =
+        World::with("dpop: { nonce: required }\ntasks: { issuer: \"http://127.0.0.1:4190\" }");
+    let (_, parent) = world
+        .remit
+        .open_task(&["--tool", "notes", "--agent", "planner"]);
+    let key = Key::new();
+    let child = world.bound(&key);
+    let jwt = "urn:ietf:params:oauth:token-type:jwt";
+    let form = [
+        (
+            "grant_type",
+            "urn:ietf:params:oauth:grant-type:token-exchange",
+        ),
+        ("subject_token", parent.as_str()),
+        ("subject_token_type", jwt),
+        ("actor_token", child.as_str()),
+        ("actor_token_type", jwt),
+        (
+            "authorization_details",
+            r#"[{"type":"remit_grant","tool":"notes","access":["read"]}]"#,
+        ),
+    ];
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish();
+    let exchange = |proof: Option<String>| {
+        let url = world.remit.control("/oauth2/token");
+        let request = world.http.post(url).body(form.clone());
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let request = match proof {
+            Some(proof) => request.header("dpop", proof),
+            None => request,
+        };
+        request.send().unwrap()
+    };
+    let refused = |answer: Response, code: &str| {
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        let nonce = answer.headers().get("dpop-nonce").cloned();
+        let body: Value = answer.json().unwrap();
+        assert_eq!(body["code"], code, "{body}");
+        nonce
+    };
+    let claims = |nonce: &str| {
+        let htu = world.remit.control("/oauth2/token");
+        json!({
+            "jti": uuid::Uuid::new_v4(), "htm": "POST", "htu": htu, "iat": now(), "nonce": nonce,
+        })
+    };
+    refused(exchange(None), "proof_required");
+    let nonce = refused(exchange(Some(key.proof(&claims("")))), "use_dpop_nonce").unwrap();
+    let nonce = nonce.to_str().unwrap();
+    let other = Key::new().proof(&claims(nonce));
+    refused(exchange(Some(other)), "invalid_dpop_proof");
+
+    let proof = key.proof(&claims(nonce));
+    let issued: Value = exchange(Some(proof.clone())).json().unwrap();
+    assert_eq!(issued["token_type"], "DPoP", "{issued}");
+    refused(exchange(Some(proof)), "proof_replayed");
+    let token = issued["access_token"].as_str().unwrap();
+
+    let call = world.http.get(world.remit.call("/notes/notes"));
+    check(call.bearer_auth(token).send().unwrap(), "proof_required");
+    let mut claims = world.claims(token);
+    claims["nonce"] = nonce.into();
+    let call = world.http.get(world.remit.call("/notes/notes"));
+    let call = call.header("authorization", format!("DPoP {token}"));
+    let answer = call.header("dpop", key.proof(&claims)).send().unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+}

@@ -177,7 +177,12 @@ impl RawTasks {
         if let Some(issuer) = &self.issuer {
             check_issuer(issuer, notes);
         }
-        let owners = self.owners_of_record?.value.into_iter();
+        let owners = self.owners_of_record?;
+        if self.issuer.is_none() && !owners.value.is_empty() {
+            let message = "no agent opens a task for itself without `tasks.issuer`";
+            notes.warning(&owners.place, "no_issuer", message);
+        }
+        let owners = owners.value.into_iter();
         let owners = owners
             .filter_map(|owner| owner.value.parse(notes))
             .collect();
