@@ -15,6 +15,7 @@ mod policy_new;
 mod policy_test;
 mod policy_trial;
 mod serve;
+mod story;
 mod task;
 mod up;
 mod whereabouts;

@@ -70,21 +70,8 @@ pub(super) async fn grant(
     id: Result<Path<String>, PathRejection>,
     OptionalJson(request): OptionalJson<VoteRequest>,
 ) -> Result<Json<ApprovalView>, Refusal> {
-    let id = named(id)?;
-    let voted = detached(async move {
-        let (voter, comment) = (voter(&caller), request.comment.as_deref());
-        let voted = control.approvals.grant(&id, &voter, comment).await;
-        let approval = voted.map_err(refusal)?;
-        tell(
-            &control,
-            TaskEventKind::CallApproved,
-            &approval,
-            &caller,
-            comment,
-        );
-        Ok(approval)
-    });
-    voted.await.map(Json)
+    let voting = vote(control, caller, named(id)?, request, Vote::Grant);
+    detached(voting).await.map(Json)
 }
 
 /// `POST /v1/approvals/{id}/refuse`
@@ -94,21 +81,38 @@ pub(super) async fn refuse(
     id: Result<Path<String>, PathRejection>,
     OptionalJson(request): OptionalJson<VoteRequest>,
 ) -> Result<Json<ApprovalView>, Refusal> {
-    let id = named(id)?;
-    let voted = detached(async move {
-        let (voter, comment) = (voter(&caller), request.comment.as_deref());
-        let voted = control.approvals.refuse(&id, &voter, comment).await;
-        let approval = voted.map_err(refusal)?;
-        tell(
-            &control,
-            TaskEventKind::CallRefused,
-            &approval,
-            &caller,
-            comment,
-        );
-        Ok(approval)
-    });
-    voted.await.map(Json)
+    let voting = vote(control, caller, named(id)?, request, Vote::Refuse);
+    detached(voting).await.map(Json)
+}
+
+/// What somebody says of a call.
+#[derive(Clone, Copy, Debug)]
+enum Vote {
+    Grant,
+    Refuse,
+}
+
+async fn vote(
+    control: Arc<Control>,
+    caller: Caller,
+    id: String,
+    request: VoteRequest,
+    vote: Vote,
+) -> Result<ApprovalView, Refusal> {
+    let (voter, comment) = (voter(&caller), request.comment.as_deref());
+    let (voted, kind) = match vote {
+        Vote::Grant => {
+            let voted = control.approvals.grant(&id, &voter, comment).await;
+            (voted, TaskEventKind::CallApproved)
+        }
+        Vote::Refuse => {
+            let voted = control.approvals.refuse(&id, &voter, comment).await;
+            (voted, TaskEventKind::CallRefused)
+        }
+    };
+    let approval = voted.map_err(refusal)?;
+    tell(&control, kind, &approval, &caller, comment);
+    Ok(approval)
 }
 
 /// A vote stands in the audit: whose it was, and on what.

@@ -10,7 +10,8 @@ use control::{
 use serde_json::{Map, Value, json};
 use tasks::{Access, Grant, Limits, OperationPattern, Rate, TaskId, TaskView, ToolName};
 
-use crate::command::outcome::{Failure, Screen, pretty};
+use crate::command::outcome::{Failure, Screen};
+use crate::command::story::story;
 use crate::command::whereabouts::{Whereabouts, ask};
 
 #[derive(Debug, Subcommand)]
@@ -211,7 +212,7 @@ impl Task {
             }
             Self::Show(one) => {
                 let view = ask(one.gateway.client()?.show(&one.id))?;
-                screen.show(&view, |_| text(&view))
+                screen.show(&view, |_| story(&view))
             }
             Self::List(list) => {
                 let state = list.open.then_some("open");
@@ -375,12 +376,6 @@ fn finish(
         }
         text
     })
-}
-
-fn text(view: &TaskView) -> String {
-    serde_json::to_value(view)
-        .map(|value| pretty(&value))
-        .unwrap_or_default()
 }
 
 fn table(screen: &Screen, views: &[TaskView]) -> String {
