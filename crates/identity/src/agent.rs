@@ -17,7 +17,9 @@ use crate::verified::Verified;
 ///
 /// An agent can't be forged:
 /// ```compile_fail,E0451
-/// let agent = identity::Agent { proof: todo!(), task: None, places: Vec::new() };
+/// fn forged(agent: identity::Agent) -> identity::Agent {
+///     identity::Agent { ..agent }
+/// }
 /// ```
 /// nor be used twice:
 /// ```compile_fail,E0599

@@ -249,38 +249,32 @@ allow if owners.is_known(input.task.owner)
             assert_eq!(verdict(&policy, &call(json!("a"))), "deny");
         }
     }
-    #[test]
-    fn it_is_stopped_when_it_takes_too_long() {
-        let slow = "package remit.tools.t\n\nallow if true\n\ndeny contains \"x\" if {\n\tsome a in numbers.range(1, 9000)\n\tsome b in numbers.range(1, 9000)\n\ta + b == -1\n}\n";
-        let sources = vec![source(".manifest", MANIFEST), source("t.rego", slow)];
+    #[track_caller]
+    fn check_too_slow(rules: &str) {
+        let rules = format!("package remit.tools.t\n\nallow if true\n\n{rules}\n");
+        let sources = vec![source(".manifest", MANIFEST), source("t.rego", &rules)];
         let (policy, _) = Policy::load(sources).unwrap();
         let failed = policy.judge(&input("read", 1, "/"));
-        assert!(
-            matches!(
-                failed,
-                Judgement::Deny {
-                    kind: DenialKind::TooSlow,
-                    ..
-                }
-            ),
-            "{failed:?}"
+        let is_slow = matches!(
+            failed,
+            Judgement::Deny {
+                kind: DenialKind::TooSlow,
+                ..
+            }
+        );
+        assert!(is_slow, "{failed:?}");
+    }
+
+    #[test]
+    fn it_is_stopped_when_it_takes_too_long() {
+        check_too_slow(
+            "deny contains \"x\" if {\n\tsome a in numbers.range(1, 9000)\n\tsome b in numbers.range(1, 9000)\n\ta + b == -1\n}",
         );
     }
     #[test]
     fn it_is_stopped_within_a_function_too() {
-        let slow = "package remit.tools.t\n\nallow if true\n\nbusy(n) if {\n\tsome a in numbers.range(1, n)\n\tsome b in numbers.range(1, n)\n\ta + b == -1\n}\n\ndeny contains \"x\" if busy(9000)\n";
-        let sources = vec![source(".manifest", MANIFEST), source("t.rego", slow)];
-        let (policy, _) = Policy::load(sources).unwrap();
-        let failed = policy.judge(&input("read", 1, "/"));
-        assert!(
-            matches!(
-                failed,
-                Judgement::Deny {
-                    kind: DenialKind::TooSlow,
-                    ..
-                }
-            ),
-            "{failed:?}"
+        check_too_slow(
+            "busy(n) if {\n\tsome a in numbers.range(1, n)\n\tsome b in numbers.range(1, n)\n\ta + b == -1\n}\n\ndeny contains \"x\" if busy(9000)",
         );
     }
     #[test]

@@ -32,8 +32,9 @@ pub(crate) struct Entry {
     children: Children,
     /// Cancelled when it ends, and with it those of its children.
     cancellation: CancellationToken,
-    /// Cancelled when its open calls are to be cut: when it ends, and when it is paused; then there is another one.
-    calls: Mutex<CancellationToken>,
+    /// Cancelled when its open calls are to be cut: when it ends, and when it is paused; then there is another one. None while
+    /// nobody has called.
+    calls: Mutex<Option<CancellationToken>>,
     paused: AtomicBool,
     /// The labels that its calls gave it, besides those it was opened with.
     marks: Marks,
@@ -184,7 +185,7 @@ impl Entry {
             counters: Arc::new(counters),
             parent,
             children: Children::default(),
-            calls: Mutex::new(cancellation.child_token()),
+            calls: Mutex::default(),
             cancellation,
             paused: AtomicBool::new(false),
             marks: Marks::load(marks),
@@ -214,7 +215,10 @@ impl Entry {
 
     /// Cancelled when the calls that are open now are to be cut.
     pub(crate) fn calls(&self) -> CancellationToken {
-        self.calls.lock().clone()
+        let mut calls = self.calls.lock();
+        calls
+            .get_or_insert_with(|| self.cancellation.child_token())
+            .clone()
     }
 
     pub(crate) fn parent(&self) -> Option<&Arc<Self>> {
@@ -272,9 +276,10 @@ impl Entry {
     }
 
     fn cut_calls(&self) {
-        let next = self.cancellation.child_token();
-        let calls = std::mem::replace(&mut *self.calls.lock(), next);
-        calls.cancel();
+        let calls = self.calls.lock().take();
+        if let Some(calls) = calls {
+            calls.cancel();
+        }
     }
 
     /// What its own limits and those above it leave, in calls.
