@@ -97,8 +97,8 @@ struct Uploader {
 }
 
 impl Uploader {
-    /// Sends all that waits. What can't be sent is put back. What the server refuses is set aside: it is dropped once the
-    /// server takes another one, and else tried again after all others.
+    /// Sends all that waits. What can't be sent is put back. What the server refuses is set aside: it is tried once more
+    /// when the server takes another one, and dropped then, and else tried again after all others.
     async fn send_all(&self) -> Result<(), Problem> {
         let mut refused = Batch::new();
         let sent = self.send_round(&mut refused).await;
@@ -132,9 +132,7 @@ impl Uploader {
                     false => self.post(body).await,
                 };
                 let Err(problem) = sent else {
-                    // It takes others, so it will never take these.
-                    self.log.drop_events(refused.len());
-                    refused.clear();
+                    self.try_again(refused).await;
                     refusal = None;
                     continue;
                 };
@@ -150,6 +148,20 @@ impl Uploader {
                     refused.extend(part);
                     refusal = Some(problem);
                 }
+            }
+        }
+    }
+
+    /// Tries what was refused once more, now that the server takes others: what it still refuses it will never take.
+    async fn try_again(&self, refused: &mut Batch) {
+        for event in refused.drain(..) {
+            let part = vec![event];
+            match self.post(compressed(&part)).await {
+                Ok(()) => {}
+                Err(problem) if problem.status.is_some_and(is_of_content) => {
+                    self.log.drop_events(1);
+                }
+                Err(_) => self.log.put_last(part),
             }
         }
     }
