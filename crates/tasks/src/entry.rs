@@ -17,9 +17,10 @@ use crate::facts::Wish;
 use crate::gates::Gate;
 use crate::history::History;
 use crate::marks::Marks;
+use crate::purse::{Purse, Spent};
+use crate::spending::{Costs, Spending};
 use crate::{
-    Access, Done, Ending, Exhausted, Facts, Limits, StoreError, Table, TaskId, TaskView, ToolName,
-    Write,
+    Done, Ending, Exhausted, Facts, Limits, StoreError, Table, TaskId, TaskView, Usage, Write,
 };
 
 /// A task as the book holds it.
@@ -27,6 +28,8 @@ use crate::{
 pub(crate) struct Entry {
     facts: Arc<Facts>,
     counters: Arc<Counters>,
+    /// None while nothing but calls was counted.
+    purse: OnceLock<Box<Purse>>,
     /// The task that it was delegated from.
     parent: Option<Arc<Self>>,
     children: Children,
@@ -80,6 +83,8 @@ struct Record<W> {
     marks: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     holders: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spent: Option<Spent>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
@@ -156,6 +161,9 @@ impl Entry {
         };
         let entry = Self::new((facts, counters), parent, clock, desk, record.marks);
         *entry.holders.lock() = record.holders;
+        if let Some(spent) = record.spent {
+            entry.purse.get_or_init(|| Box::new(Purse::load(spent)));
+        }
         if record.paused {
             entry.pause();
         }
@@ -183,6 +191,7 @@ impl Entry {
         Self {
             facts,
             counters: Arc::new(counters),
+            purse: OnceLock::new(),
             parent,
             children: Children::default(),
             calls: Mutex::default(),
@@ -203,10 +212,6 @@ impl Entry {
 
     pub(crate) fn facts(&self) -> &Arc<Facts> {
         &self.facts
-    }
-
-    pub(crate) fn counters(&self) -> &Arc<Counters> {
-        &self.counters
     }
 
     pub(crate) fn cancellation(&self) -> &CancellationToken {
@@ -282,9 +287,47 @@ impl Entry {
         }
     }
 
-    /// What its own limits and those above it leave, in calls.
+    /// What is counted of its calls besides how many there were.
+    pub(crate) fn purse(&self) -> &Purse {
+        self.purse.get_or_init(Box::default)
+    }
+
+    /// Has the store hear of what these spent, and is held for their calls; durable when it returns.
+    pub(crate) async fn write_spent(entries: &[Arc<Self>]) -> Result<(), StoreError> {
+        let Some(first) = entries.first() else {
+            return Ok(());
+        };
+        let records: Vec<_> = entries.iter().map(|entry| entry.purse().record()).collect();
+        first.desk.write(entries).await?;
+        for (entry, record) in entries.iter().zip(&records) {
+            entry.purse().written(record);
+        }
+        Ok(())
+    }
+
+    /// Has the store hear of exactly what was used, and does so from now on.
+    pub(crate) async fn settle(self: &Arc<Self>) -> Result<(), StoreError> {
+        if self.purse.get().is_some_and(|purse| purse.make_exact()) {
+            Self::write_spent(std::slice::from_ref(self)).await?;
+        }
+        self.counters.settle().await
+    }
+
+    /// What was used up so far.
+    pub(crate) fn usage(&self) -> Usage {
+        let mut usage = self.counters.usage();
+        if let Some(purse) = self.purse.get() {
+            purse.add_to(&mut usage);
+        }
+        usage
+    }
+
+    /// What its own limits and those above it leave.
     pub(crate) fn rest(&self) -> Limits {
-        let own = self.counters.rest();
+        let mut own = self.counters.rest();
+        if let Some(purse) = self.purse.get() {
+            purse.rest(&mut own);
+        }
         match &self.parent {
             Some(parent) => own.tighter(parent.rest()),
             None => own,
@@ -351,16 +394,26 @@ impl Entry {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Counts one call of an open task, in it and in all above it.
-    pub(crate) async fn reserve(&self, tool: &ToolName, access: Access) -> Result<(), Exhausted> {
+    /// Counts one call of an open task, in it and in all above it, and holds for it what it may take.
+    pub(crate) async fn reserve(
+        self: &Arc<Self>,
+        costs: &Costs<'_>,
+    ) -> Result<Spending, Exhausted> {
         if self.ending().is_some() {
             return Err(Exhausted::Ended);
         }
         if self.is_paused() {
             return Err(Exhausted::Paused);
         }
+        let mut spending = Spending::hold(self, costs)?;
+        self.count(costs).await?;
+        spending.written().await?;
+        Ok(spending)
+    }
+
+    async fn count(&self, costs: &Costs<'_>) -> Result<(), Exhausted> {
         let Some(parent) = &self.parent else {
-            return self.counters.reserve(tool, access).await;
+            return self.counters.reserve(costs.tool, costs.access).await;
         };
         let mut all = vec![&self.counters];
         let mut above = Some(parent);
@@ -368,7 +421,7 @@ impl Entry {
             all.push(&entry.counters);
             above = entry.parent.as_ref();
         }
-        counters::reserve_all(&all, tool, access).await
+        counters::reserve_all(&all, costs.tool, costs.access).await
     }
 
     /// What bounds how often and how many at once.
@@ -467,6 +520,7 @@ impl Entry {
             paused,
             marks: self.marks.all(),
             holders: self.holders.lock().clone(),
+            spent: self.purse.get().map(|purse| purse.record()),
         };
         Ok(Write::Put {
             table: Table::Tasks,
@@ -503,7 +557,7 @@ impl Entry {
             expires_at: facts.expires_at().to_owned(),
             grants: facts.grants().to_vec(),
             limits: facts.limits().clone(),
-            used: self.counters.usage(),
+            used: self.usage(),
             attributes: facts.attributes().clone(),
             labels: self.labels(),
             recent: self

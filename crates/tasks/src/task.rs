@@ -7,7 +7,10 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::Entry;
-use crate::{Access, Asked, Declared, Done, Exhausted, Facts, Grant, TaskId, ToolName, Usage};
+use crate::{
+    Access, Asked, Costs, Declared, Done, Exhausted, Facts, Grant, Spending, TaskId, ToolName,
+    Usage,
+};
 
 /// An agent's call on an open task of its own. It stands for one call: it can be neither copied nor made up.
 ///
@@ -148,7 +151,7 @@ impl Task {
 
     /// What was used up before this call, calls that just pass through `reserve` included.
     pub fn usage(&self) -> Usage {
-        self.entry.counters().usage()
+        self.entry.usage()
     }
 
     /// Cancelled when the task ends: whatever is held for it must be given back.
@@ -184,13 +187,14 @@ impl Task {
             .any(|grant| grant.covers(tool, environment, access, asked))
     }
 
-    /// Counts one permitted call, durably enough that a crash never counts lower; refused when a limit would be passed.
+    /// Counts one permitted call, and holds for it what it may take, durably enough that a crash never counts lower; refused
+    /// when a limit would be passed.
     ///
     /// Nothing is counted when it fails, or when it is dropped before it is ready.
-    pub async fn reserve(&self, tool: &ToolName, access: Access) -> Result<(), Exhausted> {
+    pub async fn reserve(&self, costs: &Costs<'_>) -> Result<Spending, Exhausted> {
         if self.rehearsal {
             return Err(Exhausted::Rehearsal);
         }
-        self.entry.reserve(tool, access).await
+        self.entry.reserve(costs).await
     }
 }

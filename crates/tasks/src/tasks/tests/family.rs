@@ -18,8 +18,8 @@ impl Book {
     async fn reserve(&self, id: &TaskId) -> Result<(), String> {
         let entry = self.tasks.find(id.as_str()).unwrap();
         let tool: ToolName = "notes".parse().unwrap();
-        let reserved = entry.reserve(&tool, Access::Read).await;
-        reserved.map_err(|error| error.to_string())
+        let reserved = entry.reserve(&costs(&tool, Access::Read)).await;
+        reserved.map(drop).map_err(|error| error.to_string())
     }
 
     fn calls(&self, id: &TaskId) -> u64 {
