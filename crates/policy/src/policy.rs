@@ -179,7 +179,7 @@ impl Policy {
             )),
             Judgement::Allow(terms) => {
                 let task = call.task();
-                task.reserve(&call.tool().name, call.access()).await?;
+                let spending = task.reserve(&call.costs()).await?;
                 // Before the call is made: what it brings is in the agent's hands from then on.
                 let labels = [call.marks(), &terms.labels].concat();
                 task.mark(&labels).await?;
@@ -189,7 +189,8 @@ impl Policy {
                     access: call.access(),
                     labels,
                 });
-                Ok(Ruling::Allow(Permit::new(call, id, terms, approved)))
+                let spent = (approved, spending);
+                Ok(Ruling::Allow(Permit::new(call, id, terms, spent)))
             }
             Judgement::Escalate {
                 reason,

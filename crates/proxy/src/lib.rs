@@ -14,6 +14,7 @@ mod forward;
 mod framing;
 mod hold;
 mod line;
+mod meter;
 mod phases;
 mod refusal;
 mod reply;

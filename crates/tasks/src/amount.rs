@@ -55,6 +55,12 @@ impl Amount {
         Self(self.0.saturating_add(other.0).min(MAX))
     }
 
+    /// What is left of it, at least nothing.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
     /// In millionths.
     pub(crate) fn millionths(self) -> u64 {
         self.0
@@ -65,8 +71,9 @@ impl Amount {
         Self(millionths.min(MAX))
     }
 
+    /// As a number.
     #[expect(clippy::cast_precision_loss, reason = "10^15 is within 2^53")]
-    fn number(self) -> f64 {
+    pub fn as_f64(self) -> f64 {
         self.0 as f64 / 1e6
     }
 }
@@ -87,7 +94,7 @@ impl Serialize for Amount {
         if self.0.is_multiple_of(MILLION) {
             serializer.serialize_u64(self.0 / MILLION)
         } else {
-            serializer.serialize_f64(self.number())
+            serializer.serialize_f64(self.as_f64())
         }
     }
 }
@@ -102,7 +109,7 @@ impl TryFrom<f64> for Amount {
 
     fn try_from(number: f64) -> Result<Self, InvalidAmount> {
         let amount = Self::at_most((number * 1e6).round());
-        let is_exact = (amount.number() - number).abs() <= number * 2.0 * f64::EPSILON;
+        let is_exact = (amount.as_f64() - number).abs() <= number * 2.0 * f64::EPSILON;
         if number >= 0.0 && is_exact && number <= 1e9 {
             Ok(amount)
         } else {

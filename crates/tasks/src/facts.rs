@@ -167,6 +167,7 @@ impl Facts {
                 "opened_at": self.opened_at,
                 "expires_at": self.expires_at,
                 "grants": self.wish.grants,
+                "limits": self.wish.limits,
                 "attributes": self.wish.attributes,
                 "labels": self.wish.labels,
             })
@@ -227,7 +228,7 @@ mod tests {
                 "parent": null, "chain": [],
                 "opened_at": "1970-01-01T00:00:00Z", "expires_at": "1970-01-01T00:01:00Z",
                 "grants": [{"tool": "notes", "access": ["read"]}],
-                "attributes": {"k": 1}, "labels": ["l"],
+                "limits": {}, "attributes": {"k": 1}, "labels": ["l"],
             })
         );
     }

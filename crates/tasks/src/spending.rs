@@ -159,9 +159,14 @@ impl Spending {
         }
     }
 
-    /// What is held of each unit.
-    pub fn amounts(&self) -> &[(Unit, Amount)] {
-        &self.amounts
+    /// Of which units something is held.
+    pub fn units(&self) -> impl Iterator<Item = &Unit> {
+        self.amounts.iter().map(|(unit, _)| unit)
+    }
+
+    /// Whether nothing but calls is counted.
+    pub fn is_nothing(&self) -> bool {
+        self.payers.is_empty()
     }
 }
 

@@ -174,6 +174,18 @@ impl Task {
         self.facts().chain()
     }
 
+    /// Whether distinct resources are counted, in it or above it.
+    pub fn counts_resources(&self) -> bool {
+        let mut next = Some(&self.entry);
+        while let Some(entry) = next {
+            if entry.facts().limits().resources.is_some() {
+                return true;
+            }
+            next = entry.parent();
+        }
+        false
+    }
+
     /// Whether a grant covers this.
     pub fn covers(
         &self,

@@ -8,7 +8,9 @@ use control::{
     Client, ClientError, DelegateRequest, EndRequest, EndingWish, OpenRequest, OpenedTask,
 };
 use serde_json::{Map, Value, json};
-use tasks::{Access, Grant, Limits, OperationPattern, Rate, TaskId, TaskView, ToolName};
+use tasks::{
+    Access, Amount, Grant, Limits, OperationPattern, Rate, TaskId, TaskView, ToolName, Unit,
+};
 
 use crate::command::outcome::{Failure, Screen};
 use crate::command::story::story;
@@ -68,6 +70,25 @@ pub(crate) struct Remit {
     /// How many at once.
     #[arg(long, value_name = "CALLS")]
     concurrency: Option<u64>,
+    /// How many bytes may go, both ways.
+    #[arg(long)]
+    bytes: Option<u64>,
+    /// How many distinct resources it may touch.
+    #[arg(long)]
+    resources: Option<u64>,
+    /// What its calls may cost, such as `tokens=50000`; may be repeated.
+    #[arg(long, value_name = "UNIT=AMOUNT", value_parser = budget)]
+    budget: Vec<(Unit, Amount)>,
+}
+
+/// What may be spent of a unit.
+fn budget(text: &str) -> Result<(Unit, Amount), String> {
+    let (unit, amount) = text
+        .split_once('=')
+        .ok_or("say how much of what, such as `tokens=50000`")?;
+    let unit = unit.parse().map_err(|error| format!("{error}"))?;
+    let amount = amount.parse().map_err(|error| format!("{error}"))?;
+    Ok((unit, amount))
 }
 
 impl Remit {
@@ -83,6 +104,9 @@ impl Remit {
                 burst: None,
             }),
             concurrency: self.concurrency,
+            bytes: self.bytes,
+            resources: self.resources,
+            budget: self.budget.iter().cloned().collect(),
             ..Limits::default()
         }
     }
