@@ -405,7 +405,7 @@ impl Entry {
         if self.is_paused() {
             return Err(Exhausted::Paused);
         }
-        let mut spending = Spending::hold(self, costs)?;
+        let spending = Spending::hold(self, costs)?;
         self.count(costs).await?;
         spending.written().await?;
         Ok(spending)

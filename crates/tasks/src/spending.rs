@@ -36,7 +36,13 @@ pub struct Costs<'a> {
 #[derive(Debug, Default)]
 #[must_use = "what is held for the call is given back when it is dropped"]
 pub struct Spending {
-    /// The task that is called, and those above it; empty where nothing but calls is counted.
+    /// None where nothing but calls is counted.
+    held: Option<Box<Held>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// The task that is called, and those above it.
     payers: Vec<Payer>,
     amounts: Vec<(Unit, Amount)>,
     /// What became of each amount, if that is known.
@@ -63,34 +69,95 @@ impl Spending {
         let mut height = 0_usize;
         while let Some(entry) = next {
             let limits = entry.facts().limits();
-            let is_counted =
-                limits.bytes.is_some() || limits.resources.is_some() || !costs.amounts.is_empty();
-            if is_counted {
-                if spending.payers.is_empty() {
-                    spending.amounts.clone_from(&costs.amounts);
-                    spending.settled = vec![None; costs.amounts.len()];
-                    costs.resource.clone_into(&mut spending.resource);
-                }
-                let purse = entry.purse();
-                // Where no share of the bytes is left, those that the call brings may be.
-                let shared = costs.bytes.saturating_add(share(limits.bytes));
-                let held = purse.hold(limits, &spending.need(shared));
-                let held = held.map(|is_late| (shared, is_late)).or_else(|_| {
-                    let is_late = purse.hold(limits, &spending.need(costs.bytes))?;
-                    Ok((costs.bytes, is_late))
-                });
-                let (bytes, is_late) = held.map_err(|error| of_height(error, height))?;
-                spending.payers.push(Payer {
-                    entry: Arc::clone(entry),
-                    bytes: limits.bytes.map(|_| bytes),
-                    is_late,
-                });
+            if limits.bytes.is_some() || limits.resources.is_some() || !costs.amounts.is_empty() {
+                let held = spending.held.get_or_insert_with(|| Held::of(costs));
+                let held = held.hold(entry, costs);
+                held.map_err(|error| of_height(error, height))?;
             }
             next = entry.parent();
             height += 1;
         }
-        spending.bytes = costs.bytes;
         Ok(spending)
+    }
+
+    /// Returns when a crash can't forget what is held.
+    pub(crate) async fn written(&self) -> Result<(), StoreError> {
+        let Some(held) = &self.held else {
+            return Ok(());
+        };
+        let late = held.payers.iter().filter(|payer| payer.is_late);
+        let late: Vec<_> = late.map(|payer| Arc::clone(&payer.entry)).collect();
+        Entry::write_spent(&late).await
+    }
+
+    /// The call leaves for its tool: from now on it costs.
+    pub fn begin(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.begun = true;
+        }
+    }
+
+    /// Counts bytes that go either way. They may go after the answer's time, if it has one: then the store is behind.
+    ///
+    /// # Errors
+    /// A limit would be passed: they must not go.
+    pub fn pass(&mut self, bytes: usize) -> Result<Option<Duration>, Exhausted> {
+        match &mut self.held {
+            Some(held) => held.pass(u64::try_from(bytes).unwrap_or(u64::MAX)),
+            None => Ok(None),
+        }
+    }
+
+    /// Says what of a unit the call cost, in place of what was held for it.
+    pub fn settle(&mut self, unit: &Unit, cost: Amount) {
+        let Some(held) = &mut self.held else {
+            return;
+        };
+        let mut amounts = held.amounts.iter().zip(&mut held.settled);
+        if let Some((_, settled)) = amounts.find(|((held, _), _)| held == unit) {
+            *settled = Some(cost);
+        }
+    }
+
+    /// Of which units something is held.
+    pub fn units(&self) -> impl Iterator<Item = &Unit> {
+        let amounts = self.held.iter().flat_map(|held| &held.amounts);
+        amounts.map(|(unit, _)| unit)
+    }
+
+    /// Whether nothing but calls is counted.
+    pub fn is_nothing(&self) -> bool {
+        self.held.is_none()
+    }
+}
+
+impl Held {
+    fn of(costs: &Costs<'_>) -> Box<Self> {
+        Box::new(Self {
+            payers: Vec::new(),
+            amounts: costs.amounts.clone(),
+            settled: vec![None; costs.amounts.len()],
+            resource: costs.resource.to_owned(),
+            bytes: costs.bytes,
+            begun: false,
+        })
+    }
+
+    fn hold(&mut self, entry: &Arc<Entry>, costs: &Costs<'_>) -> Result<(), Exhausted> {
+        let limits = entry.facts().limits();
+        let purse = entry.purse();
+        // Where no share of the bytes is left, those that the call brings may be.
+        let shared = costs.bytes.saturating_add(share(limits.bytes));
+        let (bytes, is_late) = match purse.hold(limits, &self.need(shared)) {
+            Ok(is_late) => (shared, is_late),
+            Err(_) => (costs.bytes, purse.hold(limits, &self.need(costs.bytes))?),
+        };
+        self.payers.push(Payer {
+            entry: Arc::clone(entry),
+            bytes: limits.bytes.map(|_| bytes),
+            is_late,
+        });
+        Ok(())
     }
 
     fn need(&self, bytes: u64) -> Need<'_> {
@@ -101,45 +168,12 @@ impl Spending {
         }
     }
 
-    /// Returns when a crash can't forget what is held.
-    pub(crate) async fn written(&mut self) -> Result<(), StoreError> {
-        let late = self.payers.iter().filter(|payer| payer.is_late);
-        let late: Vec<_> = late.map(|payer| Arc::clone(&payer.entry)).collect();
-        Entry::write_spent(&late).await
-    }
-
-    /// The call leaves for its tool: from now on it costs.
-    pub fn begin(&mut self) {
-        self.begun = true;
-    }
-
-    /// Counts bytes that go either way. They may go after the answer's time, if it has one: then the store is behind.
-    ///
-    /// # Errors
-    /// A limit would be passed: they must not go.
-    pub fn pass(&mut self, bytes: usize) -> Result<Option<Duration>, Exhausted> {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    fn pass(&mut self, bytes: u64) -> Result<Option<Duration>, Exhausted> {
         let total = self.bytes.saturating_add(bytes);
         let mut late = Vec::new();
         for (height, payer) in self.payers.iter_mut().enumerate() {
-            let Some(held) = &mut payer.bytes else {
-                continue;
-            };
-            if total <= *held {
-                continue;
-            }
-            let limits = payer.entry.facts().limits();
-            let purse = payer.entry.purse();
-            let missing = total.saturating_sub(*held);
-            let more = missing.max(share(limits.bytes));
-            let held_more = purse.hold_bytes(limits, more).map(|late| (more, late));
-            let held_more = held_more.or_else(|_| {
-                let late = purse.hold_bytes(limits, missing)?;
-                Ok((missing, late))
-            });
-            let (more, is_late) = held_more.map_err(|error: Exhausted| of_height(error, height))?;
-            *held = held.saturating_add(more);
-            if is_late {
+            let is_late = payer.grow(total);
+            if is_late.map_err(|error| of_height(error, height))? {
                 late.push(Arc::clone(&payer.entry));
             }
         }
@@ -150,36 +184,35 @@ impl Spending {
         write_apart(late);
         Ok(Some(PACE))
     }
+}
 
-    /// Says what of a unit the call cost, in place of what was held for it.
-    pub fn settle(&mut self, unit: &Unit, cost: Amount) {
-        let mut held = self.amounts.iter().zip(&mut self.settled);
-        if let Some((_, settled)) = held.find(|((held, _), _)| held == unit) {
-            *settled = Some(cost);
-        }
-    }
-
-    /// Of which units something is held.
-    pub fn units(&self) -> impl Iterator<Item = &Unit> {
-        self.amounts.iter().map(|(unit, _)| unit)
-    }
-
-    /// Whether nothing but calls is counted.
-    pub fn is_nothing(&self) -> bool {
-        self.payers.is_empty()
+impl Payer {
+    /// Holds as many bytes, and a share more. True if the store must hear of it.
+    fn grow(&mut self, total: u64) -> Result<bool, Exhausted> {
+        let Some(held) = self.bytes.as_mut().filter(|held| total > **held) else {
+            return Ok(false);
+        };
+        let limits = self.entry.facts().limits();
+        let purse = self.entry.purse();
+        let missing = total.saturating_sub(*held);
+        let more = missing.max(share(limits.bytes));
+        let (more, is_late) = match purse.hold_bytes(limits, more) {
+            Ok(is_late) => (more, is_late),
+            Err(_) => (missing, purse.hold_bytes(limits, missing)?),
+        };
+        *held = held.saturating_add(more);
+        Ok(is_late)
     }
 }
 
-impl Drop for Spending {
+impl Drop for Held {
     fn drop(&mut self) {
         let mut late = Vec::new();
         for payer in &self.payers {
             let purse = payer.entry.purse();
             if !self.begun {
-                purse.give_back(
-                    payer.entry.facts().limits(),
-                    &self.need(payer.bytes.unwrap_or(0)),
-                );
+                let need = self.need(payer.bytes.unwrap_or(0));
+                purse.give_back(payer.entry.facts().limits(), &need);
                 continue;
             }
             let mut is_late = payer
