@@ -50,8 +50,8 @@ async fn a_child_tells_where_it_comes_from() {
     assert_eq!(view.chain, ["a", "b"]);
     assert_eq!(view.owner, "o");
     let entry = book.tasks.find(grandchild.as_str()).unwrap();
-    assert_eq!(entry.facts().input()["chain"], json!(["a", "b"]));
-    assert_eq!(entry.facts().input()["parent"], json!(child));
+    assert_eq!(entry.facts().chain()[..], ["a", "b"]);
+    assert_eq!(entry.facts().parent(), Some(&child));
     assert_eq!(book.tasks.show(&parent).unwrap().children, [child]);
 }
 
