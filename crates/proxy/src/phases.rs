@@ -315,6 +315,13 @@ impl ProxyHttp for Phases {
         // An agent that put it into its next proof would be refused here.
         response.remove_header(&DPOP_NONCE);
         response.insert_header(REMIT_DECISION, context.exchange.decision().as_str())?;
+        if response.status.is_success()
+            && let Some(elicitor) = context.exchange.take_elicitor()
+            && let Some(session) = response.headers.get("mcp-session-id")
+            && let Ok(session) = session.to_str()
+        {
+            self.way.sessions.began(elicitor, session);
+        }
         if let Some(metering) = context.metering() {
             metering.answered(response.status, &response.headers, &self.way.budget);
         }
