@@ -608,8 +608,7 @@ fn a_client_of_mcp_that_can_show_a_link_is_given_one() {
     // A refusal is no question.
     let asked = refund("can", &world.token);
     let id = asked["data"]["elicitations"][0]["elicitationId"].as_str();
-    let refused = world.remit.command(&["approval", "refuse", id.unwrap()]);
-    assert!(refused.status.success(), "{refused:?}");
+    assert_eq!(world.vote("anna", "refuse", id.unwrap()), "refused");
     assert_eq!(refund("can", &world.token)["code"], 403);
 }
 
