@@ -1,5 +1,7 @@
 //! What an agent is answered when the gateway says no: a problem, a JSON-RPC error, or a gRPC status.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -144,7 +146,7 @@ fn problem(refusal: &Refusal, code: Code, decision: &DecisionId) -> Value {
 fn json_rpc(refusal: &Refusal, code: Code, id: Option<&Value>, decision: &DecisionId) -> Value {
     let mut data = json!({ "code": code.code, "decision": decision.as_str(), "hint": code.hint });
     add_policy_words(&mut data, refusal);
-    let message = refusal.message().unwrap_or(code.hint);
+    let message = refusal.message().unwrap_or(Cow::Borrowed(code.hint));
     json!({
         "jsonrpc": "2.0",
         "id": id,
@@ -154,7 +156,8 @@ fn json_rpc(refusal: &Refusal, code: Code, id: Option<&Value>, decision: &Decisi
 
 fn add_policy_words(value: &mut Value, refusal: &Refusal) {
     if let Some(object) = value.as_object_mut() {
-        let words = [("reason", refusal.reason()), ("message", refusal.message())];
+        let reason = refusal.reason().map(Cow::Borrowed);
+        let words = [("reason", reason), ("message", refusal.message())];
         object.extend(
             words
                 .into_iter()

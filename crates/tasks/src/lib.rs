@@ -9,7 +9,9 @@ mod access;
 mod approvals;
 mod children;
 mod clock;
+mod condition;
 mod counters;
+mod cover;
 mod declared;
 mod delegation;
 mod demand;
@@ -24,6 +26,7 @@ mod limits;
 mod marks;
 mod opening;
 mod pattern;
+mod pointer;
 mod revoked;
 mod store;
 mod task;
@@ -39,7 +42,9 @@ pub use approvals::{
     ApprovalState, ApprovalView, Approvals, ApprovalsConfig, Approved, DemandView, Escalated,
     Granted, NotAsked, Question, Unspent, VoteError, VoteView,
 };
+pub use condition::Condition;
 pub use counters::Exhausted;
+pub use cover::{Arguments, Cover, Unmet, Wanted, WantedOperation};
 pub use declared::{DeclarationHeaders, Declared};
 pub use delegation::{DelegationBounds, DelegationRequest};
 pub use demand::{Demand, Voter};
@@ -51,6 +56,7 @@ pub use history::Done;
 pub use limits::{Limits, Usage};
 pub use opening::{InvalidOpening, Opening, OpeningRequest, is_label};
 pub use pattern::{Asked, InvalidPattern, OperationPattern};
+pub use pointer::{ArgumentPointer, InvalidPointer, folded};
 pub use store::{Store, StoreError, Table, Write};
 pub use task::Task;
 pub use task_id::{InvalidTaskId, TaskId};

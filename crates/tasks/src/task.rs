@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::Entry;
-use crate::{Access, Asked, Declared, Done, Exhausted, Facts, Grant, TaskId, ToolName, Usage};
+use crate::{
+    Access, Cover, Declared, Done, Exhausted, Facts, Grant, TaskId, ToolName, Unmet, Usage, Wanted,
+};
 
 /// An agent's call on an open task of its own. It stands for one call: it can be neither copied nor made up.
 ///
@@ -171,17 +173,15 @@ impl Task {
         self.facts().chain()
     }
 
-    /// Whether a grant covers this.
-    pub fn covers(
-        &self,
-        tool: &ToolName,
-        environment: Option<&str>,
-        access: Access,
-        asked: Asked<'_>,
-    ) -> bool {
-        self.grants()
-            .iter()
-            .any(|grant| grant.covers(tool, environment, access, asked))
+    /// Finds the grants that cover a call, by the labels that the task carries now. The error says which limit is in the way, if
+    /// a grant would cover it otherwise.
+    pub fn cover(&self, wanted: &Wanted<'_>) -> Result<Cover, Option<Unmet>> {
+        Cover::find(self.grants(), wanted, |label| self.entry.carries(label))
+    }
+
+    /// Whether what covered a call of this task still does: another call may have given it a label meanwhile.
+    pub fn still_covers(&self, cover: &Cover) -> Result<(), Unmet> {
+        cover.check(self.grants(), |label| self.entry.carries(label))
     }
 
     /// Counts one permitted call, durably enough that a crash never counts lower; refused when a limit would be passed.

@@ -8,7 +8,10 @@ use control::{
     Client, ClientError, DelegateRequest, EndRequest, EndingWish, OpenRequest, OpenedTask,
 };
 use serde_json::{Map, Value, json};
-use tasks::{Access, Grant, Limits, OperationPattern, Rate, TaskId, TaskView, ToolName};
+use tasks::{
+    Access, ArgumentPointer, Condition, Grant, Limits, OperationPattern, Rate, TaskId, TaskView,
+    ToolName,
+};
 
 use crate::command::outcome::{Failure, Screen};
 use crate::command::story::story;
@@ -53,6 +56,12 @@ pub(crate) struct Remit {
     /// The tools' environment.
     #[arg(long)]
     environment: Option<String>,
+    /// What an argument of these operations must be, such as `/repo={"pattern":"acme/*"}`: a JSON pointer and a condition; may be repeated.
+    #[arg(long = "argument", value_name = "POINTER=CONDITION", value_parser = argument, requires = "tools")]
+    arguments: Vec<(ArgumentPointer, Condition)>,
+    /// A label that ends what it may do there, once the task carries it; may be repeated.
+    #[arg(long = "unless-label", value_name = "LABEL", requires = "tools")]
+    unless_labels: Vec<String>,
     /// A whole grant as JSON, as the control API takes it; may be repeated.
     #[arg(long = "grant", value_name = "JSON", value_parser = grant)]
     grants: Vec<Grant>,
@@ -93,6 +102,8 @@ impl Remit {
             environment: self.environment.clone(),
             access: self.access.clone(),
             operations: self.operations.clone(),
+            arguments: self.arguments.iter().cloned().collect(),
+            unless_labels: self.unless_labels.clone(),
         });
         tools.chain(self.grants).collect()
     }
@@ -408,6 +419,15 @@ fn access(text: &str) -> Result<Access, String> {
 
 fn grant(text: &str) -> Result<Grant, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn argument(text: &str) -> Result<(ArgumentPointer, Condition), String> {
+    // A pointer may hold `=`, a condition begins at the first `={`.
+    let (pointer, condition) = text.split_once("={").ok_or("write `/pointer={condition}`")?;
+    let condition = serde_json::from_str(&format!("{{{condition}"));
+    let condition = condition.map_err(|error: serde_json::Error| error.to_string())?;
+    let pointer = pointer.parse::<ArgumentPointer>();
+    Ok((pointer.map_err(|error| error.to_string())?, condition))
 }
 
 fn attribute(text: &str) -> Result<(String, String), String> {
