@@ -8,14 +8,14 @@ fn condition(text: &Value) -> Condition {
 }
 
 #[track_caller]
-fn check(text: Value, values: &[(Value, bool)]) {
-    let condition = condition(&text);
+fn check(text: &Value, values: &[(Value, bool)]) {
+    let condition = condition(text);
     for (value, expect) in values {
         let holds = condition.holds(Found::Value(value));
         assert_eq!(holds, *expect, "{text} for {value}");
     }
     assert!(!condition.holds(Found::Doubtful));
-    assert_eq!(serde_json::to_value(&condition).unwrap(), text);
+    assert_eq!(serde_json::to_value(&condition).unwrap(), *text);
 }
 
 #[track_caller]
@@ -28,7 +28,7 @@ fn check_refused(text: &str, problem: &str) {
 #[test]
 fn one_of_them_is_taken_as_it_is() {
     check(
-        json!({"one_of": ["a", 1, 0.5, true, null, "", "caf\u{e9}"]}),
+        &json!({"one_of": ["a", 1, 0.5, true, null, "", "caf\u{e9}"]}),
         &[
             (json!("a"), true),
             (json!("A"), false),
@@ -53,7 +53,7 @@ fn one_of_them_is_taken_as_it_is() {
 #[test]
 fn zero_has_one_worth() {
     check(
-        json!({"one_of": [0]}),
+        &json!({"one_of": [0]}),
         &[
             (json!(0), true),
             (json!(-0.0), true),
@@ -65,7 +65,7 @@ fn zero_has_one_worth() {
 #[test]
 fn a_pattern_is_for_texts() {
     check(
-        json!({"pattern": "acme/repo-*"}),
+        &json!({"pattern": "acme/repo-*"}),
         &[
             (json!("acme/repo-1"), true),
             (json!("acme/repo-"), true),
@@ -80,7 +80,7 @@ fn a_pattern_is_for_texts() {
         ],
     );
     check(
-        json!({"pattern": "*"}),
+        &json!({"pattern": "*"}),
         &[(json!(""), true), (json!("*"), true)],
     );
 }
@@ -106,21 +106,21 @@ fn a_star_is_not_led_elsewhere() {
         "a/x\r",
         "a/\u{85}",
     ] {
-        check(json!({"pattern": "a*"}), &[(json!(path), false)]);
+        check(&json!({"pattern": "a*"}), &[(json!(path), false)]);
     }
     for path in [
         "a/..b", "a/b..", "a/...", "a/100%", "a/%41", "a/%", "a/%2", "a/x y",
     ] {
-        check(json!({"pattern": "a*"}), &[(json!(path), true)]);
+        check(&json!({"pattern": "a*"}), &[(json!(path), true)]);
     }
     // Without a star nothing is left to whoever calls.
-    check(json!({"pattern": "a/../b"}), &[(json!("a/../b"), true)]);
+    check(&json!({"pattern": "a/../b"}), &[(json!("a/../b"), true)]);
 }
 
 #[test]
 fn a_range_is_exact() {
     check(
-        json!({"min": 1, "max": 10}),
+        &json!({"min": 1, "max": 10}),
         &[
             (json!(1), true),
             (json!(1.0), true),
@@ -137,7 +137,7 @@ fn a_range_is_exact() {
     );
     let most = 9_007_199_254_740_991_i64;
     check(
-        json!({"max": most}),
+        &json!({"max": most}),
         &[
             (json!(most), true),
             (json!(-most), true),
@@ -147,7 +147,7 @@ fn a_range_is_exact() {
         ],
     );
     check(
-        json!({"max": most - 1}),
+        &json!({"max": most - 1}),
         &[(json!(most - 1), true), (json!(most), false)],
     );
 }
@@ -163,10 +163,10 @@ fn numbers_that_readers_differ_over_are_none_that_is_allowed() {
         json!(1e308),
     ];
     for huge in huge {
-        check(json!({"min": 0}), &[(huge, false)]);
+        check(&json!({"min": 0}), &[(huge, false)]);
     }
     check(
-        json!({"max": 0}),
+        &json!({"max": 0}),
         &[
             (json!(i64::MIN), false),
             (json!(-1e308), false),
@@ -178,7 +178,7 @@ fn numbers_that_readers_differ_over_are_none_that_is_allowed() {
 #[test]
 fn a_length_is_of_a_text_in_characters() {
     check(
-        json!({"max_length": 3}),
+        &json!({"max_length": 3}),
         &[
             (json!(""), true),
             (json!("abc"), true),
@@ -194,7 +194,7 @@ fn a_length_is_of_a_text_in_characters() {
 #[test]
 fn what_is_to_be_absent_is_not_there() {
     check(
-        json!({"absent": true}),
+        &json!({"absent": true}),
         &[(json!(1), false), (Value::Null, false)],
     );
     assert!(condition(&json!({"absent": true})).holds(Found::Missing));
