@@ -1,3 +1,5 @@
+//! Conditions by their table, and what implies what.
+
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use serde_json::{Value, json};
 

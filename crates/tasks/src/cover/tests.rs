@@ -1,3 +1,5 @@
+//! What grants with limits cover, and that no child covers more than its parent.
+
 use proptest::prelude::{Just, Strategy, prop_oneof, proptest};
 use serde_json::{Value, json};
 
