@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
-use tasks::{Access, Amount, Costs, Task, Unit};
+use tasks::{Access, Amount, Costs, Cover, Task, Unit, Unmet};
 
 use crate::body::Body;
 use crate::head::{Head, Malformed, Pieces};
@@ -47,6 +47,7 @@ use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool};
 #[must_use]
 pub struct Call {
     task: Task,
+    cover: Cover,
     tool: Arc<Tool>,
     operation: String,
     access: Access,
@@ -102,12 +103,13 @@ impl Call {
             path: if wire_path.is_empty() { "/" } else { wire_path },
             segments: &segments,
             headers: &pieces.parts.headers,
+            query: &pieces.query,
             body: &body,
             plan,
             body_keys,
         };
         let observed = asking.observe()?;
-        asking.check(&observed, &task)?;
+        let cover = asking.check(&observed, &task)?;
         let marks = asking.marks(&observed);
         let meters = asking.meters(&observed);
         let resource = task.counts_resources().then(|| asking.resource(&observed));
@@ -144,6 +146,7 @@ impl Call {
             parts,
             host,
             task,
+            cover,
             tool,
             operation,
             access,
@@ -155,6 +158,11 @@ impl Call {
             stripped,
             body,
         })
+    }
+
+    /// Whether its task still covers it: other calls may have given the task labels since it was observed.
+    pub fn check_cover(&self) -> Result<(), Unmet> {
+        self.task.still_covers(&self.cover)
     }
 
     /// The labels that it gives its task, as the config says.
@@ -337,6 +345,10 @@ fn frame(headers: &mut HeaderMap, host: HeaderValue, body: &Body) {
     }
 }
 
+fn because(unmet: Option<&Unmet>) -> String {
+    unmet.map_or(String::new(), |unmet| format!(": {unmet}"))
+}
+
 /// Why a request can't become a call.
 #[derive(Debug, thiserror::Error)]
 pub enum Unobservable {
@@ -377,12 +389,14 @@ pub enum Unobservable {
     #[error("`{0}` contradicts what is asked")]
     Contradiction(&'static str),
     /// The task does not cover it.
-    #[error("outside the task's remit")]
+    #[error("outside the task's remit{}", because(unmet.as_ref()))]
     OutOfRemit {
         /// What was asked, for the hint.
         operation: String,
         /// The JSON-RPC id, on MCP.
         id: Option<Value>,
+        /// The limit that is in the way of a grant that would cover it.
+        unmet: Option<Unmet>,
     },
     /// The agent brought a key, and the tool refuses them.
     #[error("the agent brought a key in {0}")]

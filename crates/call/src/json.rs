@@ -6,6 +6,7 @@ use std::fmt;
 use memchr::memchr2;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+pub(crate) use tasks::folded;
 
 /// How deep arrays and objects may nest: far more than tools ask for, far less than a stack holds.
 const DEPTH: usize = 64;
@@ -47,11 +48,6 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Ambiguous> {
 
 fn refuse(problem: &'static str) -> Ambiguous {
     Ambiguous(problem.to_owned())
-}
-
-/// A key as readers see it that don't tell cases (Go's `encoding/json`, which folds `ſ` and `K` too).
-pub(crate) fn folded(key: &str) -> String {
-    key.to_lowercase().replace('ſ', "s")
 }
 
 #[derive(Clone, Copy)]

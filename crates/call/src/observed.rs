@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderName, Method, header};
 use serde_json::Value;
-use tasks::{Access, Asked, OperationPattern, Task};
+use tasks::{
+    Access, Arguments, Asked, Cover, OperationPattern, Task, Unmet, Wanted, WantedOperation,
+};
 
 use crate::body::{self, Body};
 use crate::call::Unobservable;
+use crate::head::Pair;
 use crate::mcp::{self, Kind, McpCall};
 use crate::meter::{Called, Meter};
 use crate::operation::{choose, judged, names_method};
@@ -21,6 +24,7 @@ pub(crate) struct Asking<'a> {
     pub(crate) path: &'a str,
     pub(crate) segments: &'a [String],
     pub(crate) headers: &'a HeaderMap,
+    pub(crate) query: &'a [Pair],
     pub(crate) body: &'a Body,
     pub(crate) plan: BodyPlan,
     pub(crate) body_keys: BodyKeys,
@@ -32,11 +36,11 @@ pub(crate) struct Observed {
     pub(crate) access: Access,
     pub(crate) arguments: Option<Value>,
     pub(crate) mcp: Option<McpCall>,
-    cover: Cover,
+    form: Form,
 }
 
 /// What a task must cover.
-enum Cover {
+enum Form {
     /// Any grant on the tool: without its lifecycle a tool can't be used at all, whatever
     /// operations and access classes the grant names.
     Lifecycle,
@@ -76,7 +80,7 @@ impl Asking<'_> {
             access,
             arguments: self.arguments()?,
             mcp: None,
-            cover: Cover::Route {
+            form: Form::Route {
                 method: method.to_owned(),
             },
         })
@@ -127,7 +131,7 @@ impl Asking<'_> {
                 access: Access::Read,
                 arguments: None,
                 mcp: Some(message.call),
-                cover: Cover::Lifecycle,
+                form: Form::Lifecycle,
             }),
             Kind::ToolCall { name, arguments } => {
                 let found = choose(&self.tool.access, |pattern| {
@@ -139,7 +143,7 @@ impl Asking<'_> {
                     access,
                     arguments,
                     mcp: Some(message.call),
-                    cover: Cover::Name,
+                    form: Form::Name,
                 })
             }
         }
@@ -171,7 +175,7 @@ impl Asking<'_> {
             access,
             arguments: None,
             mcp: None,
-            cover: Cover::Rpc { name },
+            form: Form::Rpc { name },
         })
     }
 
@@ -190,60 +194,72 @@ impl Asking<'_> {
     }
 
     /// Refuses what is outside the task, and a declaration of another operation.
-    pub(crate) fn check(&self, observed: &Observed, task: &Task) -> Result<(), Unobservable> {
+    pub(crate) fn check(&self, observed: &Observed, task: &Task) -> Result<Cover, Unobservable> {
         if let Some(declared) = &task.declared().operation
             && !self.is_named(observed, declared)
         {
             return Err(Unobservable::Contradiction("agent-tool"));
         }
-        if !self.is_covered(observed, task) {
-            return Err(Unobservable::OutOfRemit {
-                operation: observed.operation.clone(),
-                id: observed.mcp.as_ref().and_then(|mcp| mcp.id.clone()),
-            });
-        }
-        Ok(())
+        let cover = self.cover(observed, task);
+        cover.map_err(|unmet| Unobservable::OutOfRemit {
+            operation: observed.operation.clone(),
+            id: observed.mcp.as_ref().and_then(|mcp| mcp.id.clone()),
+            unmet,
+        })
     }
 
     /// Whether a declared operation is the observed one: by its pattern, its name, or as it stands
     /// in the request line.
     fn is_named(&self, observed: &Observed, declared: &str) -> bool {
         declared == observed.operation
-            || match &observed.cover {
-                Cover::Lifecycle | Cover::Name => false,
-                Cover::Rpc { name } => declared == name,
-                Cover::Route { .. } => {
+            || match &observed.form {
+                Form::Lifecycle | Form::Name => false,
+                Form::Rpc { name } => declared == name,
+                Form::Route { .. } => {
                     declared.split_once(' ') == Some((self.method.as_str(), self.path))
                 }
             }
     }
 
-    fn is_covered(&self, observed: &Observed, task: &Task) -> bool {
-        let tool = &self.tool.name;
-        let environment = self.tool.environment.as_deref();
-        match &observed.cover {
-            Cover::Lifecycle => task.grants().iter().any(|grant| {
-                let is_here =
-                    grant.environment.is_none() || grant.environment.as_deref() == environment;
-                grant.tool == *tool && is_here
-            }),
-            Cover::Name | Cover::Route { .. } | Cover::Rpc { .. } => self
-                .is_any(observed, |asked: Asked<'_>| {
-                    task.covers(tool, environment, observed.access, asked)
-                }),
-        }
+    fn cover(&self, observed: &Observed, task: &Task) -> Result<Cover, Option<Unmet>> {
+        let elsewhere: Vec<&str> = self.query.iter().map(|pair| &*pair.key).collect();
+        let forms = self.forms(observed);
+        let operation = WantedOperation {
+            access: observed.access,
+            forms: &forms,
+            arguments: if self.knows_arguments() {
+                Arguments::Known {
+                    value: observed.arguments.as_ref(),
+                    elsewhere: &elsewhere,
+                }
+            } else {
+                Arguments::Unknown
+            },
+        };
+        task.cover(&Wanted {
+            tool: &self.tool.name,
+            environment: self.tool.environment.as_deref(),
+            operation: (!forms.is_empty()).then_some(operation),
+        })
     }
 
-    /// Whether something holds for what is asked, in any of its forms. Nothing does for a lifecycle.
-    fn is_any(&self, observed: &Observed, holds: impl Fn(Asked<'_>) -> bool) -> bool {
+    /// Whether all arguments are read, and stand in no header besides. MCP's mirror arguments by names that only the tool's
+    /// schema tells (2026-07-28, "Streamable HTTP").
+    fn knows_arguments(&self) -> bool {
+        let is_mirror = |name: &HeaderName| name.as_str().starts_with("mcp-param-");
+        self.plan != BodyPlan::Stream && !self.headers.keys().any(is_mirror)
+    }
+
+    /// What is asked, in all of its forms. A lifecycle has none.
+    fn forms<'b>(&'b self, observed: &'b Observed) -> Vec<Asked<'b>> {
         let segments = self.segments;
-        match &observed.cover {
-            Cover::Lifecycle => false,
-            Cover::Name => holds(Asked::Name(&observed.operation)),
-            Cover::Route { method } => holds(Asked::Route { method, segments }),
-            Cover::Rpc { name } => {
+        match &observed.form {
+            Form::Lifecycle => Vec::new(),
+            Form::Name => vec![Asked::Name(&observed.operation)],
+            Form::Route { method } => vec![Asked::Route { method, segments }],
+            Form::Rpc { name } => {
                 let method = self.method.as_str();
-                holds(Asked::Name(name)) || holds(Asked::Route { method, segments })
+                vec![Asked::Name(name), Asked::Route { method, segments }]
             }
         }
     }
@@ -258,14 +274,15 @@ impl Asking<'_> {
         let is_class = access.is_empty() || access.contains(&observed.access);
         is_class
             && (operations.is_empty()
-                || self.is_any(observed, |asked: Asked<'_>| {
-                    operations.iter().any(|pattern| pattern.covers(asked))
+                || self.forms(observed).iter().any(|form| {
+                    let mut operations = operations.iter();
+                    operations.any(|pattern| pattern.covers(*form))
                 }))
     }
 
     /// How what it costs is read from its answer.
     pub(crate) fn meters(&self, observed: &Observed) -> Vec<Arc<Meter>> {
-        if matches!(observed.cover, Cover::Lifecycle) {
+        if matches!(observed.form, Form::Lifecycle) {
             return Vec::new();
         }
         let meters = self.tool.meters.iter();
@@ -276,10 +293,10 @@ impl Asking<'_> {
 
     /// What it is made on.
     pub(crate) fn resource(&self, observed: &Observed) -> String {
-        let called = match &observed.cover {
-            Cover::Lifecycle | Cover::Name => Called::Name(&observed.operation),
-            Cover::Rpc { name } => Called::Name(name),
-            Cover::Route { .. } => Called::Path(self.segments),
+        let called = match &observed.form {
+            Form::Lifecycle | Form::Name => Called::Name(&observed.operation),
+            Form::Rpc { name } => Called::Name(name),
+            Form::Route { .. } => Called::Path(self.segments),
         };
         let rule = &self.tool.resource;
         rule.of(self.tool.name.as_str(), called, observed.arguments.as_ref())

@@ -207,7 +207,8 @@ fn other_row(refusal: &Refusal) -> Row {
             | DenialKind::Exhausted
             | DenialKind::TaskEnded
             | DenialKind::TaskPaused
-            | DenialKind::LabelsFull => (status, "server_error", code),
+            | DenialKind::LabelsFull
+            | DenialKind::OutOfRemit => (status, "server_error", code),
         },
         Refusal::Store(_) | Refusal::Draining | Refusal::Timeout => {
             (status, "temporarily_unavailable", code)

@@ -387,7 +387,7 @@ fn unbound_row(unbound: &Unbound) -> (StatusCode, &'static str) {
     }
 }
 
-/// How a denied opening is answered. The last three kinds are of calls; admission reserves nothing.
+/// How a denied opening is answered. The last kinds are of calls; admission reserves nothing.
 fn admission_row(kind: DenialKind) -> (StatusCode, &'static str) {
     match kind {
         DenialKind::Denied => (StatusCode::FORBIDDEN, "admission_denied"),
@@ -400,6 +400,7 @@ fn admission_row(kind: DenialKind) -> (StatusCode, &'static str) {
         DenialKind::TaskPaused => (StatusCode::CONFLICT, "task_paused"),
         DenialKind::LabelsFull => (StatusCode::FORBIDDEN, "labels_full"),
         DenialKind::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
+        DenialKind::OutOfRemit => (StatusCode::FORBIDDEN, "out_of_remit"),
     }
 }
 
@@ -415,6 +416,7 @@ fn admission_hint(kind: DenialKind) -> &'static str {
         DenialKind::TaskPaused => "the task is paused",
         DenialKind::LabelsFull => "the task carries as many labels as it may",
         DenialKind::StoreFailed => "try again; the gateway's log says why",
+        DenialKind::OutOfRemit => "the task's grants do not cover this",
     }
 }
 

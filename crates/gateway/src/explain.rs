@@ -45,6 +45,7 @@ async fn explain(way: &Way, asked: ExplainRequest) -> Result<ExplainAnswer, Expl
         Err(refusal) => Ok(ExplainAnswer {
             verdict: "refused".to_owned(),
             code: Some(refusal.code().to_owned()),
+            reason: refusal.reason().map(str::to_owned),
             message: Some(refusal.to_string()),
             ..ExplainAnswer::default()
         }),

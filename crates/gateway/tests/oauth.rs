@@ -576,6 +576,12 @@ fn requests_that_are_not_in_order_open_nothing() {
     details("{}");
     details(r#"[{"type":"other","tool":"notes","access":["read"]}]"#);
     details(r#"[{"type":"remit_grant","tool":"notes","access":["read"],"more":1}]"#);
+    details(
+        r#"[{"type":"remit_grant","tool":"notes","access":["read"],"arguments":{"id":{"max":1}}}]"#,
+    );
+    details(
+        r#"[{"type":"remit_grant","tool":"notes","access":["read"],"arguments":{"/id":{"max":1,"absent":true}}}]"#,
+    );
     refused(
         &[("authorization_details", "[]")],
         "invalid_request",
@@ -587,6 +593,42 @@ fn requests_that_are_not_in_order_open_nothing() {
         "invalid_request",
         "invalid_opening",
     );
+}
+
+#[test]
+fn c3_limits_of_arguments_and_labels_are_details_that_no_part_widens() {
+    let world = World::new();
+    let limited = |limits: &str| {
+        format!(r#"[{{"type":"remit_grant","tool":"notes","access":["read","write"],{limits}}}]"#)
+    };
+    let job = world.workload("jobs/nightly");
+    let limits = r#""arguments":{"/id":{"max":9}},"unless_labels":["untrusted"]"#;
+    let issued = world.issued(&job, &[BATCH, ("authorization_details", &limited(limits))]);
+    let told = &issued["authorization_details"][0];
+    assert_eq!(told["arguments"], json!({ "/id": { "max": 9 } }));
+    assert_eq!(told["unless_labels"], json!(["untrusted"]));
+    let parent = token_of(&issued);
+    assert_eq!(claims(&parent)["authorization_details"][0], *told);
+    let child = world.workload("researcher");
+    let actor = [("actor_token", child.as_str()), ("actor_token_type", JWT)];
+    let part = |details: &str| {
+        let kind = ("subject_token_type", ACCESS_TOKEN);
+        world.exchange(
+            &parent,
+            &[actor[0], actor[1], kind, ("authorization_details", details)],
+        )
+    };
+    for wide in [
+        READ.to_owned(),
+        limited(r#""arguments":{"/id":{"max":10}},"unless_labels":["untrusted"]"#),
+        limited(r#""arguments":{"/id":{"max":9}}"#),
+    ] {
+        let refused: Value = part(&wide).json().unwrap();
+        assert_eq!(refused["error"], "invalid_authorization_details", "{wide}");
+        assert_eq!(refused["code"], "wider_than_parent", "{wide}");
+    }
+    let narrow = r#""arguments":{"/id":{"one_of":[1,2]}},"unless_labels":["untrusted"]"#;
+    assert_eq!(part(&limited(narrow)).status().as_u16(), 200);
 }
 
 #[test]

@@ -118,6 +118,8 @@ impl DecisionPoint {
         id: DecisionId,
         approvals: &Approvals,
     ) -> Result<Ruling, Denial> {
+        // A call that waited for its approval doesn't spend it for nothing.
+        call.check_cover()?;
         let judged = self.policy.judge_call(&call, None);
         let enforced = match self.mode {
             Mode::Enforce => None,

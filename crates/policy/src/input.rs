@@ -34,7 +34,7 @@ words! {
     client, context, declared, environment, execute, expires_at, granted, grants, headers, history, host,
     id, issuer, labels, limits, method, name, opened_at, operation, operations, operator, owner, parent, path,
     protocol, purpose, query, read, reason, recent, request, resources, role, segments, size, spent, streamed, subject,
-    task, tool, write,
+    task, tool, unless_labels, write,
 }
 
 /// An object of fixed keys.
@@ -238,7 +238,7 @@ fn of_facts(facts: &Facts) -> Result<Value, TooDeep> {
         chain: Value::from(facts.chain().iter().map(|agent| Value::from(agent.as_str())).collect::<Vec<_>>()),
         opened_at: Value::from(facts.opened_at()),
         expires_at: Value::from(facts.expires_at()),
-        grants: Value::from(facts.grants().iter().map(grant).collect::<Vec<_>>()),
+        grants: Value::from(facts.grants().iter().map(grant).collect::<Result<Vec<_>, TooDeep>>()?),
         limits: limits(facts.limits())?,
         attributes: map(facts.attributes())?,
         labels: texts(facts.labels()),
@@ -251,14 +251,20 @@ fn limits(limits: &Limits) -> Result<Value, TooDeep> {
     json(&limits, DEEPEST)
 }
 
-fn grant(grant: &Grant) -> Value {
+fn grant(grant: &Grant) -> Result<Value, TooDeep> {
     let patterns = grant.operations.iter();
-    object! {
+    let arguments = grant.arguments.iter().map(|(pointer, condition)| {
+        let condition = serde_json::to_value(condition).map_err(|_| TooDeep)?;
+        Ok((Value::from(pointer.as_str()), json(&condition, DEEPEST)?))
+    });
+    Ok(object! {
         tool: Value::from(grant.tool.as_str()),
         environment: optional(grant.environment.as_deref()),
         access: Value::from(grant.access.iter().copied().map(word).collect::<Vec<_>>()),
         operations: Value::from(patterns.map(|pattern| Value::from(pattern.as_str())).collect::<Vec<_>>()),
-    }
+        arguments: object(arguments.collect::<Result<_, TooDeep>>()?),
+        unless_labels: texts(&grant.unless_labels),
+    })
 }
 
 fn approval(granted: &Granted) -> Value {

@@ -2,7 +2,9 @@
 
 use call::{Call, Indistinct};
 use serde_json::{Map, Value};
-use tasks::{Approvals, Approved, Demand, Escalated, Exhausted, NotAsked, Question, Spending};
+use tasks::{
+    Approvals, Approved, Demand, Escalated, Exhausted, NotAsked, Question, Spending, Unmet,
+};
 use telemetry::{DecisionId, PolicyFailure};
 
 use crate::decision::Terms;
@@ -245,6 +247,8 @@ pub enum DenialKind {
     LabelsFull,
     /// The count could not be made durable.
     StoreFailed,
+    /// The task was given a label meanwhile that its grant is not for.
+    OutOfRemit,
 }
 
 impl Denial {
@@ -263,6 +267,16 @@ impl DenialKind {
     /// Whether policy gave no answer that counts.
     pub(crate) fn is_failure(self) -> bool {
         matches!(self, Self::Failed | Self::TooSlow)
+    }
+}
+
+impl From<Unmet> for Denial {
+    fn from(unmet: Unmet) -> Self {
+        Self {
+            reason: Some(unmet.as_str().to_owned()),
+            message: Some(unmet.to_string()),
+            ..Self::new(DenialKind::OutOfRemit, unmet.to_string())
+        }
     }
 }
 

@@ -179,6 +179,8 @@ impl Policy {
             )),
             Judgement::Allow(terms) => {
                 let task = call.task();
+                // Another call may have given the task a label, while this one waited or was judged.
+                call.check_cover()?;
                 let spending = task.reserve(&call.costs()).await?;
                 // Before the call is made: what it brings is in the agent's hands from then on.
                 let labels = [call.marks(), &terms.labels].concat();

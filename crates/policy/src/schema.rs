@@ -171,8 +171,26 @@ fn grant() -> Value {
             "environment": optional("The tool's environment."),
             "access": json!({ "type": "array", "items": access() }),
             "operations": texts("Patterns; empty for all."),
+            "arguments": by_name(&condition(), "What arguments must be, by JSON pointer (RFC 6901); the gateway sees to it."),
+            "unless_labels": texts("The grant is for tasks without these labels; the gateway sees to it."),
         }),
     )
+}
+
+/// One of them.
+fn condition() -> Value {
+    json!({
+        "type": "object", "minProperties": 1, "additionalProperties": false,
+        "description": "What one argument must be.",
+        "properties": {
+            "one_of": json!({ "type": "array", "items": { "type": ["string", "number", "boolean", "null"] } }),
+            "pattern": text(),
+            "min": json!({ "type": "number" }),
+            "max": json!({ "type": "number" }),
+            "max_length": count("Characters."),
+            "absent": json!({ "const": true }),
+        },
+    })
 }
 
 fn asking_agent(description: &str) -> Value {

@@ -2,13 +2,15 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+use std::borrow::Cow;
+
 use call::{Malformed, NoRoute, Unobservable};
 use credentials::{Unavailable, Uninjectable};
 use http::StatusCode;
 use identity::Unauthenticated;
 use policy::{Denial, DenialKind, Unaskable};
 use serde_json::Value;
-use tasks::{ApprovalState, Limited, NotAsked, Question, TaskId, Unbound};
+use tasks::{ApprovalState, Limited, NotAsked, Question, TaskId, Unbound, Unmet};
 use telemetry::{AuditUnavailable, PolicyFailure, Verdict};
 
 /// Why a call was not forwarded, or not answered.
@@ -157,7 +159,7 @@ codes! {
     UNKNOWN_OPERATION = FORBIDDEN, "unknown_operation", "the tool's config names no operation for this";
     UNKNOWN_METHOD = NOT_FOUND, "unknown_method", "this method is not forwarded";
     HEADER_MISMATCH = BAD_REQUEST, "header_mismatch", "an MCP header says something else than the body";
-    OUT_OF_REMIT = FORBIDDEN, "out_of_remit", "the task's grants do not cover this; open a task that does";
+    OUT_OF_REMIT = FORBIDDEN, "out_of_remit", "the task's grants do not cover this; `message` says which limit of arguments or labels is in the way, if one is; open a task that does";
     KEY_REFUSED = FORBIDDEN, "key_refused", "do not send keys of your own; the gateway brings the credential";
     DENIED = FORBIDDEN, "denied", "policy does not allow this; `reason` says why";
     POLICY_UNDEFINED = FORBIDDEN, "policy_undefined", "no policy rule allows this";
@@ -242,14 +244,20 @@ impl Refusal {
         self.outcome().code
     }
 
-    /// The policy's reason, or what was exhausted.
+    /// The policy's reason, what was exhausted, or which kind of limit is in the way of a grant.
     pub fn reason(&self) -> Option<&str> {
+        if let Self::Unobservable(Unobservable::OutOfRemit { unmet, .. }) = self {
+            return unmet.as_ref().map(Unmet::as_str);
+        }
         self.policy_words().0
     }
 
-    /// The policy's message.
-    pub fn message(&self) -> Option<&str> {
-        self.policy_words().1
+    /// The policy's message, or which limit is in the way of a grant.
+    pub fn message(&self) -> Option<Cow<'_, str>> {
+        if let Self::Unobservable(Unobservable::OutOfRemit { unmet, .. }) = self {
+            return unmet.as_ref().map(|unmet| unmet.to_string().into());
+        }
+        self.policy_words().1.map(Cow::Borrowed)
     }
 
     fn policy_words(&self) -> (Option<&str>, Option<&str>) {
@@ -372,6 +380,7 @@ fn denial_code(kind: DenialKind) -> Code {
         DenialKind::TaskPaused => TASK_PAUSED,
         DenialKind::LabelsFull => LABELS_FULL,
         DenialKind::StoreFailed => STORE_UNAVAILABLE,
+        DenialKind::OutOfRemit => OUT_OF_REMIT,
     }
 }
 

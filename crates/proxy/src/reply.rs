@@ -1,5 +1,7 @@
 //! What an agent is answered when the gateway says no: a problem, a JSON-RPC error, or a gRPC status.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -157,7 +159,7 @@ fn answer(id: Option<&Value>, error: Value) -> Value {
 fn json_rpc(refusal: &Refusal, code: Code, decision: &DecisionId) -> Value {
     let mut data = json!({ "code": code.code, "decision": decision.as_str(), "hint": code.hint });
     add_policy_words(&mut data, refusal);
-    let message = refusal.message().unwrap_or(code.hint);
+    let message = refusal.message().unwrap_or(Cow::Borrowed(code.hint));
     json!({ "code": json_rpc_code(code), "message": format!("{}: {message}", code.code), "data": data })
 }
 
@@ -165,7 +167,7 @@ fn json_rpc(refusal: &Refusal, code: Code, decision: &DecisionId) -> Value {
 fn elicitation(refusal: &Refusal, code: Code) -> Option<Value> {
     let is_waiting = refusal.verdict() == Verdict::Escalate;
     let question = refusal.question().filter(|_| is_waiting)?;
-    let message = refusal.message().unwrap_or(code.hint);
+    let message = refusal.message().unwrap_or(Cow::Borrowed(code.hint));
     Some(json!({
         "code": MCP_URL_ELICITATION_REQUIRED,
         "message": format!("{}: {message}", code.code),
@@ -180,7 +182,8 @@ fn elicitation(refusal: &Refusal, code: Code) -> Option<Value> {
 
 fn add_policy_words(value: &mut Value, refusal: &Refusal) {
     if let Some(object) = value.as_object_mut() {
-        let words = [("reason", refusal.reason()), ("message", refusal.message())];
+        let reason = refusal.reason().map(Cow::Borrowed);
+        let words = [("reason", reason), ("message", refusal.message())];
         object.extend(
             words
                 .into_iter()

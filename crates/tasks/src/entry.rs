@@ -475,6 +475,17 @@ impl Entry {
         [self.facts.labels(), &*self.marks()].concat()
     }
 
+    /// Whether it carries a label: one it was opened with, one that its calls gave it, or one of the tasks above it.
+    pub(crate) fn carries(&self, label: &str) -> bool {
+        let mut opened = self.facts.labels().iter();
+        opened.any(|known| known == label)
+            || self.marks.has(label)
+            || self
+                .parent
+                .as_ref()
+                .is_some_and(|above| above.carries(label))
+    }
+
     /// Gives labels to a task and to all above it, seen at once and durable when it returns.
     pub(crate) async fn mark(self: &Arc<Self>, labels: &[String]) -> Result<(), Exhausted> {
         let mut changed = Vec::new();

@@ -10,7 +10,9 @@ mod amount;
 mod approvals;
 mod children;
 mod clock;
+mod condition;
 mod counters;
+mod cover;
 mod declared;
 mod delegation;
 mod demand;
@@ -25,6 +27,7 @@ mod limits;
 mod marks;
 mod opening;
 mod pattern;
+mod pointer;
 mod purse;
 mod revoked;
 mod spending;
@@ -43,7 +46,9 @@ pub use approvals::{
     ApprovalState, ApprovalView, Approvals, ApprovalsConfig, Approved, DemandView, Escalated,
     Granted, NotAsked, Question, Unspent, VoteError, VoteView,
 };
+pub use condition::Condition;
 pub use counters::Exhausted;
+pub use cover::{Arguments, Cover, Unmet, Wanted, WantedOperation};
 pub use declared::{DeclarationHeaders, Declared};
 pub use delegation::{DelegationBounds, DelegationRequest};
 pub use demand::{Demand, Voter};
@@ -55,6 +60,7 @@ pub use history::Done;
 pub use limits::{Limits, Usage};
 pub use opening::{InvalidOpening, Opening, OpeningRequest, is_label};
 pub use pattern::{Asked, InvalidPattern, OperationPattern};
+pub use pointer::{ArgumentPointer, InvalidPointer, folded};
 pub use spending::{Costs, Spending};
 pub use store::{Store, StoreError, Table, Write};
 pub use task::Task;

@@ -29,6 +29,11 @@ impl Marks {
         self.state.read().labels.clone()
     }
 
+    pub(crate) fn has(&self, label: &str) -> bool {
+        let state = self.state.read();
+        state.labels.iter().any(|known| known == label)
+    }
+
     /// Adds those that neither it nor `opened` has; they are seen from then on. True if one of these has yet to be
     /// written, whoever added it.
     pub(crate) fn add(&self, labels: &[String], opened: &[String]) -> Result<bool, Exhausted> {

@@ -18,6 +18,7 @@ const MAX_PURPOSE_BYTES: usize = 1024;
 const MAX_GRANTS: usize = 100;
 const MAX_OPERATIONS: usize = 100;
 const MAX_ENVIRONMENT_CHARS: usize = 64;
+const MAX_CONDITIONS_BYTES: usize = 16 * 1024;
 const MAX_ATTRIBUTES_BYTES: usize = 8 * 1024;
 pub(crate) const MAX_LABELS: usize = 32;
 const MAX_LABEL_BYTES: usize = 64;
@@ -231,8 +232,14 @@ fn check_grants(grants: &[Grant]) -> Result<(), InvalidOpening> {
         require(well_formed, "grants.environment", || {
             format!("must be 1 to {MAX_ENVIRONMENT_CHARS} printable characters for `{tool}`")
         })?;
+        let limits = grant.check_limits();
+        limits.map_err(|(field, problem)| InvalidOpening::Field { field, problem })?;
     }
-    Ok(())
+    let arguments: Vec<_> = grants.iter().map(|grant| &grant.arguments).collect();
+    let small = serde_json::to_vec(&arguments).is_ok_and(|json| json.len() <= MAX_CONDITIONS_BYTES);
+    require(small, "grants.arguments", || {
+        format!("must be at most {MAX_CONDITIONS_BYTES} bytes of JSON, in all grants")
+    })
 }
 
 fn check_limits(limits: &Limits, grants: &[Grant]) -> Result<(), InvalidOpening> {

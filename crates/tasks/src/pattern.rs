@@ -168,7 +168,7 @@ fn covers_path(segments: &[Segment], open: bool, asked: &[String]) -> bool {
 
 /// Takes the pieces between the stars from left to right, each at its first place: linear in the number of
 /// pieces times the name, without going back.
-fn covers_name(pieces: &[Box<str>], name: &str) -> bool {
+pub(crate) fn covers_name(pieces: &[Box<str>], name: &str) -> bool {
     let (first, middle, last) = match pieces {
         [] => return false,
         [only] => return **only == *name,

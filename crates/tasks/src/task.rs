@@ -8,8 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::entry::Entry;
 use crate::{
-    Access, Asked, Costs, Declared, Done, Exhausted, Facts, Grant, Spending, TaskId, ToolName,
-    Usage,
+    Costs, Cover, Declared, Done, Exhausted, Facts, Grant, Spending, TaskId, Unmet, Usage, Wanted,
 };
 
 /// An agent's call on an open task of its own. It stands for one call: it can be neither copied nor made up.
@@ -186,17 +185,15 @@ impl Task {
         false
     }
 
-    /// Whether a grant covers this.
-    pub fn covers(
-        &self,
-        tool: &ToolName,
-        environment: Option<&str>,
-        access: Access,
-        asked: Asked<'_>,
-    ) -> bool {
-        self.grants()
-            .iter()
-            .any(|grant| grant.covers(tool, environment, access, asked))
+    /// Finds the grants that cover a call, by the labels that the task carries now. The error says which limit is in the way, if
+    /// a grant would cover it otherwise.
+    pub fn cover(&self, wanted: &Wanted<'_>) -> Result<Cover, Option<Unmet>> {
+        Cover::find(self.grants(), wanted, |label| self.entry.carries(label))
+    }
+
+    /// Whether what covered a call of this task still does: another call may have given it a label meanwhile.
+    pub fn still_covers(&self, cover: &Cover) -> Result<(), Unmet> {
+        cover.check(self.grants(), |label| self.entry.carries(label))
     }
 
     /// Counts one permitted call, and holds for it what it may take, durably enough that a crash never counts lower; refused

@@ -1,5 +1,7 @@
 //! Whole calls: a real agent on a real task asks a tool, and a call comes of it or a refusal.
 
+mod limits;
+
 use std::sync::Arc;
 
 use crate::{

@@ -78,7 +78,21 @@ fn grant(grant: &Grant) -> String {
         [] => String::new(),
         some => format!(" ({})", some.join(", ")),
     };
-    format!("{} {}{place}{operations}", access.join(", "), grant.tool)
+    let arguments = grant.arguments.iter();
+    let arguments = arguments.map(|(pointer, condition)| plain(&format!("{pointer} {condition}")));
+    let labels = match grant.unless_labels.as_slice() {
+        [] => None,
+        some => Some(format!("unless it is {}", some.join(" or "))),
+    };
+    let limits: String = arguments
+        .chain(labels)
+        .map(|limit| format!("; {limit}"))
+        .collect();
+    format!(
+        "{} {}{place}{operations}{limits}",
+        access.join(", "),
+        grant.tool
+    )
 }
 
 fn did(view: &TaskView) -> String {
@@ -233,6 +247,15 @@ mod tests {
   left      7 of 10 calls, 2 of 3 on desk, 60 a minute, 2 at once
   below     01890a5d-ac96-774b-bcce-b302099a8058";
         assert_eq!(told, expect);
+    }
+    #[test]
+    fn limits_of_a_grant_are_told() {
+        let told = told(&json!({ "grants": [{
+            "tool": "notes", "access": ["write"], "unless_labels": ["untrusted", "secret"],
+            "arguments": { "/n": { "min": 1, "max": 9 }, "/repo": { "one_of": ["a", 1] }, "/x": { "absent": true } },
+        }] }));
+        let expect = "  may       write notes; /n is 1 to 9; /repo is one of \"a\", 1; /x is absent; unless it is untrusted or secret\n";
+        assert!(told.contains(expect), "{told}");
     }
     #[test]
     fn nobody_moves_the_cursor() {

@@ -1,5 +1,6 @@
 //! `remit task`: opens, delegates, shows, lists, pauses and ends tasks.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use control::{
 };
 use serde_json::{Map, Value, json};
 use tasks::{
-    Access, Amount, Grant, Limits, OperationPattern, Rate, TaskId, TaskView, ToolName, Unit,
+    Access, Amount, ArgumentPointer, Condition, Grant, Limits, OperationPattern, Rate, TaskId,
+    TaskView, ToolName, Unit,
 };
 
 use crate::command::outcome::{Failure, Screen};
@@ -55,6 +57,12 @@ pub(crate) struct Remit {
     /// The tools' environment.
     #[arg(long)]
     environment: Option<String>,
+    /// What an argument of these operations must be, such as `/repo={"pattern":"acme/*"}`: a JSON pointer and a condition; may be repeated.
+    #[arg(long = "argument", value_name = "POINTER=CONDITION", value_parser = argument, requires = "tools")]
+    arguments: Vec<(ArgumentPointer, Condition)>,
+    /// A label that ends what it may do there, once the task carries it; may be repeated.
+    #[arg(long = "unless-label", value_name = "LABEL", requires = "tools")]
+    unless_labels: Vec<String>,
     /// A whole grant as JSON, as the control API takes it; may be repeated.
     #[arg(long = "grant", value_name = "JSON", value_parser = grant)]
     grants: Vec<Grant>,
@@ -111,14 +119,24 @@ impl Remit {
         }
     }
 
-    fn grants(self) -> Vec<Grant> {
+    fn grants(self) -> Result<Vec<Grant>, Failure> {
+        let mut arguments = BTreeMap::new();
+        for (pointer, condition) in self.arguments {
+            let text = pointer.to_string();
+            if arguments.insert(pointer, condition).is_some() {
+                let problem = format!("argument `{text}` comes twice");
+                return Err(Failure::new("argument_twice", problem));
+            }
+        }
         let tools = self.tools.into_iter().map(|tool| Grant {
             tool,
             environment: self.environment.clone(),
             access: self.access.clone(),
             operations: self.operations.clone(),
+            arguments: arguments.clone(),
+            unless_labels: self.unless_labels.clone(),
         });
-        tools.chain(self.grants).collect()
+        Ok(tools.chain(self.grants).collect())
     }
 }
 
@@ -263,7 +281,7 @@ impl Delegate {
             purpose: self.purpose,
             ttl_seconds: self.remit.ttl_seconds(),
             limits: self.remit.limits(),
-            grants: self.remit.grants(),
+            grants: self.remit.grants()?,
             cnf: None,
         };
         let opened = ask(self.gateway.client()?.delegate(&self.parent, &request))?;
@@ -284,11 +302,11 @@ impl Open {
                 "the agent sends the token over a connection with its client certificate"
             }
         };
-        let opened = ask(client.open(&self.request()))?;
+        let opened = ask(client.open(&self.request()?))?;
         print_token(&opened, shell, hint, screen)
     }
 
-    fn request(self) -> OpenRequest {
+    fn request(self) -> Result<OpenRequest, Failure> {
         let attributes = self
             .attributes
             .into_iter()
@@ -298,17 +316,17 @@ impl Open {
             .into_iter()
             .filter_map(|(name, to)| Some((name.to_owned(), Value::from(to?))))
             .collect();
-        OpenRequest {
+        Ok(OpenRequest {
             agent: self.agent,
             owner: self.owner,
             purpose: self.purpose,
             ttl_seconds: self.remit.ttl_seconds(),
             limits: self.remit.limits(),
-            grants: self.remit.grants(),
+            grants: self.remit.grants()?,
             attributes: attributes.collect::<Map<_, _>>(),
             labels: self.labels,
             cnf: (!cnf.is_empty()).then_some(Value::Object(cnf)),
-        }
+        })
     }
 }
 
@@ -432,6 +450,17 @@ fn access(text: &str) -> Result<Access, String> {
 
 fn grant(text: &str) -> Result<Grant, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn argument(text: &str) -> Result<(ArgumentPointer, Condition), String> {
+    // A pointer may hold `=`, a condition begins at the first `={`.
+    let (pointer, condition) = text
+        .split_once("={")
+        .ok_or("write `/pointer={condition}`")?;
+    let condition = serde_json::from_str(&format!("{{{condition}"));
+    let condition = condition.map_err(|error: serde_json::Error| error.to_string())?;
+    let pointer = pointer.parse::<ArgumentPointer>();
+    Ok((pointer.map_err(|error| error.to_string())?, condition))
 }
 
 fn attribute(text: &str) -> Result<(String, String), String> {

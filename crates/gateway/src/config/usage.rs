@@ -3,7 +3,7 @@
 use call::{Meter, MeterSource, PathStart, ResourceRule};
 use http::HeaderName;
 use serde_json::{Value, json};
-use tasks::{Access, Amount, OperationPattern, Unit};
+use tasks::{Access, Amount, ArgumentPointer, OperationPattern, Unit};
 
 use super::mistake::{At, Notes};
 use super::node::Kind;
@@ -54,12 +54,9 @@ impl Shape for Pointer {
     fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
         let expects = "a JSON pointer such as `/usage/total_tokens`";
         let text = here.text(expects, notes)?;
-        let mut escapes = text.split('~').skip(1);
-        let is_plain = text.starts_with('/') && escapes.all(|rest| rest.starts_with(['0', '1']));
-        if is_plain {
-            Some(Self(text.to_owned()))
-        } else {
-            here.wrong_value(format!("expected {expects}"), notes)
+        match text.parse::<ArgumentPointer>() {
+            Ok(pointer) => Some(Self(pointer.as_str().to_owned())),
+            Err(_) => here.wrong_value(format!("expected {expects}"), notes),
         }
     }
 }
