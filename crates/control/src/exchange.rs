@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use identity::strict_json;
+use serde::Deserialize;
 use serde_json::{Map, Value};
-use tasks::Grant;
+use tasks::{Grant, Limits};
 use url::{Origin, Url};
 
 use crate::issuer_name;
@@ -25,6 +26,21 @@ const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 /// The type of the authorization details that are grants (RFC 9396 section 2).
 pub(crate) const REMIT_GRANT: &str = "remit_grant";
 
+/// The type of the one authorization detail that says the rest of a task.
+pub(crate) const REMIT_TASK: &str = "remit_task";
+
+/// What a task is to be besides its grants.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskDetail {
+    #[serde(default)]
+    pub(crate) purpose: Option<String>,
+    #[serde(default)]
+    pub(crate) ttl_seconds: Option<u64>,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+}
+
 /// What asks for tokens may be for: this gateway.
 pub(crate) struct Target<'t> {
     /// The issuer of task tokens.
@@ -38,6 +54,7 @@ pub(crate) struct Exchange {
     pub(crate) subject: String,
     pub(crate) actor: Option<String>,
     pub(crate) grants: Vec<Grant>,
+    pub(crate) task: TaskDetail,
     /// The details and the context of the request, by their names.
     pub(crate) attributes: Map<String, Value>,
 }
@@ -64,7 +81,7 @@ impl Exchange {
             let problem = "is the subject's token: nobody acts for itself";
             return Err(OAuthRefusal::parameter("actor_token", problem));
         }
-        let grants = grants(form.required("authorization_details")?)?;
+        let (grants, task) = details(form.required("authorization_details")?)?;
         check_scope(form.one("scope")?, &grants)?;
         let mut attributes = Map::new();
         for name in ["request_details", "request_context"] {
@@ -76,6 +93,7 @@ impl Exchange {
             subject: subject.to_owned(),
             actor: actor.map(str::to_owned),
             grants,
+            task,
             attributes,
         })
     }
@@ -205,24 +223,34 @@ fn check_type(kind: &str, name: &'static str) -> Result<(), OAuthRefusal> {
     Err(OAuthRefusal::parameter(name, problem))
 }
 
-/// The grants of RFC 9396 details.
-fn grants(text: &str) -> Result<Vec<Grant>, OAuthRefusal> {
-    let details = |problem: String| OAuthRefusal::Details(problem);
+/// The grants of RFC 9396 details, and what one of them says of the task.
+fn details(text: &str) -> Result<(Vec<Grant>, TaskDetail), OAuthRefusal> {
+    let wrong = |problem: String| OAuthRefusal::Details(problem);
     let Some(Value::Array(items)) = strict_json::value(text.as_bytes()) else {
         let problem = "must be a JSON array without a key twice";
-        return Err(details(problem.to_owned()));
+        return Err(wrong(problem.to_owned()));
     };
-    let grant = |(place, item): (usize, Value)| {
+    let (mut grants, mut task) = (Vec::new(), None);
+    for (place, item) in items.into_iter().enumerate() {
         let Value::Object(mut item) = item else {
-            return Err(details(format!("[{place}] is no object")));
+            return Err(wrong(format!("[{place}] is no object")));
         };
-        if item.remove("type").as_ref().and_then(Value::as_str) != Some(REMIT_GRANT) {
-            return Err(details(format!("[{place}].type must be `{REMIT_GRANT}`")));
+        let kind = item.remove("type");
+        let item = Value::Object(item);
+        let unreadable = |error: serde_json::Error| wrong(format!("[{place}]: {error}"));
+        match kind.as_ref().and_then(Value::as_str) {
+            Some(REMIT_GRANT) => grants.push(serde_json::from_value(item).map_err(unreadable)?),
+            Some(REMIT_TASK) if task.is_none() => {
+                task = Some(serde_json::from_value(item).map_err(unreadable)?);
+            }
+            Some(REMIT_TASK) => return Err(wrong(format!("[{place}] is a second task"))),
+            _ => {
+                let problem = format!("[{place}].type must be `{REMIT_GRANT}` or `{REMIT_TASK}`");
+                return Err(wrong(problem));
+            }
         }
-        let grant = serde_json::from_value(Value::Object(item));
-        grant.map_err(|error| details(format!("[{place}]: {error}")))
-    };
-    items.into_iter().enumerate().map(grant).collect()
+    }
+    Ok((grants, task.unwrap_or_default()))
 }
 
 /// A scope says nothing that the grants don't: it can't widen them.
@@ -299,6 +327,26 @@ mod tests {
         assert_eq!((exchange.subject.as_str(), exchange.actor), ("a.b.c", None));
         assert_eq!(exchange.grants.len(), 1);
         assert!(exchange.attributes.is_empty());
+    }
+
+    #[test]
+    fn one_detail_says_the_rest_of_a_task() {
+        let with = |task: &str| format!("[{}, {task}]", GRANT.trim_matches(['[', ']']));
+        let task =
+            r#"{"type":"remit_task","purpose":"nightly","ttl_seconds":60,"limits":{"calls":3}}"#;
+        let text = with(task);
+        let exchange = read(&[("authorization_details", &text)]).unwrap();
+        assert_eq!(exchange.grants.len(), 1);
+        assert_eq!(exchange.task.purpose.as_deref(), Some("nightly"));
+        assert_eq!(exchange.task.ttl_seconds, Some(60));
+        assert_eq!(exchange.task.limits.calls, Some(3));
+        let twice = with(&format!("{task},{task}"));
+        let owner = with(r#"{"type":"remit_task","owner":"me"}"#);
+        let negative = with(r#"{"type":"remit_task","limits":{"calls":-1}}"#);
+        for text in [twice, owner, negative] {
+            let change = [("authorization_details", text.as_str())];
+            check(&change, Err("invalid_authorization_details"));
+        }
     }
 
     #[test]

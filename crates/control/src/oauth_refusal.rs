@@ -94,7 +94,9 @@ impl OAuthRefusal {
                 "leave `audience` and `resource` out, or name the gateway by its issuer or the address agents call"
             }
             Self::Scope(_) => "name what the grants, or those of the task, hold: `tool:access`",
-            Self::Details(_) => "send a JSON array of `remit_grant` objects",
+            Self::Details(_) => {
+                "send a JSON array of `remit_grant` objects, and one `remit_task` at most"
+            }
             Self::Token { cause, .. } => token_hint(cause),
             Self::MayNotAct => "show the token of the agent that the user's token lets act",
             Self::NoOwner(_) => "name one in `tasks.owners_of_record`, or show a user's token",

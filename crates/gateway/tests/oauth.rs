@@ -480,6 +480,28 @@ fn a_task_is_delegated_by_exchange() {
     let own = [("actor_token", planner.as_str()), ("actor_token_type", JWT)];
     world.refused(&parent, &own, "invalid_request", "delegation_loop");
 
+    let bounded = |ttl: u64| {
+        json!([
+            { "type": "remit_grant", "tool": "notes", "access": ["read"] },
+            { "type": "remit_task", "purpose": "look it up", "ttl_seconds": ttl, "limits": { "calls": 1 } },
+        ])
+        .to_string()
+    };
+    let brief = bounded(60);
+    let brief = [
+        actor[0],
+        actor[1],
+        ("authorization_details", brief.as_str()),
+    ];
+    let token = token_of(&world.issued(&parent, &brief));
+    assert_eq!(world.tasks()[0]["purpose"], "look it up");
+    world.reads(&token, (200, None));
+    world.reads(&token, (429, Some("limit_exhausted")));
+    let long = bounded(100_000);
+    let long = [actor[0], actor[1], ("authorization_details", long.as_str())];
+    let code = "invalid_authorization_details";
+    world.refused(&parent, &long, code, "wider_than_parent");
+
     world.remit.command(&["task", "end", &task]);
     world.refused(&parent, &actor, "invalid_request", "task_ended");
     world.reads(&token, (403, Some("task_ended")));
@@ -849,7 +871,7 @@ fn clients_find_their_way() {
     assert_eq!(server["grant_types_supported"], json!([EXCHANGE]));
     assert_eq!(
         server["authorization_details_types_supported"],
-        json!(["remit_grant"])
+        json!(["remit_grant", "remit_task"])
     );
 
     let refused = get(world.remit.call("/notes/notes"));

@@ -51,7 +51,7 @@ impl ProtectedResource {
             "authorization_servers": [self.issuer],
             "bearer_methods_supported": ["header"],
             "resource_name": "remit",
-            "authorization_details_types_supported": ["remit_grant"],
+            "authorization_details_types_supported": ["remit_grant", "remit_task"],
             "dpop_signing_alg_values_supported": identity::Algorithm::ALL.map(identity::Algorithm::as_str),
         }))
     }

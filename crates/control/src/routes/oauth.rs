@@ -15,7 +15,7 @@ use url::Url;
 use super::detached;
 use crate::body::Form;
 use crate::door::{Holder, OAuth};
-use crate::exchange::{REMIT_GRANT, TOKEN_EXCHANGE};
+use crate::exchange::{REMIT_GRANT, REMIT_TASK, TOKEN_EXCHANGE};
 use crate::oauth_refusal::OAuthRefusal;
 use crate::refusal::Refusal;
 use crate::{Control, issuer_name, opening};
@@ -49,7 +49,7 @@ fn document(issuer: &Url) -> Value {
         "jwks_uri": at("/.well-known/jwks.json"),
         "grant_types_supported": [TOKEN_EXCHANGE],
         "response_types_supported": [],
-        "authorization_details_types_supported": [REMIT_GRANT],
+        "authorization_details_types_supported": [REMIT_GRANT, REMIT_TASK],
         "dpop_signing_alg_values_supported": Algorithm::ALL.map(Algorithm::as_str),
     })
 }

@@ -9,8 +9,8 @@ use http::request::Parts;
 use identity::{Binding, Handover, Presented, TransactionClaims, Transport, Unauthenticated};
 use jiff::Timestamp;
 use policy::Opener;
-use serde_json::{Map, Value, json};
-use tasks::{DelegationRequest, Limits, Opening, OpeningRequest};
+use serde_json::{Value, json};
+use tasks::{DelegationRequest, Opening, OpeningRequest};
 use url::Url;
 
 use super::detached;
@@ -151,10 +151,10 @@ async fn delegated(
     let parent = parent.map_err(Refusal::Unbound)?;
     let request = DelegationRequest {
         agent: child.id().as_str().to_owned(),
-        purpose: None,
+        purpose: exchange.task.purpose,
         grants: exchange.grants,
-        ttl_seconds: None,
-        limits: Limits::default(),
+        ttl_seconds: exchange.task.ttl_seconds,
+        limits: exchange.task.limits,
         cnf,
         opener: None,
     };
@@ -179,8 +179,7 @@ async fn on_behalf(
     if !may_act(owner.claims(), agent.claims()) {
         return Err(OAuthRefusal::MayNotAct);
     }
-    let (grants, attributes) = (exchange.grants, exchange.attributes);
-    let request = request(agent.id().as_str(), owner.name(), (grants, attributes), cnf);
+    let request = request(agent.id().as_str(), owner.name(), exchange, cnf);
     let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
     Ok((opening, Opener::owner(&owner, &agent)))
 }
@@ -198,27 +197,22 @@ async fn for_itself(
     let live = control.live.load();
     let owner = live.owners_of_record.of(id);
     let owner = owner.ok_or_else(|| OAuthRefusal::NoOwner(id.to_owned()))?;
-    let request = request(id, owner, (exchange.grants, exchange.attributes), cnf);
+    let request = request(id, owner, exchange, cnf);
     let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
     Ok((opening, Opener::agent(&agent)))
 }
 
-fn request(
-    agent: &str,
-    owner: &str,
-    (grants, attributes): (Vec<tasks::Grant>, Map<String, Value>),
-    cnf: Option<Value>,
-) -> OpeningRequest {
+fn request(agent: &str, owner: &str, exchange: Exchange, cnf: Option<Value>) -> OpeningRequest {
     OpeningRequest {
         agent: agent.to_owned(),
         owner: owner.to_owned(),
         opener: None,
         cnf,
-        purpose: String::new(),
-        grants,
-        ttl_seconds: None,
-        limits: Limits::default(),
-        attributes,
+        purpose: exchange.task.purpose.unwrap_or_default(),
+        grants: exchange.grants,
+        ttl_seconds: exchange.task.ttl_seconds,
+        limits: exchange.task.limits,
+        attributes: exchange.attributes,
         labels: Vec::new(),
     }
 }
