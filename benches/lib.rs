@@ -290,6 +290,8 @@ fn tool(name: &str, protocol: Protocol, access: &[(Access, &str)]) -> Tool {
         attributes: Map::new(),
         labels: Vec::new(),
         marks: Vec::new(),
+        meters: Vec::new(),
+        resource: call::ResourceRule::default(),
         gate: tasks::GateBounds::default(),
         body: BodyMode::Inspect { limit: 1 << 20 },
         strip: StripMode::Strip,

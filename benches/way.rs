@@ -4,6 +4,7 @@
     reason = "a benchmark that fails has nothing to say"
 )]
 
+mod bind;
 mod decide;
 mod head;
 mod inject;
@@ -16,6 +17,7 @@ use criterion::{criterion_group, criterion_main};
 criterion_group!(
     way,
     token::token,
+    bind::bind,
     head::head,
     observe::observe,
     decide::decide,

@@ -14,6 +14,10 @@ use serde_json::json;
 use tasks::{DeclarationHeaders, Embedded, Store, Table, Tasks, Write};
 use tokio::time::Instant;
 
+/// The gateway's own.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How many are written at once.
 const BATCH: u64 = 8192;
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
-use tasks::{Access, Cover, Task, Unmet};
+use tasks::{Access, Amount, Costs, Cover, Task, Unit, Unmet};
 
 use crate::body::Body;
 use crate::head::{Head, Malformed, Pieces};
 use crate::keys;
 use crate::mcp::McpCall;
+use crate::meter::Meter;
 use crate::observed::{Asking, Observed};
 use crate::request::{Headers, Request};
 use crate::strip::{self, Connection, Stripped};
@@ -51,6 +52,9 @@ pub struct Call {
     operation: String,
     access: Access,
     marks: Vec<String>,
+    meters: Vec<Arc<Meter>>,
+    /// None where nobody counts what calls are made on.
+    resource: Option<String>,
     // Boxed, since a call moves from step to step.
     request: Box<Request>,
     mcp: Option<Box<McpCall>>,
@@ -107,6 +111,8 @@ impl Call {
         let observed = asking.observe()?;
         let cover = asking.check(&observed, &task)?;
         let marks = asking.marks(&observed);
+        let meters = asking.meters(&observed);
+        let resource = task.counts_resources().then(|| asking.resource(&observed));
 
         let path = asking.path.to_owned();
         let uri = upstream.uri(wire_path, &pieces.query);
@@ -145,6 +151,8 @@ impl Call {
             operation,
             access,
             marks,
+            meters,
+            resource,
             request: Box::new(request),
             mcp: mcp.map(Box::new),
             stripped,
@@ -160,6 +168,30 @@ impl Call {
     /// The labels that it gives its task, as the config says.
     pub fn marks(&self) -> &[String] {
         &self.marks
+    }
+
+    /// How what it costs is read from its answer.
+    pub fn meters(&self) -> &[Arc<Meter>] {
+        &self.meters
+    }
+
+    /// What it is counted by.
+    pub fn costs(&self) -> Costs<'_> {
+        let mut amounts: Vec<(Unit, Amount)> = Vec::new();
+        for meter in &self.meters {
+            match amounts.iter_mut().find(|(unit, _)| *unit == meter.unit) {
+                Some((_, amount)) => *amount = amount.plus(meter.reserve),
+                None => amounts.push((meter.unit.clone(), meter.reserve)),
+            }
+        }
+        let bytes = self.body.bytes().map_or(0, <[u8]>::len);
+        Costs {
+            tool: &self.tool.name,
+            access: self.access,
+            resource: self.resource.as_deref().unwrap_or_default(),
+            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+            amounts,
+        }
     }
 
     /// The task it is for.

@@ -15,6 +15,7 @@ mod head;
 mod json;
 mod keys;
 mod mcp;
+mod meter;
 mod observed;
 mod operation;
 mod request;
@@ -26,6 +27,7 @@ pub use call::{Call, Unobservable};
 pub use exact::{CallDigest, Indistinct};
 pub use head::{Head, Malformed};
 pub use mcp::McpCall;
+pub use meter::{InvalidPathStart, Meter, MeterSource, PathStart, ResourceRule};
 pub use request::{Headers, Request};
 pub use strip::Stripped;
 pub use tools::{

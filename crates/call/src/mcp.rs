@@ -25,6 +25,8 @@ pub struct McpCall {
     pub session: Option<String>,
     /// `MCP-Protocol-Version`.
     pub version: Option<String>,
+    /// Whether the client that begins a session here can show a person a link (`capabilities.elicitation.url`, 2025-11-25).
+    pub elicits: bool,
 }
 
 /// One message, read whole.
@@ -89,6 +91,7 @@ pub(crate) fn without_body(
         id: None,
         session: text(headers, SESSION, None)?,
         version: text(headers, VERSION, None)?,
+        elicits: false,
     };
     absent(headers, METHOD, None)?;
     absent(headers, NAME, None)?;
@@ -124,6 +127,7 @@ pub(crate) fn read(headers: &HeaderMap, value: Value) -> Result<Message, Unobser
     let call = McpCall {
         session: text(headers, SESSION, id.as_ref())?,
         version: text(headers, VERSION, id.as_ref())?,
+        elicits: method == "initialize" && elicits(&params),
         method,
         name,
         id,
@@ -186,10 +190,18 @@ fn response(
             name: None,
             session: text(headers, SESSION, id.as_ref())?,
             version: text(headers, VERSION, id.as_ref())?,
+            elicits: false,
             id,
         },
         kind: Kind::Lifecycle,
     })
+}
+
+fn elicits(params: &Map<String, Value>) -> bool {
+    let url = params
+        .get("capabilities")
+        .and_then(|capabilities| capabilities.get("elicitation")?.get("url"));
+    url.is_some_and(Value::is_object)
 }
 
 /// What `Mcp-Name` mirrors: `params.name`, or `params.uri` of a resource.

@@ -1,5 +1,7 @@
 //! What is asked of a tool, in the words of its protocol.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, Method, header};
 use serde_json::Value;
 use tasks::{
@@ -10,6 +12,7 @@ use crate::body::{self, Body};
 use crate::call::Unobservable;
 use crate::head::Pair;
 use crate::mcp::{self, Kind, McpCall};
+use crate::meter::{Called, Meter};
 use crate::operation::{choose, judged, names_method};
 use crate::tools::{BodyKeys, BodyPlan, Mark, Protocol, Tool};
 
@@ -261,17 +264,47 @@ impl Asking<'_> {
         }
     }
 
+    /// Whether something that is said of these operations and access classes is said of this call; without any it is.
+    fn is_meant(
+        &self,
+        observed: &Observed,
+        operations: &[OperationPattern],
+        access: &[Access],
+    ) -> bool {
+        let is_class = access.is_empty() || access.contains(&observed.access);
+        is_class
+            && (operations.is_empty()
+                || self.forms(observed).iter().any(|form| {
+                    let mut operations = operations.iter();
+                    operations.any(|pattern| pattern.covers(*form))
+                }))
+    }
+
+    /// How what it costs is read from its answer.
+    pub(crate) fn meters(&self, observed: &Observed) -> Vec<Arc<Meter>> {
+        if matches!(observed.form, Form::Lifecycle) {
+            return Vec::new();
+        }
+        let meters = self.tool.meters.iter();
+        let meant =
+            meters.filter(|meter| self.is_meant(observed, &meter.operations, &meter.access));
+        meant.map(Arc::clone).collect()
+    }
+
+    /// What it is made on.
+    pub(crate) fn resource(&self, observed: &Observed) -> String {
+        let called = match &observed.form {
+            Form::Lifecycle | Form::Name => Called::Name(&observed.operation),
+            Form::Rpc { name } => Called::Name(name),
+            Form::Route { .. } => Called::Path(self.segments),
+        };
+        let rule = &self.tool.resource;
+        rule.of(self.tool.name.as_str(), called, observed.arguments.as_ref())
+    }
+
     /// The labels that the call gives its task, if it is permitted.
     pub(crate) fn marks(&self, observed: &Observed) -> Vec<String> {
-        let forms = self.forms(observed);
-        let is_meant = |mark: &&Mark| {
-            let is_class = mark.access.is_empty() || mark.access.contains(&observed.access);
-            is_class
-                && forms.iter().any(|form| {
-                    let mut patterns = mark.operations.iter();
-                    mark.operations.is_empty() || patterns.any(|pattern| pattern.covers(*form))
-                })
-        };
+        let is_meant = |mark: &&Mark| self.is_meant(observed, &mark.operations, &mark.access);
         let mut marks: Vec<String> = Vec::new();
         for label in self
             .tool

@@ -11,6 +11,7 @@ use tasks::{Access, GateBounds, OperationPattern, ToolName};
 
 use crate::call::Unobservable;
 use crate::head::{Authority, Head};
+use crate::meter::{Meter, ResourceRule};
 pub(crate) use upstream::Upstream;
 
 /// The limit of bodies where the config gives none that fits: 1 MiB.
@@ -211,6 +212,10 @@ pub struct Tool {
     pub labels: Vec<String>,
     /// The labels that calls give their task.
     pub marks: Vec<Mark>,
+    /// How what its calls cost is read from their answers.
+    pub meters: Vec<Arc<Meter>>,
+    /// What its calls are made on.
+    pub resource: ResourceRule,
     /// What bounds the calls on it, whatever their tasks.
     pub gate: GateBounds,
     /// How bodies are treated.

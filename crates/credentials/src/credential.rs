@@ -85,20 +85,28 @@ impl Credential {
     ///
     /// A secret in a query is part of the request's `uri` from here on: it must not be logged.
     pub fn inject(self) -> Result<Outbound, Uninjectable> {
-        let (mut head, body, tool) = self.permit.spend().into_wire();
+        let (call, spending) = self.permit.spend();
+        let meters = call.meters().to_vec();
+        let mut wire = call.into_wire();
         let mut outbound_secret = None;
         let mut isolation = None;
         if let Some(Grant {
             lease, injection, ..
         }) = self.grant
         {
-            injection.apply(&mut head, &lease.secret)?;
+            injection.apply(&mut wire.0, &lease.secret)?;
             if injection.binds_connection() {
                 isolation = Some(Arc::clone(&lease.id));
             }
             outbound_secret = Some(Arc::clone(&lease.secret));
         }
-        Ok(Outbound::new(head, body, tool, outbound_secret, isolation))
+        Ok(Outbound::new(
+            wire,
+            outbound_secret,
+            isolation,
+            spending,
+            meters,
+        ))
     }
 }
 

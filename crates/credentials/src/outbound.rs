@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use call::{Body, Tool};
+use call::{Body, Meter, Tool};
 use http::request::Parts;
+use tasks::Spending;
 
 use crate::Secret;
 
@@ -13,7 +14,10 @@ use crate::Secret;
 ///
 /// ```compile_fail,E0451
 /// fn forge(head: http::request::Parts, tool: std::sync::Arc<call::Tool>) -> credentials::Outbound {
-///     credentials::Outbound { head, body: call::Body::Empty, tool, secret: None, isolation: None }
+///     credentials::Outbound {
+///         head, tool, body: call::Body::Empty, secret: None, isolation: None,
+///         spending: Default::default(), meters: Vec::new(),
+///     }
 /// }
 /// ```
 /// ```compile_fail,E0599
@@ -28,15 +32,17 @@ pub struct Outbound {
     tool: Arc<Tool>,
     secret: Option<Arc<Secret>>,
     isolation: Option<Arc<str>>,
+    spending: Spending,
+    meters: Vec<Arc<Meter>>,
 }
 
 impl Outbound {
     pub(crate) fn new(
-        head: Parts,
-        body: Body,
-        tool: Arc<Tool>,
+        (head, body, tool): (Parts, Body, Arc<Tool>),
         secret: Option<Arc<Secret>>,
         isolation: Option<Arc<str>>,
+        spending: Spending,
+        meters: Vec<Arc<Meter>>,
     ) -> Self {
         Self {
             head,
@@ -44,7 +50,17 @@ impl Outbound {
             tool,
             secret,
             isolation,
+            spending,
+            meters,
         }
+    }
+
+    /// What is held of the task for it, and how its answer tells what it cost; nothing the second time.
+    pub fn take_spending(&mut self) -> (Spending, Vec<Arc<Meter>>) {
+        (
+            std::mem::take(&mut self.spending),
+            std::mem::take(&mut self.meters),
+        )
     }
 
     /// The tool it leaves for.

@@ -544,6 +544,76 @@ fn an_mcp_call_is_asked_for_in_its_own_words() {
     assert_eq!(world.upstream.received().len(), 1);
 }
 
+/// A session that an MCP client begins, with what it says that it can do.
+fn begin(world: &World, id: &str, capabilities: &Value) {
+    let answer =
+        json!({ "jsonrpc": "2.0", "id": 1, "result": { "protocolVersion": "2025-11-25" } });
+    let answer = Answer::json(answer).with("mcp-session-id", id);
+    world.upstream.answer(answer);
+    let message = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": { "protocolVersion": "2025-11-25", "capabilities": capabilities },
+    });
+    let answer = world.post("/desk").json(&message).send().unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+}
+
+#[test]
+fn a_client_of_mcp_that_can_show_a_link_is_given_one() {
+    let world = World::new();
+    begin(
+        &world,
+        "can",
+        &json!({ "elicitation": { "url": {}, "form": {} } }),
+    );
+    begin(&world, "forms", &json!({ "elicitation": { "form": {} } }));
+    begin(&world, "old", &json!({ "elicitation": {} }));
+    begin(&world, "odd", &json!({ "elicitation": { "url": null } }));
+    let refund = |session: &str, token: &str| {
+        let message = json!({
+            "jsonrpc": "2.0", "id": 7, "method": "tools/call",
+            "params": { "name": "refund", "arguments": { "amount": 10 } },
+        });
+        let request = world
+            .http
+            .post(world.remit.call("/desk"))
+            .bearer_auth(token);
+        let request = request.header("mcp-session-id", session).json(&message);
+        let answer = request.send().unwrap().json::<Value>().unwrap();
+        assert_eq!(answer["id"], 7);
+        answer["error"].clone()
+    };
+    let asked = refund("can", &world.token);
+    assert_eq!(asked["code"], -32042);
+    let link = &asked["data"]["elicitations"][0];
+    let id = link["elicitationId"].as_str().unwrap();
+    assert_eq!(link["mode"], "url");
+    assert!(link["url"].as_str().unwrap().ends_with(id), "{link}");
+    assert!(
+        link["message"]
+            .as_str()
+            .is_some_and(|message| !message.is_empty())
+    );
+    for session in ["forms", "old", "odd", "unknown"] {
+        let refused = refund(session, &world.token);
+        assert_eq!(refused["code"], 403, "{session}");
+        assert!(refused["data"]["approval"].is_string(), "{refused}");
+    }
+    // Another task that names the session is told as one that has none.
+    let (_, other) = open(&world.remit);
+    assert_eq!(refund("can", &other)["code"], 403);
+    assert_eq!(world.grant("anna", id), "granted");
+    world
+        .upstream
+        .answer(Answer::json(json!({ "id": 7, "done": true })));
+    assert_eq!(refund("can", &world.token), Value::Null);
+    // A refusal is no question.
+    let asked = refund("can", &world.token);
+    let id = asked["data"]["elicitations"][0]["elicitationId"].as_str();
+    assert_eq!(world.vote("anna", "refuse", id.unwrap()), "refused");
+    assert_eq!(refund("can", &world.token)["code"], 403);
+}
+
 #[test]
 fn a_call_that_nobody_could_read_is_not_asked_for() {
     let world = World::new();

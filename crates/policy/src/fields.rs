@@ -8,7 +8,18 @@ pub(crate) const CALL: [(&str, &[&str]); 8] = [
     ("approval", &["granted", "id", "by", "reason"]),
     ("client", &["address"]),
     ("declared", &["task", "tool", "operation", "context"]),
-    ("history", &["calls", "by_access", "by_tool", "recent"]),
+    (
+        "history",
+        &[
+            "calls",
+            "by_access",
+            "by_tool",
+            "bytes",
+            "spent",
+            "resources",
+            "recent",
+        ],
+    ),
     (
         "request",
         &[
@@ -34,6 +45,7 @@ pub(crate) const CALL: [(&str, &[&str]); 8] = [
             "opened_at",
             "expires_at",
             "grants",
+            "limits",
             "attributes",
             "labels",
         ],

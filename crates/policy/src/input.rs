@@ -8,7 +8,7 @@ use identity::Agent;
 use regorus::value::Object;
 use regorus::{Rc, Value};
 use serde_json::{Map, Value as Json};
-use tasks::{Access, Done, Facts, Grant, Granted, Task};
+use tasks::{Access, Done, Facts, Grant, Granted, Limits, Task};
 
 use crate::admission::Opener;
 use crate::fields::Fields;
@@ -30,11 +30,11 @@ macro_rules! words {
 }
 
 words! {
-    access, actor, address, agent, approval, arguments, attributes, by, by_access, by_tool, calls, chain, claims,
+    access, actor, address, agent, approval, arguments, attributes, by, by_access, by_tool, bytes, calls, chain, claims,
     client, context, declared, environment, execute, expires_at, granted, grants, headers, history, host,
-    id, issuer, labels, method, name, opened_at, operation, operations, operator, owner, parent, path,
-    protocol, purpose, query, read, reason, recent, request, role, segments, size, streamed, subject, task, tool,
-    unless_labels, write,
+    id, issuer, labels, limits, method, name, opened_at, operation, operations, operator, owner, parent, path,
+    protocol, purpose, query, read, reason, recent, request, resources, role, segments, size, spent, streamed, subject,
+    task, tool, unless_labels, write,
 }
 
 /// An object of fixed keys.
@@ -239,9 +239,16 @@ fn of_facts(facts: &Facts) -> Result<Value, TooDeep> {
         opened_at: Value::from(facts.opened_at()),
         expires_at: Value::from(facts.expires_at()),
         grants: Value::from(facts.grants().iter().map(grant).collect::<Result<Vec<_>, TooDeep>>()?),
+        limits: limits(facts.limits())?,
         attributes: map(facts.attributes())?,
         labels: texts(facts.labels()),
     })
+}
+
+/// Those that there are, as the control API writes them.
+fn limits(limits: &Limits) -> Result<Value, TooDeep> {
+    let limits = serde_json::to_value(limits).map_err(|_| TooDeep)?;
+    json(&limits, DEEPEST)
 }
 
 fn grant(grant: &Grant) -> Result<Value, TooDeep> {
@@ -285,6 +292,9 @@ fn history(task: &Task, reads: Fields) -> Value {
         calls: Value::from(usage.calls),
         by_access: usage.by_access.iter().map(|(access, calls)| (word(*access), Value::from(*calls))).collect::<BTreeMap<_, _>>().into(),
         by_tool: usage.by_tool.iter().map(|(tool, calls)| (Value::from(tool.as_str()), Value::from(*calls))).collect::<BTreeMap<_, _>>().into(),
+        bytes: Value::from(usage.bytes),
+        spent: usage.spent.iter().map(|(unit, amount)| (Value::from(unit.as_str()), Value::from(amount.as_f64()))).collect::<BTreeMap<_, _>>().into(),
+        resources: texts(&usage.resources),
         recent: Value::from(task.recent().iter().map(|done| of_done(done)).collect::<Vec<_>>()),
     })
 }

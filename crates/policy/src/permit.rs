@@ -2,7 +2,9 @@
 
 use call::{Call, Indistinct};
 use serde_json::{Map, Value};
-use tasks::{Approvals, Approved, Demand, Escalated, Exhausted, NotAsked, Question, Unmet};
+use tasks::{
+    Approvals, Approved, Demand, Escalated, Exhausted, NotAsked, Question, Spending, Unmet,
+};
 use telemetry::{DecisionId, PolicyFailure};
 
 use crate::decision::Terms;
@@ -22,7 +24,7 @@ pub enum Ruling {
 /// It can't be forged:
 /// ```compile_fail,E0451
 /// fn forge(call: call::Call, id: telemetry::DecisionId) -> policy::Permit {
-///     policy::Permit { call, id, terms: Default::default(), approved: None }
+///     policy::Permit { call, id, terms: Default::default(), approved: None, spending: Default::default() }
 /// }
 /// ```
 /// It can't be copied:
@@ -33,8 +35,9 @@ pub enum Ruling {
 /// ```
 /// It can't be spent twice:
 /// ```compile_fail,E0382
-/// fn spend(permit: policy::Permit) -> (call::Call, call::Call) {
-///     (permit.spend(), permit.spend())
+/// fn spend(permit: policy::Permit) {
+///     let _ = permit.spend();
+///     let _ = permit.spend();
 /// }
 /// ```
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct Permit {
     id: DecisionId,
     terms: Terms,
     approved: Option<Approved>,
+    /// What is held of the task for the call; given back if it is not made.
+    spending: Spending,
 }
 
 impl Permit {
@@ -51,13 +56,14 @@ impl Permit {
         call: Call,
         id: DecisionId,
         terms: Terms,
-        approved: Option<Approved>,
+        (approved, spending): (Option<Approved>, Spending),
     ) -> Self {
         Self {
             call,
             id,
             terms,
             approved,
+            spending,
         }
     }
 
@@ -101,9 +107,9 @@ impl Permit {
         &self.terms.redact
     }
 
-    /// Spends the permit on its call.
-    pub fn spend(self) -> Call {
-        self.call
+    /// Spends the permit on its call, and on what is held of the task for it.
+    pub fn spend(self) -> (Call, Spending) {
+        (self.call, self.spending)
     }
 }
 

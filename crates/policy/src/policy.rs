@@ -181,7 +181,7 @@ impl Policy {
                 let task = call.task();
                 // Another call may have given the task a label, while this one waited or was judged.
                 call.check_cover()?;
-                task.reserve(&call.tool().name, call.access()).await?;
+                let spending = task.reserve(&call.costs()).await?;
                 // Before the call is made: what it brings is in the agent's hands from then on.
                 let labels = [call.marks(), &terms.labels].concat();
                 task.mark(&labels).await?;
@@ -191,7 +191,8 @@ impl Policy {
                     access: call.access(),
                     labels,
                 });
-                Ok(Ruling::Allow(Permit::new(call, id, terms, approved)))
+                let spent = (approved, spending);
+                Ok(Ruling::Allow(Permit::new(call, id, terms, spent)))
             }
             Judgement::Escalate {
                 reason,

@@ -104,6 +104,7 @@ fn input() -> Value {
                 "opened_at": time(),
                 "expires_at": time(),
                 "grants": json!({ "type": "array", "items": grant() }),
+                "limits": free("What it may use up, as the control API writes it; those that there are."),
                 "attributes": free("What its opener said of it."),
                 "labels": texts("What its calls left on it."),
             })),
@@ -138,6 +139,9 @@ fn input() -> Value {
                 "calls": count("All."),
                 "by_access": by_name(&count("Of one class."), "By access class."),
                 "by_tool": by_name(&count("Of one tool."), "By tool."),
+                "bytes": count("Bytes of bodies, both ways, where the task limits them."),
+                "spent": by_name(&json!({ "type": "number" }), "What they cost, by unit; what is held for those under way included."),
+                "resources": texts("What they were made on, where the task limits it."),
                 "recent": json!({
                     "type": "array",
                     "description": "The last ones of this task, at most 64, the oldest first; a restart forgets them.",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use policy::{Policy, Source};
 
-const FOLDERS: [&str; 9] = [
+const FOLDERS: [&str; 10] = [
     "read_only",
     "business_hours",
     "argument_limits",
@@ -15,6 +15,7 @@ const FOLDERS: [&str; 9] = [
     "environment_fence",
     "data_residency",
     "delegation",
+    "budget",
     "two_person_approval",
     "untrusted_then_send",
 ];

@@ -39,7 +39,7 @@ impl Budget {
         Self(Arc::new(Semaphore::new((bytes / UNIT).max(1))))
     }
 
-    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+    pub(crate) fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).map_err(|_| Refusal::Busy)?;
         Arc::clone(&self.0)
             .try_acquire_many_owned(units)

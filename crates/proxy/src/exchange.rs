@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Client;
 use crate::refusal::Refusal;
 use crate::reply::Form;
+use crate::sessions::Elicitor;
 
 /// One call while it is open. Shared by the wrapper that closes it and the phases that fill it.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Open {
     step: Instant,
     /// The thread by which the bound task can cut the call.
     ended: Option<CancellationToken>,
+    /// Whoever begins a session of MCP with this call, and can show a person a link.
+    elicitor: Option<Elicitor>,
     /// The call counts as under way until it is closed.
     under_way: Option<Slot>,
 }
@@ -78,6 +81,7 @@ impl Exchange {
             since: now,
             step: now,
             ended: None,
+            elicitor: None,
             under_way: None,
         });
     }
@@ -148,6 +152,22 @@ impl Exchange {
         if let Some(open) = self.open.lock().as_mut() {
             open.form = form;
         }
+    }
+
+    /// The client can show a person a link.
+    pub(crate) fn set_elicits(&self) {
+        if let Some(Open {
+            form: Form::JsonRpc { elicits, .. },
+            ..
+        }) = self.open.lock().as_mut()
+        {
+            *elicits = true;
+        }
+    }
+
+    /// Whoever begins a session with this call, and can show a person a link; the first time.
+    pub(crate) fn take_elicitor(&self) -> Option<Elicitor> {
+        self.open.lock().as_mut()?.elicitor.take()
     }
 
     /// Writes down a refusal.
@@ -253,7 +273,10 @@ impl Seen for Route {
         open.record.environment.clone_from(&tool.environment);
         open.form = match tool.protocol {
             Protocol::Http => Form::Problem,
-            Protocol::Mcp => Form::JsonRpc { id: None },
+            Protocol::Mcp => Form::JsonRpc {
+                id: None,
+                elicits: false,
+            },
             Protocol::Grpc => Form::Grpc,
         };
     }
@@ -272,7 +295,11 @@ impl Seen for Call {
             })
             .collect();
         if let Some(mcp) = self.mcp() {
-            open.form = Form::JsonRpc { id: mcp.id.clone() };
+            open.form = Form::JsonRpc {
+                id: mcp.id.clone(),
+                elicits: false,
+            };
+            open.elicitor = Elicitor::of(self);
             open.record.mcp = Some(Mcp {
                 method: mcp.method.clone(),
                 name: mcp.name.clone(),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use call::Body;
 use credentials::Outbound;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Uri, Version};
@@ -13,6 +15,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use telemetry::Trace;
 
+use crate::meter::Metering;
 use crate::upstream::{Talk, Upstream};
 
 /// W3C Trace Context.
@@ -30,10 +33,13 @@ pub(crate) struct Forward {
     pub(crate) isolation: Option<Box<str>>,
     pub(crate) tries: usize,
     pub(crate) body_due: bool,
+    /// What it takes of its task besides being a call.
+    pub(crate) metering: Option<Metering>,
 }
 
 impl Forward {
-    pub(crate) fn new(outbound: Outbound, upstream: Arc<Upstream>, talk: Talk) -> Self {
+    pub(crate) fn new(mut outbound: Outbound, upstream: Arc<Upstream>, talk: Talk) -> Self {
+        let (spending, meters) = outbound.take_spending();
         let isolation = outbound.isolation().map(Into::into);
         let (head, body, _) = outbound.into_parts();
         Self {
@@ -44,6 +50,7 @@ impl Forward {
             isolation,
             tries: 0,
             body_due: false,
+            metering: Metering::new(spending, &meters),
         }
     }
 
@@ -91,6 +98,9 @@ impl Forward {
                     headers.insert(CONTENT_LENGTH, length.clone());
                 }
             }
+        }
+        if self.metering.as_ref().is_some_and(Metering::reads_body) {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if let Some(trace) = trace {
             headers.insert(TRACEPARENT, trace.traceparent());

@@ -14,11 +14,13 @@ mod forward;
 mod framing;
 mod hold;
 mod line;
+mod meter;
 mod phases;
 mod refusal;
 mod reply;
 mod resource;
 mod server;
+mod sessions;
 mod setup;
 mod upstream;
 mod web_socket;
@@ -41,6 +43,7 @@ use tokio::sync::Semaphore;
 use crate::body::{Budget, Reader};
 use crate::exchange::Exchange;
 use crate::hold::HELD;
+use crate::sessions::Sessions;
 
 pub use crate::refusal::{CODES, Code, Refusal};
 pub use crate::resource::ProtectedResource;
@@ -59,6 +62,7 @@ pub struct Way {
     /// Places of calls that wait for people.
     held: Semaphore,
     recorder: Recorder,
+    sessions: Sessions,
     limits: Limits,
     /// Of all listeners together.
     budget: Budget,
@@ -80,6 +84,7 @@ impl Way {
             approvals,
             held: Semaphore::new(HELD),
             recorder,
+            sessions: Sessions::new(),
             limits,
             budget: Budget::new(limits.buffered),
         })
@@ -112,6 +117,9 @@ impl Way {
         );
         let read = body.read(route.body_plan(&head)?).await?;
         let call = exchange.saw(Call::observe(task, route, head, read)?); // What is asked? (keys off)
+        if self.sessions.elicit(&call) {
+            exchange.set_elicits();
+        }
         let permit = self.permit(&setup.policy, call, &mut body, exchange);
         let permit = exchange.saw(permit.await?); // May it?
         let credential = exchange.saw(setup.credentials.issue(permit).await?); // With what?

@@ -18,13 +18,15 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{BError, Error, ErrorSource, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use policy::Denial;
 use telemetry::{Ending, Trace};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::body::Reader;
 use crate::exchange::Exchange;
 use crate::forward::{Forward, is_websocket, not_walked};
+use crate::meter::Metering;
 use crate::refusal::Refusal;
 use crate::reply::{DPOP_NONCE, Form, REMIT_DECISION, Reply};
 use crate::upstream::Talk;
@@ -32,6 +34,9 @@ use crate::{Setup, Way, body, framing};
 
 /// How long what an agent still sends after a refusal is read, so that it sees the refusal and not a reset.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// The task has no more for a call that is under way.
+const USED_UP: ErrorType = ErrorType::Custom("UsedUp");
 
 tokio::task_local! {
     /// The exchange of the call that this task walks: `new_ctx` has no other way to learn it.
@@ -47,8 +52,33 @@ pub(crate) struct Phases {
 pub(crate) struct Context {
     exchange: Arc<Exchange>,
     forward: Option<Forward>,
+    /// Why its task has no more for it, if it was stopped by that.
+    used_up: Option<Refusal>,
     /// Gives the inspected bytes back to the budget when the call is over.
     _held: Option<OwnedSemaphorePermit>,
+}
+
+impl Context {
+    fn metering(&mut self) -> Option<&mut Metering> {
+        self.forward.as_mut()?.metering.as_mut()
+    }
+
+    /// Counts bytes that go either way, in what the task has left; they wait as long as the answer says.
+    fn pass(&mut self, body: Option<&Bytes>) -> Result<Option<Duration>, BError> {
+        let (Some(metering), Some(body)) = (self.metering(), body) else {
+            return Ok(None);
+        };
+        metering.pass(body.len()).map_err(|exhausted| {
+            let refusal = Refusal::from(Denial::from(exhausted));
+            self.exchange.note(|record| {
+                record.code = Some(refusal.code());
+                record.reason = refusal.reason().map(str::to_owned);
+                record.cause = Some(refusal.to_string());
+            });
+            self.used_up = Some(refusal);
+            Error::new(USED_UP)
+        })
+    }
 }
 
 impl Phases {
@@ -172,6 +202,7 @@ impl ProxyHttp for Phases {
         Context {
             exchange,
             forward: None,
+            used_up: None,
             _held: None,
         }
     }
@@ -237,6 +268,9 @@ impl ProxyHttp for Phases {
         let trace = context.exchange.read(|record| record.trace);
         *request = forward.request(session, request.version, trace)?;
         forward.body_due = true;
+        if let Some(metering) = &mut forward.metering {
+            metering.begin();
+        }
         let upstream = forward.upstream.name();
         let url = forward.url();
         context.exchange.note(|record| {
@@ -261,6 +295,11 @@ impl ProxyHttp for Phases {
             {
                 *body = Some(whole.clone());
             }
+            let is_streamed = matches!(forward.body, Body::Streamed);
+            // One that was read was counted before the call was permitted.
+            if is_streamed && let Some(pace) = context.pass(body.as_ref())? {
+                sleep(pace).await;
+            }
         }
         Ok(())
     }
@@ -276,6 +315,16 @@ impl ProxyHttp for Phases {
         // An agent that put it into its next proof would be refused here.
         response.remove_header(&DPOP_NONCE);
         response.insert_header(REMIT_DECISION, context.exchange.decision().as_str())?;
+        if response.status.is_success()
+            && let Some(elicitor) = context.exchange.take_elicitor()
+            && let Some(session) = response.headers.get("mcp-session-id")
+            && let Ok(session) = session.to_str()
+        {
+            self.way.sessions.began(elicitor, session);
+        }
+        if let Some(metering) = context.metering() {
+            metering.answered(response.status, &response.headers, &self.way.budget);
+        }
         context.exchange.note(|record| {
             // Known from here on, should the call be cut before its end.
             record.status = Some(response.status.as_u16());
@@ -285,6 +334,20 @@ impl ProxyHttp for Phases {
             }
         });
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        is_last: bool,
+        context: &mut Context,
+    ) -> Result<Option<Duration>, BError> {
+        let pace = context.pass(body.as_ref())?;
+        if let Some(metering) = context.metering() {
+            metering.received(body.as_ref(), is_last);
+        }
+        Ok(pace)
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
@@ -324,7 +387,8 @@ impl ProxyHttp for Phases {
         error: &Error,
         context: &mut Context,
     ) -> FailToProxy {
-        let refusal = failure(error);
+        let refusal = context.used_up.take();
+        let refusal = refusal.unwrap_or_else(|| failure(error));
         let mut error_code = 0;
         if *error.esource() != ErrorSource::Downstream && session.response_written().is_none() {
             context.exchange.refused(&refusal);
@@ -434,6 +498,9 @@ fn failure(error: &Error) -> Refusal {
 }
 
 fn ending(error: &Error) -> Ending {
+    if *error.etype() == USED_UP {
+        return Ending::Cut;
+    }
     match error.esource() {
         ErrorSource::Downstream => Ending::ClientGone,
         ErrorSource::Upstream => Ending::UpstreamFailed,

@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_http::ResponseHeader;
 use serde_json::{Value, json};
-use telemetry::DecisionId;
+use telemetry::{DecisionId, Verdict};
 
 use crate::refusal::{Code, Refusal};
 
@@ -19,6 +19,8 @@ pub(crate) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// MCP 2026-07-28: a header says something else than the body.
 const MCP_HEADER_MISMATCH: i64 = -32020;
+/// MCP 2025-11-25: a person has to follow a link first. Only clients that said they can show one know it.
+const MCP_URL_ELICITATION_REQUIRED: i64 = -32042;
 /// JSON-RPC 2.0: the method does not exist.
 const JSON_RPC_METHOD_NOT_FOUND: i64 = -32601;
 
@@ -28,7 +30,11 @@ pub(crate) enum Form {
     /// `application/problem+json` (RFC 9457).
     Problem,
     /// A JSON-RPC 2.0 error; with an id once the request was read.
-    JsonRpc { id: Option<Value> },
+    JsonRpc {
+        id: Option<Value>,
+        /// Whether the client can show a person a link.
+        elicits: bool,
+    },
     /// A gRPC status in a trailers-only response.
     Grpc,
 }
@@ -54,13 +60,16 @@ impl Reply {
                 &problem(refusal, code, decision),
                 decision,
             ),
-            Form::JsonRpc { id } => {
+            Form::JsonRpc { id, elicits } => {
                 let id = id.or_else(|| refusal.request_id().cloned());
                 let status = json_rpc_status(code, id.is_some());
                 Self::json(
                     status,
                     "application/json",
-                    &json_rpc(refusal, code, id.as_ref(), decision),
+                    &match elicitation(refusal, code).filter(|_| elicits) {
+                        Some(error) => answer(id.as_ref(), error),
+                        None => answer(id.as_ref(), json_rpc(refusal, code, decision)),
+                    },
                     decision,
                 )
             }
@@ -143,15 +152,32 @@ fn problem(refusal: &Refusal, code: Code, decision: &DecisionId) -> Value {
     problem
 }
 
-fn json_rpc(refusal: &Refusal, code: Code, id: Option<&Value>, decision: &DecisionId) -> Value {
+fn answer(id: Option<&Value>, error: Value) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "error": error })
+}
+
+fn json_rpc(refusal: &Refusal, code: Code, decision: &DecisionId) -> Value {
     let mut data = json!({ "code": code.code, "decision": decision.as_str(), "hint": code.hint });
     add_policy_words(&mut data, refusal);
     let message = refusal.message().unwrap_or(Cow::Borrowed(code.hint));
-    json!({
-        "jsonrpc": "2.0",
-        "id": id,
-        "error": { "code": json_rpc_code(code), "message": format!("{}: {message}", code.code), "data": data },
-    })
+    json!({ "code": json_rpc_code(code), "message": format!("{}: {message}", code.code), "data": data })
+}
+
+/// A person is to follow a link before the call is made again.
+fn elicitation(refusal: &Refusal, code: Code) -> Option<Value> {
+    let is_waiting = refusal.verdict() == Verdict::Escalate;
+    let question = refusal.question().filter(|_| is_waiting)?;
+    let message = refusal.message().unwrap_or(Cow::Borrowed(code.hint));
+    Some(json!({
+        "code": MCP_URL_ELICITATION_REQUIRED,
+        "message": format!("{}: {message}", code.code),
+        "data": { "elicitations": [{
+            "mode": "url",
+            "elicitationId": question.id.as_str(),
+            "url": question.link.as_str(),
+            "message": message,
+        }] },
+    }))
 }
 
 fn add_policy_words(value: &mut Value, refusal: &Refusal) {

@@ -28,8 +28,8 @@ pub enum Exhausted {
     Limit {
         /// Which.
         limit: String,
-        /// How many were allowed.
-        allowed: u64,
+        /// How much was allowed.
+        allowed: String,
     },
     /// The task ended meanwhile.
     #[error("task has ended")]
@@ -143,6 +143,7 @@ impl Counters {
                 .map(by_tool)
                 .filter(|(_, used)| *used > 0)
                 .collect(),
+            ..Usage::default()
         }
     }
 
@@ -162,8 +163,7 @@ impl Counters {
             calls: limits.calls.map(|limit| limit.saturating_sub(usage.calls)),
             calls_by_access: by_access.collect(),
             calls_by_tool: by_tool.collect(),
-            rate: limits.rate,
-            concurrency: limits.concurrency,
+            ..limits.clone()
         }
     }
 
@@ -251,13 +251,8 @@ pub(crate) async fn reserve_all(
     let mut counted = Vec::with_capacity(all.len());
     let mut waiting = Vec::new();
     for (height, counters) in all.iter().enumerate() {
-        let written = counters.count(tool, access).map_err(|error| match error {
-            Exhausted::Limit { limit, allowed } if height > 0 => Exhausted::Limit {
-                limit: format!("parent.{limit}"),
-                allowed,
-            },
-            error => error,
-        })?;
+        let written = counters.count(tool, access);
+        let written = written.map_err(|error| of_height(error, height))?;
         waiting.extend(written);
         counted.push(Counted {
             counters,
@@ -271,6 +266,17 @@ pub(crate) async fn reserve_all(
     }
     counted.into_iter().for_each(Counted::keep);
     Ok(())
+}
+
+/// Says that a limit is that of a task above the one that is called.
+pub(crate) fn of_height(error: Exhausted, height: usize) -> Exhausted {
+    match error {
+        Exhausted::Limit { limit, allowed } if height > 0 => Exhausted::Limit {
+            limit: format!("parent.{limit}"),
+            allowed,
+        },
+        error => error,
+    }
 }
 
 /// The right to write a task's record, held by one at a time.
@@ -364,7 +370,7 @@ impl State {
         let within = |limit: Option<&u64>, used: u64, name: &dyn Fn() -> String| match limit {
             Some(allowed) if used >= *allowed => Err(Exhausted::Limit {
                 limit: name(),
-                allowed: *allowed,
+                allowed: allowed.to_string(),
             }),
             Some(_) | None => Ok(()),
         };

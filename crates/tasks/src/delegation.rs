@@ -149,6 +149,15 @@ fn check_limits(limits: &Limits, rest: &Limits) -> Result<(), InvalidOpening> {
     let per_minute = |limits: &Limits| limits.rate.map(|rate| rate.per_minute);
     let (asked, most) = (per_minute(limits), per_minute(rest));
     check("limits.rate", asked.as_ref(), most.as_ref())?;
+    check("limits.bytes", limits.bytes.as_ref(), rest.bytes.as_ref())?;
+    let (asked, most) = (limits.resources.as_ref(), rest.resources.as_ref());
+    check("limits.resources", asked, most)?;
+    for (unit, asked) in &limits.budget {
+        if let Some(left) = rest.budget.get(unit).filter(|left| asked > left) {
+            let problem = format!("is {asked} `{unit}`, of which the parent has {left} left");
+            return Err(wider("limits.budget", problem));
+        }
+    }
     for (access, asked) in &limits.calls_by_access {
         let left = rest.calls_by_access.get(access);
         check("limits.calls_by_access", Some(asked), left)?;

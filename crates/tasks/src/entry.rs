@@ -17,21 +17,26 @@ use crate::facts::Wish;
 use crate::gates::Gate;
 use crate::history::History;
 use crate::marks::Marks;
+use crate::purse::{Purse, Spent};
+use crate::spending::{Costs, Spending};
 use crate::{
-    Access, Done, Ending, Exhausted, Facts, Limits, StoreError, Table, TaskId, TaskView, ToolName,
-    Write,
+    Done, Ending, Exhausted, Facts, Limits, StoreError, Table, TaskId, TaskView, Usage, Write,
 };
 
 /// A task as the book holds it.
 #[derive(Debug)]
 pub(crate) struct Entry {
     facts: Arc<Facts>,
-    counters: Arc<Counters>,
+    /// None while there was no call.
+    counters: OnceLock<Arc<Counters>>,
+    /// None while nothing but calls was counted.
+    purse: OnceLock<Box<Purse>>,
     /// The task that it was delegated from.
     parent: Option<Arc<Self>>,
-    children: Children,
-    /// Cancelled when it ends, and with it those of its children.
-    cancellation: CancellationToken,
+    /// None while nothing was delegated from it.
+    children: OnceLock<Box<Children>>,
+    /// Cancelled when it ends, and with it those of its children. None while nobody asks.
+    cancellation: OnceLock<CancellationToken>,
     /// Cancelled when its open calls are to be cut: when it ends, and when it is paused; then there is another one. None while
     /// nobody has called.
     calls: Mutex<Option<CancellationToken>>,
@@ -80,6 +85,8 @@ struct Record<W> {
     marks: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     holders: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spent: Option<Spent>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
@@ -135,8 +142,7 @@ impl Entry {
             None => expires_at,
         };
         let facts = Arc::new(Facts::new(TaskId::fresh(), wish, opened_at, expires_at));
-        let counters = Counters::new(Arc::clone(&facts), Arc::clone(&desk.store));
-        Self::new((facts, counters), parent, clock, desk, Vec::new())
+        Self::new(facts, parent, clock, desk, Vec::new())
     }
 
     /// A task as it was left.
@@ -149,13 +155,15 @@ impl Entry {
     ) -> Result<Self, StoreError> {
         let store = Arc::clone(&desk.store);
         let facts = Facts::new(id, record.wish, record.opened_at, record.expires_at);
-        let facts = Arc::new(facts);
-        let counters = match counters {
-            Some(counters) => Counters::load(Arc::clone(&facts), store, counters)?,
-            None => Counters::new(Arc::clone(&facts), store),
-        };
-        let entry = Self::new((facts, counters), parent, clock, desk, record.marks);
+        let entry = Self::new(Arc::new(facts), parent, clock, desk, record.marks);
+        if let Some(counters) = counters {
+            let counters = Counters::load(Arc::clone(&entry.facts), store, counters)?;
+            entry.counters.get_or_init(|| Arc::new(counters));
+        }
         *entry.holders.lock() = record.holders;
+        if let Some(spent) = record.spent {
+            entry.purse.get_or_init(|| Box::new(Purse::load(spent)));
+        }
         if record.paused {
             entry.pause();
         }
@@ -168,25 +176,22 @@ impl Entry {
     }
 
     fn new(
-        (facts, counters): (Arc<Facts>, Counters),
+        facts: Arc<Facts>,
         parent: Option<Arc<Self>>,
         clock: Clock,
         desk: Arc<Desk>,
         marks: Vec<String>,
     ) -> Self {
-        let cancellation = match &parent {
-            Some(parent) => parent.cancellation.child_token(),
-            None => CancellationToken::new(),
-        };
         let left = expires_at(&facts).saturating_sub(clock.now());
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         Self {
             facts,
-            counters: Arc::new(counters),
+            counters: OnceLock::new(),
+            purse: OnceLock::new(),
             parent,
-            children: Children::default(),
+            children: OnceLock::new(),
             calls: Mutex::default(),
-            cancellation,
+            cancellation: OnceLock::new(),
             paused: AtomicBool::new(false),
             marks: Marks::load(marks),
             history: History::default(),
@@ -205,19 +210,25 @@ impl Entry {
         &self.facts
     }
 
-    pub(crate) fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+    fn counters(&self) -> &Arc<Counters> {
+        self.counters.get_or_init(|| {
+            let store = Arc::clone(&self.desk.store);
+            Arc::new(Counters::new(Arc::clone(&self.facts), store))
+        })
     }
 
     pub(crate) fn cancellation(&self) -> &CancellationToken {
-        &self.cancellation
+        self.cancellation.get_or_init(|| match &self.parent {
+            Some(parent) => parent.cancellation().child_token(),
+            None => CancellationToken::new(),
+        })
     }
 
     /// Cancelled when the calls that are open now are to be cut.
     pub(crate) fn calls(&self) -> CancellationToken {
         let mut calls = self.calls.lock();
         calls
-            .get_or_insert_with(|| self.cancellation.child_token())
+            .get_or_insert_with(|| self.cancellation().child_token())
             .clone()
     }
 
@@ -226,17 +237,23 @@ impl Entry {
     }
 
     pub(crate) fn children(&self) -> &Children {
-        &self.children
+        self.children.get_or_init(Box::default)
+    }
+
+    /// Those that are remembered, the oldest first.
+    fn known_children(&self) -> Vec<Arc<Self>> {
+        let children = self.children.get();
+        children.map(|children| children.all()).unwrap_or_default()
     }
 
     /// All below it, parents before their children.
     pub(crate) fn descendants(&self) -> Vec<Arc<Self>> {
-        below(self.children.all(), |child| child.children.all())
+        below(self.known_children(), Self::known_children)
     }
 
     /// All below it, parents before their children; none of them gets any more.
     pub(crate) fn close_family(&self) -> Vec<Arc<Self>> {
-        below(self.children.close(), |child| child.children.close())
+        below(self.children().close(), |child| child.children().close())
     }
 
     /// Why it ended, if it did. A task whose time is over has ended, whether that was noted or not, and so has one whose
@@ -282,9 +299,56 @@ impl Entry {
         }
     }
 
-    /// What its own limits and those above it leave, in calls.
+    /// What is counted of its calls besides how many there were.
+    pub(crate) fn purse(&self) -> &Purse {
+        self.purse.get_or_init(Box::default)
+    }
+
+    /// Has the store hear of what these spent, and is held for their calls; durable when it returns.
+    pub(crate) async fn write_spent(entries: &[Arc<Self>]) -> Result<(), StoreError> {
+        let Some(first) = entries.first() else {
+            return Ok(());
+        };
+        let records: Vec<_> = entries.iter().map(|entry| entry.purse().record()).collect();
+        first.desk.write(entries).await?;
+        for (entry, record) in entries.iter().zip(&records) {
+            entry.purse().written(record);
+        }
+        Ok(())
+    }
+
+    /// Has the store hear of exactly what was used, and does so from now on.
+    pub(crate) async fn settle(self: &Arc<Self>) -> Result<(), StoreError> {
+        if self.purse.get().is_some_and(|purse| purse.make_exact()) {
+            Self::write_spent(std::slice::from_ref(self)).await?;
+        }
+        match self.counters.get() {
+            Some(counters) => counters.settle().await,
+            None => Ok(()),
+        }
+    }
+
+    /// What was used up so far.
+    pub(crate) fn usage(&self) -> Usage {
+        let counters = self.counters.get();
+        let mut usage = counters
+            .map(|counters| counters.usage())
+            .unwrap_or_default();
+        if let Some(purse) = self.purse.get() {
+            purse.add_to(&mut usage);
+        }
+        usage
+    }
+
+    /// What its own limits and those above it leave.
     pub(crate) fn rest(&self) -> Limits {
-        let own = self.counters.rest();
+        let mut own = match self.counters.get() {
+            Some(counters) => counters.rest(),
+            None => self.facts.limits().clone(),
+        };
+        if let Some(purse) = self.purse.get() {
+            purse.rest(&mut own);
+        }
         match &self.parent {
             Some(parent) => own.tighter(parent.rest()),
             None => own,
@@ -337,7 +401,7 @@ impl Entry {
 
     /// Cuts its open calls; true the first time.
     pub(crate) fn cut(&self) -> bool {
-        self.cancellation.cancel();
+        self.cancellation().cancel();
         !self.cut.swap(true, Ordering::AcqRel)
     }
 
@@ -351,24 +415,34 @@ impl Entry {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Counts one call of an open task, in it and in all above it.
-    pub(crate) async fn reserve(&self, tool: &ToolName, access: Access) -> Result<(), Exhausted> {
+    /// Counts one call of an open task, in it and in all above it, and holds for it what it may take.
+    pub(crate) async fn reserve(
+        self: &Arc<Self>,
+        costs: &Costs<'_>,
+    ) -> Result<Spending, Exhausted> {
         if self.ending().is_some() {
             return Err(Exhausted::Ended);
         }
         if self.is_paused() {
             return Err(Exhausted::Paused);
         }
+        let spending = Spending::hold(self, costs)?;
+        self.count(costs).await?;
+        spending.written().await?;
+        Ok(spending)
+    }
+
+    async fn count(&self, costs: &Costs<'_>) -> Result<(), Exhausted> {
         let Some(parent) = &self.parent else {
-            return self.counters.reserve(tool, access).await;
+            return self.counters().reserve(costs.tool, costs.access).await;
         };
-        let mut all = vec![&self.counters];
+        let mut all = vec![self.counters()];
         let mut above = Some(parent);
         while let Some(entry) = above {
-            all.push(&entry.counters);
+            all.push(entry.counters());
             above = entry.parent.as_ref();
         }
-        counters::reserve_all(&all, tool, access).await
+        counters::reserve_all(&all, costs.tool, costs.access).await
     }
 
     /// What bounds how often and how many at once.
@@ -478,6 +552,7 @@ impl Entry {
             paused,
             marks: self.marks.all(),
             holders: self.holders.lock().clone(),
+            spent: self.purse.get().map(|purse| purse.record()),
         };
         Ok(Write::Put {
             table: Table::Tasks,
@@ -507,14 +582,14 @@ impl Entry {
             parent: facts.parent().cloned(),
             chain: facts.chain().to_vec(),
             children: {
-                let children = self.children.all().into_iter();
+                let children = self.known_children().into_iter();
                 children.map(|child| child.facts.id().clone()).collect()
             },
             opened_at: facts.opened_at().to_owned(),
             expires_at: facts.expires_at().to_owned(),
             grants: facts.grants().to_vec(),
             limits: facts.limits().clone(),
-            used: self.counters.usage(),
+            used: self.usage(),
             attributes: facts.attributes().clone(),
             labels: self.labels(),
             recent: self

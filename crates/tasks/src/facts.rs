@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::{Grant, Limits, TaskId};
 
@@ -14,11 +14,10 @@ use crate::{Grant, Limits, TaskId};
 pub struct Facts {
     id: TaskId,
     wish: Wish,
-    opened_at: String,
-    expires_at: String,
+    opened_at: Time,
+    expires_at: Time,
     expires_at_epoch: i64,
     opened_at_epoch: i64,
-    input: OnceLock<Value>,
     prepared: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -61,11 +60,10 @@ impl Facts {
         Self {
             id,
             wish,
-            opened_at: rfc3339(opened_at),
-            expires_at: rfc3339(expires_at),
+            opened_at: Time::of(opened_at),
+            expires_at: Time::of(expires_at),
             expires_at_epoch: expires_at,
             opened_at_epoch: opened_at,
-            input: OnceLock::new(),
             prepared: OnceLock::new(),
         }
     }
@@ -137,7 +135,7 @@ impl Facts {
 
     /// When it was opened, RFC 3339 in UTC, to the second.
     pub fn opened_at(&self) -> &str {
-        &self.opened_at
+        self.opened_at.as_str()
     }
 
     /// When it was opened, in seconds since the epoch.
@@ -147,7 +145,7 @@ impl Facts {
 
     /// When it expires, RFC 3339 in UTC, to the second.
     pub fn expires_at(&self) -> &str {
-        &self.expires_at
+        self.expires_at.as_str()
     }
 
     /// When it expires, in seconds since the epoch.
@@ -155,26 +153,8 @@ impl Facts {
         self.expires_at_epoch
     }
 
-    /// The task as call policy sees it, the whole of `input.task`; made at the first use.
-    pub fn input(&self) -> &Value {
-        self.input.get_or_init(|| {
-            json!({
-                "id": self.id,
-                "purpose": self.wish.purpose,
-                "owner": self.wish.owner,
-                "parent": self.wish.parent,
-                "chain": self.wish.chain,
-                "opened_at": self.opened_at,
-                "expires_at": self.expires_at,
-                "grants": self.wish.grants,
-                "attributes": self.wish.attributes,
-                "labels": self.wish.labels,
-            })
-        })
-    }
-
     /// A form of the facts that a caller wants to prepare once per task, such as its policy engine's own
-    /// value of [`Self::input`]. There is one place, for one type: whoever comes second with another type
+    /// value of them. There is one place, for one type: whoever comes second with another type
     /// gets None.
     pub fn prepared<T: Any + Send + Sync>(&self, prepare: impl FnOnce(&Self) -> T) -> Option<&T> {
         self.prepared
@@ -198,14 +178,27 @@ impl fmt::Debug for Facts {
     }
 }
 
-fn rfc3339(epoch: i64) -> String {
-    Timestamp::from_second(epoch)
-        .unwrap_or(Timestamp::MAX)
-        .to_string()
+/// A time as RFC 3339 writes it in UTC, to the second: a task is small enough to be held a million times.
+#[derive(Clone, Copy, Debug)]
+struct Time([u8; 20]);
+
+impl Time {
+    /// Seconds since the epoch; before it or after the year 9999 is the end of that.
+    fn of(epoch: i64) -> Self {
+        let last = Self(*b"9999-12-31T23:59:59Z");
+        let time = Timestamp::from_second(epoch).map(|time| time.to_string());
+        time.map_or(last, |time| time.as_bytes().try_into().map_or(last, Self))
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn facts() -> Facts {
@@ -219,17 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn policy_sees_the_contract() {
-        assert_eq!(
-            *facts().input(),
-            json!({
-                "id": "01890a5d-ac96-774b-bcce-b302099a8057", "purpose": "p", "owner": "o",
-                "parent": null, "chain": [],
-                "opened_at": "1970-01-01T00:00:00Z", "expires_at": "1970-01-01T00:01:00Z",
-                "grants": [{"tool": "notes", "access": ["read"]}],
-                "attributes": {"k": 1}, "labels": ["l"],
-            })
-        );
+    fn times_are_told_to_the_second() {
+        let facts = facts();
+        assert_eq!(facts.opened_at(), "1970-01-01T00:00:00Z");
+        assert_eq!(facts.expires_at(), "1970-01-01T00:01:00Z");
+        for beyond in [i64::MIN, -100_000_000_000, 253_402_300_800, i64::MAX] {
+            assert_eq!(
+                Time::of(beyond).as_str(),
+                "9999-12-31T23:59:59Z",
+                "{beyond}"
+            );
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! in this crate and nowhere else. A limit is never passed, and never counted lower than used.
 
 mod access;
+mod amount;
 mod approvals;
 mod children;
 mod clock;
@@ -27,7 +28,9 @@ mod marks;
 mod opening;
 mod pattern;
 mod pointer;
+mod purse;
 mod revoked;
+mod spending;
 mod store;
 mod task;
 mod task_id;
@@ -38,6 +41,7 @@ mod tool_name;
 mod view;
 
 pub use access::Access;
+pub use amount::{Amount, InvalidAmount, InvalidUnit, Unit};
 pub use approvals::{
     ApprovalState, ApprovalView, Approvals, ApprovalsConfig, Approved, DemandView, Escalated,
     Granted, NotAsked, Question, Unspent, VoteError, VoteView,
@@ -57,6 +61,7 @@ pub use limits::{Limits, Usage};
 pub use opening::{InvalidOpening, Opening, OpeningRequest, is_label};
 pub use pattern::{Asked, InvalidPattern, OperationPattern};
 pub use pointer::{ArgumentPointer, InvalidPointer, folded};
+pub use spending::{Costs, Spending};
 pub use store::{Store, StoreError, Table, Write};
 pub use task::Task;
 pub use task_id::{InvalidTaskId, TaskId};

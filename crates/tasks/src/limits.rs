@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Rate, ToolName};
+use crate::{Access, Amount, Rate, ToolName, Unit};
 
 /// What a task may use up. None means unlimited.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -19,6 +19,15 @@ pub struct Limits {
     /// Calls by tool.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub calls_by_tool: BTreeMap<ToolName, u64>,
+    /// Bytes of bodies, both ways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Distinct resources; at most 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<u64>,
+    /// What its calls may cost, by unit, as the answers of tools tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub budget: BTreeMap<Unit, Amount>,
     /// How often.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
@@ -37,6 +46,8 @@ impl Limits {
             };
         }
         tighten(&mut self.calls, other.calls);
+        tighten(&mut self.bytes, other.bytes);
+        tighten(&mut self.resources, other.resources);
         tighten(&mut self.concurrency, other.concurrency);
         self.rate = match (self.rate, other.rate) {
             (Some(one), Some(other)) if other.per_minute < one.per_minute => Some(other),
@@ -50,11 +61,15 @@ impl Limits {
             let one = self.calls_by_tool.entry(tool).or_insert(other);
             *one = other.min(*one);
         }
+        for (unit, other) in other.budget {
+            let one = self.budget.entry(unit).or_insert(other);
+            *one = other.min(*one);
+        }
         self
     }
 }
 
-/// What a task used up, in calls.
+/// What a task used up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Calls in all.
@@ -63,4 +78,18 @@ pub struct Usage {
     pub by_access: BTreeMap<Access, u64>,
     /// Calls by tool.
     pub by_tool: BTreeMap<ToolName, u64>,
+    /// Bytes of bodies, both ways, where they are limited; what is held for calls that are under way included.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
+    /// What its calls cost, by unit; what is held for calls that are under way included.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub spent: BTreeMap<Unit, Amount>,
+    /// The distinct resources, where they are limited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::children::Place;
 use crate::facts::Wish;
-use crate::{Grant, Limits, Rate, TaskId};
+use crate::{Amount, Grant, Limits, Rate, TaskId};
 
 // Our own bounds, so that a task stays small enough to be held in memory a million times.
 const MAX_OWNER_CHARS: usize = 256;
@@ -22,6 +22,8 @@ const MAX_CONDITIONS_BYTES: usize = 16 * 1024;
 const MAX_ATTRIBUTES_BYTES: usize = 8 * 1024;
 pub(crate) const MAX_LABELS: usize = 32;
 const MAX_LABEL_BYTES: usize = 64;
+const MAX_RESOURCES: u64 = 256;
+const MAX_UNITS: usize = 8;
 
 /// A task that somebody asks to open: well formed, not yet admitted.
 #[derive(Clone, Debug, Deserialize)]
@@ -243,6 +245,18 @@ fn check_grants(grants: &[Grant]) -> Result<(), InvalidOpening> {
 fn check_limits(limits: &Limits, grants: &[Grant]) -> Result<(), InvalidOpening> {
     let at_least_one = || "must be at least 1".to_owned();
     require(limits.calls != Some(0), "limits.calls", at_least_one)?;
+    require(limits.bytes != Some(0), "limits.bytes", at_least_one)?;
+    let is_some = limits
+        .resources
+        .is_none_or(|limit| (1..=MAX_RESOURCES).contains(&limit));
+    require(is_some, "limits.resources", || {
+        format!("must be 1 to {MAX_RESOURCES}")
+    })?;
+    let is_some = limits.budget.len() <= MAX_UNITS
+        && limits.budget.values().all(|limit| *limit > Amount::ZERO);
+    require(is_some, "limits.budget", || {
+        format!("must be more than 0, of at most {MAX_UNITS} units")
+    })?;
     let is_some = limits.concurrency != Some(0);
     require(is_some, "limits.concurrency", at_least_one)?;
     let is_rate = limits.rate.is_none_or(Rate::is_well_formed);

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::entry::Entry;
 use crate::{
-    Access, Cover, Declared, Done, Exhausted, Facts, Grant, TaskId, ToolName, Unmet, Usage, Wanted,
+    Costs, Cover, Declared, Done, Exhausted, Facts, Grant, Spending, TaskId, Unmet, Usage, Wanted,
 };
 
 /// An agent's call on an open task of its own. It stands for one call: it can be neither copied nor made up.
@@ -150,7 +150,7 @@ impl Task {
 
     /// What was used up before this call, calls that just pass through `reserve` included.
     pub fn usage(&self) -> Usage {
-        self.entry.counters().usage()
+        self.entry.usage()
     }
 
     /// Cancelled when the task ends: whatever is held for it must be given back.
@@ -173,6 +173,18 @@ impl Task {
         self.facts().chain()
     }
 
+    /// Whether distinct resources are counted, in it or above it.
+    pub fn counts_resources(&self) -> bool {
+        let mut next = Some(&self.entry);
+        while let Some(entry) = next {
+            if entry.facts().limits().resources.is_some() {
+                return true;
+            }
+            next = entry.parent();
+        }
+        false
+    }
+
     /// Finds the grants that cover a call, by the labels that the task carries now. The error says which limit is in the way, if
     /// a grant would cover it otherwise.
     pub fn cover(&self, wanted: &Wanted<'_>) -> Result<Cover, Option<Unmet>> {
@@ -184,13 +196,14 @@ impl Task {
         cover.check(self.grants(), |label| self.entry.carries(label))
     }
 
-    /// Counts one permitted call, durably enough that a crash never counts lower; refused when a limit would be passed.
+    /// Counts one permitted call, and holds for it what it may take, durably enough that a crash never counts lower; refused
+    /// when a limit would be passed.
     ///
     /// Nothing is counted when it fails, or when it is dropped before it is ready.
-    pub async fn reserve(&self, tool: &ToolName, access: Access) -> Result<(), Exhausted> {
+    pub async fn reserve(&self, costs: &Costs<'_>) -> Result<Spending, Exhausted> {
         if self.rehearsal {
             return Err(Exhausted::Rehearsal);
         }
-        self.entry.reserve(tool, access).await
+        self.entry.reserve(costs).await
     }
 }

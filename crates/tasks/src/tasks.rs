@@ -342,7 +342,7 @@ impl Tasks {
         drop(cuts);
         written?;
         for entry in &family {
-            if let Err(error) = entry.counters().settle().await {
+            if let Err(error) = entry.settle().await {
                 // The store holds an upper bound, so nothing is lost but exactness.
                 warn!(task = %entry.facts().id(), %error, "counters of an ended task are not exact");
             }
@@ -546,24 +546,19 @@ impl Tasks {
 
     /// Writes exact counters of all tasks, several at once so that they share transactions.
     async fn settle(&self) {
-        let counters: Vec<_> = self
-            .entries
-            .pin()
-            .values()
-            .map(|entry| Arc::clone(entry.counters()))
-            .collect();
+        let entries: Vec<_> = self.entries.pin().values().map(Arc::clone).collect();
         let mut settling = JoinSet::new();
         let mut failed = 0_usize;
         let mut note = |settled: Result<Result<(), StoreError>, _>| {
             failed += usize::from(!matches!(settled, Ok(Ok(()))));
         };
-        for counters in counters {
+        for entry in entries {
             if settling.len() >= BATCH
                 && let Some(settled) = settling.join_next().await
             {
                 note(settled);
             }
-            settling.spawn(async move { counters.settle().await });
+            settling.spawn(async move { entry.settle().await });
         }
         while let Some(settled) = settling.join_next().await {
             note(settled);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    Config, DeclarationHeaders, DelegationBounds, Embedded, Opening, Store, StoreError, Table,
-    TaskId, Tasks, Write,
+    Access, Config, Costs, DeclarationHeaders, DelegationBounds, Embedded, Opening, Store,
+    StoreError, Table, TaskId, Tasks, ToolName, Write,
 };
 
 /// A real embedded store that can be sent away, and counts its commits.
@@ -102,6 +102,17 @@ pub(crate) fn wish(tasks: &Tasks, limits: &Value) -> Opening {
     tasks
         .opening(serde_json::from_value(request).unwrap())
         .unwrap()
+}
+
+/// What a call is counted by that takes nothing else.
+pub(crate) fn costs(tool: &ToolName, access: Access) -> Costs<'_> {
+    Costs {
+        tool,
+        access,
+        resource: "",
+        bytes: 0,
+        amounts: Vec::new(),
+    }
 }
 
 pub(crate) async fn open(tasks: &Tasks, limits: &Value) -> TaskId {

@@ -277,7 +277,7 @@ pub enum Ending {
     /// The whole answer went out.
     #[default]
     Complete,
-    /// The task ended while it was open.
+    /// The task ended while it was open, was paused, or had no more for it.
     Cut,
     /// The agent went away.
     ClientGone,

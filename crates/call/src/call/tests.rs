@@ -100,6 +100,8 @@ fn tool(protocol: Protocol, access: &[(Access, &str)]) -> Tool {
         attributes: serde_json::Map::new(),
         labels: Vec::new(),
         marks: Vec::new(),
+        meters: Vec::new(),
+        resource: crate::ResourceRule::default(),
         gate: tasks::GateBounds::default(),
         body: BodyMode::Inspect { limit: 1024 },
         strip: StripMode::Strip,

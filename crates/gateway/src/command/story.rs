@@ -109,8 +109,16 @@ fn did(view: &TaskView) -> String {
     let tools: Vec<String> = tools.collect();
     let access: Vec<String> = access.collect();
     let calls = if used.calls == 1 { "call" } else { "calls" };
+    let spent = used.spent.iter();
+    let spent: Vec<String> = spent
+        .map(|(unit, spent)| format!("{spent} {unit}"))
+        .collect();
+    let cost = match spent.as_slice() {
+        [] => String::new(),
+        some => format!("; cost {}", some.join(", ")),
+    };
     format!(
-        "{} {calls}: {}; {}",
+        "{} {calls}: {}; {}{cost}",
         used.calls,
         tools.join(", "),
         access.join(", ")
@@ -148,6 +156,21 @@ fn left(view: &TaskView) -> String {
     for (tool, limit) in &limits.calls_by_tool {
         let left = rest(*limit, view.used.by_tool.get(tool));
         told.push(format!("{left} of {limit} on {tool}"));
+    }
+    for (unit, limit) in &limits.budget {
+        let spent = view.used.spent.get(unit).copied().unwrap_or_default();
+        told.push(format!("{} of {limit} {unit}", limit.less(spent)));
+    }
+    if let Some(limit) = limits.bytes {
+        let left = rest(limit, Some(&view.used.bytes));
+        told.push(format!("{left} of {limit} bytes"));
+    }
+    if let Some(limit) = limits.resources {
+        let touched = u64::try_from(view.used.resources.len()).ok();
+        told.push(format!(
+            "{} of {limit} resources",
+            rest(limit, touched.as_ref())
+        ));
     }
     if let Some(rate) = limits.rate {
         told.push(format!("{} a minute", rate.per_minute));

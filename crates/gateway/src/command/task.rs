@@ -10,8 +10,8 @@ use control::{
 };
 use serde_json::{Map, Value, json};
 use tasks::{
-    Access, ArgumentPointer, Condition, Grant, Limits, OperationPattern, Rate, TaskId, TaskView,
-    ToolName,
+    Access, Amount, ArgumentPointer, Condition, Grant, Limits, OperationPattern, Rate, TaskId,
+    TaskView, ToolName, Unit,
 };
 
 use crate::command::outcome::{Failure, Screen};
@@ -78,6 +78,25 @@ pub(crate) struct Remit {
     /// How many at once.
     #[arg(long, value_name = "CALLS")]
     concurrency: Option<u64>,
+    /// How many bytes may go, both ways.
+    #[arg(long)]
+    bytes: Option<u64>,
+    /// How many distinct resources it may touch.
+    #[arg(long)]
+    resources: Option<u64>,
+    /// What its calls may cost, such as `tokens=50000`; may be repeated.
+    #[arg(long, value_name = "UNIT=AMOUNT", value_parser = budget)]
+    budget: Vec<(Unit, Amount)>,
+}
+
+/// What may be spent of a unit.
+fn budget(text: &str) -> Result<(Unit, Amount), String> {
+    let (unit, amount) = text
+        .split_once('=')
+        .ok_or("say how much of what, such as `tokens=50000`")?;
+    let unit = unit.parse().map_err(|error| format!("{error}"))?;
+    let amount = amount.parse().map_err(|error| format!("{error}"))?;
+    Ok((unit, amount))
 }
 
 impl Remit {
@@ -93,6 +112,9 @@ impl Remit {
                 burst: None,
             }),
             concurrency: self.concurrency,
+            bytes: self.bytes,
+            resources: self.resources,
+            budget: self.budget.iter().cloned().collect(),
             ..Limits::default()
         }
     }

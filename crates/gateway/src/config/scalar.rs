@@ -263,7 +263,7 @@ fn parse_plain<T: FromStr>(here: &Here<'_>, expects: &str, notes: &mut Notes) ->
 }
 
 /// Reads a text by its type, whose error says what is wrong.
-fn parse_said<T: FromStr<Err: Display>>(
+pub(super) fn parse_said<T: FromStr<Err: Display>>(
     here: &Here<'_>,
     expects: &str,
     notes: &mut Notes,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use call::{BodyKeys, BodyMode, Mark, Protocol, StripMode, Tool};
+use call::{BodyKeys, BodyMode, Mark, Meter, Protocol, StripMode, Tool};
 use proxy::{HttpVersion, Timeouts};
 use serde_json::{Map, Value};
 use tasks::{Access, OperationPattern, ToolName};
@@ -19,6 +19,7 @@ use super::listen::Plaintext;
 use super::mistake::{At, Notes};
 use super::scalar::{HostName, Size};
 use super::shape::{section, words};
+use super::usage::{RawResource, RawUsage};
 
 /// A tool, how it is reached, and which credentials it takes.
 #[derive(Debug)]
@@ -107,6 +108,10 @@ section! {
         labels: Vec<At<String>> = default([]);
         /// The labels that its calls give their task, once they are permitted: what was read, say, is `untrusted` from then on.
         marks: Vec<At<RawMark>> = default([]);
+        /// What its calls cost, as their answers tell: budgets of tasks are counted by it.
+        usage: Vec<At<RawUsage>> = default([]);
+        /// What its calls are made on.
+        resource: RawResource = default({});
         /// What bounds the calls on it, whatever their tasks.
         limits: RawGate = default({});
         /// Whether request bodies are read before the decision (`inspect`) or not at all (`stream`): then policy sees no arguments.
@@ -240,6 +245,10 @@ impl RawTool {
         // Each notes its own mistakes.
         let marks: Vec<Option<Mark>> = marks.map(|mark| mark.value.parse(notes)).collect();
         let marks: Option<Vec<Mark>> = marks.into_iter().collect();
+        let usage = self.usage?.value.into_iter();
+        let meters: Vec<Option<Meter>> = usage.map(|usage| usage.value.parse(notes)).collect();
+        let meters = meters.into_iter().map(|meter| meter.map(Arc::new));
+        let meters: Option<Vec<Arc<Meter>>> = meters.collect();
         Some(ToolConfig {
             tool: Tool {
                 name: tool_name?,
@@ -263,6 +272,8 @@ impl RawTool {
                     .map(|label| label.value)
                     .collect(),
                 marks: marks?,
+                meters: meters?,
+                resource: self.resource?.value.parse()?,
                 gate: gate?,
                 body: match self.body?.value {
                     Reading::Inspect => BodyMode::Inspect {

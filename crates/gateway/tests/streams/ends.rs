@@ -54,6 +54,36 @@ async fn endings(world: &World, task: &str, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_streams_end_with_their_task() {
+    let events = Upstream::start(Answer::Ticks(2, FAR)).await;
+    let plan = Plan::new().tool("events", &events.url(), json!({ "http2": "always" }));
+    let world = plan.start();
+    let (task, token) = world.task();
+    let (other, other_token) = world.task();
+    let mut kept = world.caller_with(Wire::Http2, &other_token).await;
+    let mut kept = kept.get("/events/kept").await.unwrap().into_body();
+    begun(&mut kept).await;
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let mut caller = world.caller_with(Wire::Http2, &token).await;
+        for _ in 0..50 {
+            let mut stream = caller.get("/events/a").await.unwrap().into_body();
+            begun(&mut stream).await;
+            streams.push(stream);
+        }
+    }
+    end_task(&world, &task).await;
+    in_a_second(async {
+        for stream in &mut streams {
+            assert!(stream.frame().await.unwrap().is_err());
+        }
+    })
+    .await;
+    assert_eq!(endings(&world, &task, 1000).await, ["cut"; 1000]);
+    assert!(endings(&world, &other, 0).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_task_cuts_its_streams_and_no_others() {
     let events = Upstream::start(Answer::Ticks(2, FAR)).await;
     let mirror = Upstream::start(Answer::Mirror).await;

@@ -18,7 +18,7 @@ use super::{Parsed, head};
 use crate::finding::{Finding, Severity};
 
 /// Fields of `input` whose own fields may be missing.
-const OPEN: [&[&str]; 9] = [
+const OPEN: [&[&str]; 11] = [
     &["input", "request", "arguments"],
     &["input", "request", "headers"],
     &["input", "request", "query"],
@@ -28,6 +28,8 @@ const OPEN: [&[&str]; 9] = [
     &["input", "declared", "context"],
     &["input", "history", "by_access"],
     &["input", "history", "by_tool"],
+    &["input", "history", "spent"],
+    &["input", "task", "limits"],
 ];
 
 /// A field of `input`, as far as it is fixed.

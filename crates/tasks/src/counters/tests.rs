@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::testing::{Disk, config, open};
+use crate::testing::{Disk, config, costs, open};
 use crate::{TaskId, Tasks};
 
 const CRASH_FOLDER: &str = "REMIT_TEST_CRASH_FOLDER";
@@ -24,8 +24,9 @@ fn tool(name: &str) -> ToolName {
 
 async fn reserve(tasks: &Tasks, id: &TaskId, name: &str, access: Access) -> Result<(), String> {
     let entry = tasks.find(id.as_str()).unwrap();
-    let reserved = entry.reserve(&tool(name), access).await;
-    reserved.map_err(|error| error.to_string())
+    let tool = tool(name);
+    let reserved = entry.reserve(&costs(&tool, access)).await;
+    reserved.map(drop).map_err(|error| error.to_string())
 }
 
 async fn stop(tasks: Arc<Tasks>) {

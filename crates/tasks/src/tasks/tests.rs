@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use serde_json::json;
 
 use super::*;
-use crate::testing::{Disk, config, open, wish};
+use crate::testing::{Disk, config, costs, open, wish};
 
 /// A book on a disk, with a clock that can be moved.
 struct Book {
@@ -135,9 +135,8 @@ async fn an_ended_task_is_refused() {
         let problem = format!("task `{id}` has ended");
         book.check_bind(("a", Some(id.as_str()), None), Err(&problem));
         let entry = book.tasks.find(id.as_str()).unwrap();
-        let reserved = entry
-            .reserve(&"notes".parse().unwrap(), crate::Access::Read)
-            .await;
+        let notes = "notes".parse().unwrap();
+        let reserved = entry.reserve(&costs(&notes, crate::Access::Read)).await;
         assert_eq!(reserved.unwrap_err().to_string(), "task has ended");
     }
 }
@@ -308,10 +307,9 @@ async fn keep_wakes_for_a_task_that_expires_soon() {
 async fn an_ended_task_is_forgotten_after_a_day() {
     let (_folder, book, id) = one().await;
     let entry = book.tasks.find(id.as_str()).unwrap();
-    entry
-        .reserve(&"notes".parse().unwrap(), crate::Access::Read)
-        .await
-        .unwrap();
+    let notes = "notes".parse().unwrap();
+    let reserved = entry.reserve(&costs(&notes, crate::Access::Read)).await;
+    drop(reserved.unwrap());
     book.tasks.end(&id, Ending::Completed).await.unwrap();
     book.travel(24 * 60 * 60 - 1);
     book.tasks.sweep().await.unwrap();

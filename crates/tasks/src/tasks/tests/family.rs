@@ -18,8 +18,8 @@ impl Book {
     async fn reserve(&self, id: &TaskId) -> Result<(), String> {
         let entry = self.tasks.find(id.as_str()).unwrap();
         let tool: ToolName = "notes".parse().unwrap();
-        let reserved = entry.reserve(&tool, Access::Read).await;
-        reserved.map_err(|error| error.to_string())
+        let reserved = entry.reserve(&costs(&tool, Access::Read)).await;
+        reserved.map(drop).map_err(|error| error.to_string())
     }
 
     fn calls(&self, id: &TaskId) -> u64 {
@@ -50,8 +50,8 @@ async fn a_child_tells_where_it_comes_from() {
     assert_eq!(view.chain, ["a", "b"]);
     assert_eq!(view.owner, "o");
     let entry = book.tasks.find(grandchild.as_str()).unwrap();
-    assert_eq!(entry.facts().input()["chain"], json!(["a", "b"]));
-    assert_eq!(entry.facts().input()["parent"], json!(child));
+    assert_eq!(entry.facts().chain()[..], ["a", "b"]);
+    assert_eq!(entry.facts().parent(), Some(&child));
     assert_eq!(book.tasks.show(&parent).unwrap().children, [child]);
 }
 

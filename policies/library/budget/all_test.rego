@@ -1,0 +1,55 @@
+package remit.budget_test
+
+rules := {
+	"required": {"llm": ["tokens"]},
+	"most": {"tokens": 1000, "usd": 20},
+	"scarce": 0.8,
+	"small_models": ["mini"],
+}
+
+call(tool, limits, spent, model) := {
+	"tool": {"name": tool, "access": "write"},
+	"task": {"limits": limits},
+	"history": {"spent": spent},
+	"request": {"arguments": {"model": model}},
+}
+
+reasons(input_) := {entry.reason | some entry in found} if {
+	found := data.remit.all.deny with input as input_ with data.budget as rules
+}
+
+opened(limits) := {entry.reason | some entry in found} if {
+	found := data.remit.admit.deny with input as {"task": {"limits": limits}} with data.budget as rules
+}
+
+test_what_costs_needs_a_budget if "no_budget" in reasons(call("llm", {}, {}, "large"))
+
+test_of_the_right_unit if "no_budget" in reasons(call("llm", {"budget": {"usd": 1}}, {}, "large"))
+
+test_with_one_it_is_called if not "no_budget" in reasons(call("llm", {"budget": {"tokens": 100}}, {}, "large"))
+
+test_other_tools_need_none if not "no_budget" in reasons(call("notes", {}, {}, "large"))
+
+test_a_large_model_is_asked_while_there_is_enough if {
+	not "budget_nearly_spent" in reasons(call("llm", {"budget": {"tokens": 100}}, {"tokens": 79.5}, "large"))
+}
+
+test_and_not_with_little_left if {
+	"budget_nearly_spent" in reasons(call("llm", {"budget": {"tokens": 100}}, {"tokens": 80}, "large"))
+}
+
+test_then_a_small_one_is if {
+	not "budget_nearly_spent" in reasons(call("llm", {"budget": {"tokens": 100}}, {"tokens": 80}, "mini"))
+}
+
+test_another_tool_is_called_still if {
+	not "budget_nearly_spent" in reasons(call("notes", {"budget": {"tokens": 100}}, {"tokens": 80}, "large"))
+}
+
+test_a_budget_is_opened_up_to_the_most if not "budget_too_large" in opened({"budget": {"tokens": 1000, "usd": 20}})
+
+test_and_not_beyond if "budget_too_large" in opened({"budget": {"usd": 20.5}})
+
+test_what_is_not_named_has_no_budget if "budget_too_large" in opened({"budget": {"eur": 1}})
+
+test_who_asks_for_none_is_let_in if not "budget_too_large" in opened({})
