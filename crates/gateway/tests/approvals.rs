@@ -33,6 +33,8 @@ escalate contains {"reason": "named", "approvers": {"names": ["anna"]}} if {
 	startswith(input.request.path, "/named")
 }
 
+labels contains "seen" if startswith(input.request.path, "/seen")
+
 deny contains "never" if startswith(input.request.path, "/never")
 
 deny contains "not_by_bert" if {
@@ -732,6 +734,46 @@ fn a_held_call_goes_on_when_it_is_approved() {
         assert_eq!(call.join().unwrap().status().as_u16(), 200);
         assert_eq!(world.upstream.received().len(), 1);
         assert_eq!(world.state(&id), "spent");
+    });
+}
+
+#[test]
+fn a_held_call_is_outside_a_grant_that_a_label_ended_meanwhile() {
+    let mut world = World::with("approvals: { hold: 20s }");
+    let grant = json!({ "tool": "notes", "access": ["write"], "unless_labels": ["seen"] });
+    let looking = json!({ "tool": "notes", "access": ["read"] });
+    let opened = world.command(
+        "otto",
+        &[
+            "task",
+            "open",
+            "--agent",
+            "triage",
+            "--owner",
+            "carl",
+            "--json",
+            "--grant",
+            &grant.to_string(),
+            "--grant",
+            &looking.to_string(),
+        ],
+    );
+    let opened: Value = serde_json::from_slice(&opened.stdout).unwrap();
+    world.token = opened["token"].as_str().unwrap().to_owned();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| world.write("/notes/a", "one"));
+        until("it waits", || world.list(&["--only", "waiting"]).len() == 1);
+        let seen = world.http.get(world.remit.call("/notes/seen"));
+        let seen = seen.bearer_auth(&world.token).send().unwrap();
+        assert!(seen.status().is_success());
+        world.upstream.forget();
+        let id = world.list(&[])[0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(world.grant("anna", &id), "granted");
+        let problem: Value = call.join().unwrap().json().unwrap();
+        assert_eq!(problem["code"], "out_of_remit", "{problem}");
+        assert_eq!(problem["reason"], "label_limit");
+        assert!(world.upstream.received().is_empty());
+        assert_eq!(world.state(&id), "granted");
     });
 }
 
