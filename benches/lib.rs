@@ -155,6 +155,7 @@ impl World {
             headers: DeclarationHeaders::default(),
             delegation: tasks::DelegationBounds::default(),
             agents: tasks::GateBounds::default(),
+            units: Vec::new(),
         };
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.join("store")).unwrap());
         let tasks = Tasks::load(config, Arc::clone(&store)).await.unwrap();

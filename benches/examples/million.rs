@@ -38,6 +38,7 @@ async fn main() {
         headers: DeclarationHeaders::default(),
         delegation: tasks::DelegationBounds::default(),
         agents: tasks::GateBounds::default(),
+        units: Vec::new(),
     };
     let tasks = Tasks::load(config, store).await.unwrap();
     let took = began.elapsed();

@@ -112,7 +112,11 @@ impl Call {
         let cover = asking.check(&observed, &task)?;
         let marks = asking.marks(&observed);
         let meters = asking.meters(&observed);
-        let resource = task.counts_resources().then(|| asking.resource(&observed));
+        let resource = if task.counts_resources() {
+            asking.resource(&observed)
+        } else {
+            None
+        };
 
         let path = asking.path.to_owned();
         let uri = upstream.uri(wire_path, &pieces.query);
@@ -188,7 +192,7 @@ impl Call {
         Costs {
             tool: &self.tool.name,
             access: self.access,
-            resource: self.resource.as_deref().unwrap_or_default(),
+            resource: self.resource.as_deref(),
             bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
             amounts,
         }

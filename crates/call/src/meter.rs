@@ -2,7 +2,9 @@
 
 use http::HeaderName;
 use serde_json::Value;
-use tasks::{Access, Amount, OperationPattern, Unit};
+use tasks::{Access, Amount, ArgumentPointer, Found, OperationPattern, Unit};
+
+use crate::head::Pair;
 
 /// How what some calls of a tool cost is read from their answers.
 #[derive(Clone, Debug)]
@@ -30,7 +32,7 @@ pub enum MeterSource {
     Header(HeaderName),
     /// In the JSON of its body, or of one of the events that it streams: the largest number found at one of these pointers
     /// (RFC 6901).
-    Json(Vec<String>),
+    Json(Vec<ArgumentPointer>),
 }
 
 /// What the calls of a tool are made on, as distinct resources are counted.
@@ -39,7 +41,9 @@ pub struct ResourceRule {
     /// Beginnings of paths: a call below one of them is made on what it matched, any other on its whole path.
     pub paths: Vec<PathStart>,
     /// Pointers into the arguments, whose values are a part of the resource.
-    pub arguments: Vec<String>,
+    pub arguments: Vec<ArgumentPointer>,
+    /// Keys of the query, whose values are a part of it, too.
+    pub query: Vec<String>,
 }
 
 /// The beginning of a path, such as `/repos/*/*`: a `*` stands for one segment.
@@ -81,8 +85,9 @@ impl PathStart {
 }
 
 impl ResourceRule {
-    /// What a call is made on: the tool, then what is called in it, then the arguments that tell it.
-    pub(crate) fn of(&self, tool: &str, called: Called<'_>, arguments: Option<&Value>) -> String {
+    /// What a call is made on: the tool, then what is called in it, then the arguments that tell it. Where readers may differ
+    /// about one of them all of them do.
+    pub(crate) fn of(&self, tool: &str, called: Called<'_>, asked: Asked<'_>) -> String {
         let mut resource = tool.to_owned();
         match called {
             Called::Name(name) => {
@@ -98,13 +103,31 @@ impl ResourceRule {
                 }
             }
         }
+        let all = asked.arguments.unwrap_or(&Value::Null);
         for pointer in &self.arguments {
-            let value = arguments.and_then(|arguments| arguments.pointer(pointer));
             resource.push(' ');
-            resource.push_str(&value.unwrap_or(&Value::Null).to_string());
+            match pointer.find(all) {
+                Found::Value(value) => resource.push_str(&value.to_string()),
+                Found::Missing => resource.push_str("null"),
+                Found::Doubtful => resource.push_str(&all.to_string()),
+            }
+        }
+        for key in &self.query {
+            let pairs = asked.query.iter().filter(|pair| pair.key == *key);
+            for pair in pairs {
+                resource.push_str(" ?");
+                resource.push_str(&pair.value);
+            }
         }
         resource
     }
+}
+
+/// What a call brings that may tell what it is made on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) arguments: Option<&'a Value>,
+    pub(crate) query: &'a [Pair],
 }
 
 /// What is called in a tool.
@@ -129,12 +152,17 @@ mod tests {
             paths: paths.iter().map(|path| path.parse().unwrap()).collect(),
             arguments: arguments
                 .iter()
-                .map(|&pointer| pointer.to_owned())
+                .map(|pointer| pointer.parse().unwrap())
                 .collect(),
+            query: Vec::new(),
         };
         let segments: Vec<_> = path.split('/').skip(1).map(str::to_owned).collect();
-        let arguments = json!({"owner": "acme", "n": 1});
-        let resource = rule.of("github", Called::Path(&segments), Some(&arguments));
+        let arguments = json!({"owner": "acme", "n": 1, "Owner2": 2});
+        let asked = Asked {
+            arguments: Some(&arguments),
+            query: &[],
+        };
+        let resource = rule.of("github", Called::Path(&segments), asked);
         assert_eq!(resource, expect);
     }
 
@@ -154,13 +182,23 @@ mod tests {
         check((&["/orgs/*", "/*"], &[]), "/user/keys", "github/user");
         check((&[], &["/owner", "/n"]), "/x", "github/x \"acme\" 1");
         check((&[], &["/none"]), "/x", "github/x null");
+        // A reader that doesn't tell cases finds one.
+        let all = r#"github/x {"Owner2":2,"n":1,"owner":"acme"}"#;
+        check((&[], &["/owner2"]), "/x", all);
     }
 
     #[test]
     fn a_named_operation_is_one() {
         let rule = ResourceRule::default();
         assert_eq!(
-            rule.of("tickets", Called::Name("create_issue"), None),
+            rule.of(
+                "tickets",
+                Called::Name("create_issue"),
+                Asked {
+                    arguments: None,
+                    query: &[]
+                }
+            ),
             "tickets/create_issue"
         );
     }

@@ -12,7 +12,7 @@ use crate::body::{self, Body};
 use crate::call::Unobservable;
 use crate::head::Pair;
 use crate::mcp::{self, Kind, McpCall};
-use crate::meter::{Called, Meter};
+use crate::meter::{self, Called, Meter};
 use crate::operation::{choose, judged, names_method};
 use crate::tools::{BodyKeys, BodyPlan, Mark, Protocol, Tool};
 
@@ -291,15 +291,20 @@ impl Asking<'_> {
         meant.map(Arc::clone).collect()
     }
 
-    /// What it is made on.
-    pub(crate) fn resource(&self, observed: &Observed) -> String {
+    /// What it is made on; the lifecycle of a tool is made on nothing.
+    pub(crate) fn resource(&self, observed: &Observed) -> Option<String> {
         let called = match &observed.form {
-            Form::Lifecycle | Form::Name => Called::Name(&observed.operation),
+            Form::Lifecycle => return None,
+            Form::Name => Called::Name(&observed.operation),
             Form::Rpc { name } => Called::Name(name),
             Form::Route { .. } => Called::Path(self.segments),
         };
+        let asked = meter::Asked {
+            arguments: observed.arguments.as_ref(),
+            query: self.query,
+        };
         let rule = &self.tool.resource;
-        rule.of(self.tool.name.as_str(), called, observed.arguments.as_ref())
+        Some(rule.of(self.tool.name.as_str(), called, asked))
     }
 
     /// The labels that the call gives its task, if it is permitted.

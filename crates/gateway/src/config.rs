@@ -165,6 +165,7 @@ impl RawConfig {
         let tasks = self.tasks.and_then(|raw| raw.value.parse(notes));
         let approvals = self.approvals.and_then(|raw| raw.value.parse(notes));
         let tools = self.tools.and_then(|raw| tools::parse(raw.value, notes));
+        let tasks = tasks.map(|tasks| tasks.counting(tools.as_deref().unwrap_or_default()));
         let control = self
             .control
             .and_then(|raw| raw.value.parse(control_listener.as_ref(), notes));

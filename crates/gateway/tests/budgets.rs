@@ -164,12 +164,14 @@ fn an_answer_that_tells_nothing_costs_what_was_held() {
         ),
         // A failure costs nothing unless it says so.
         (Answer::Json(StatusCode::TOO_MANY_REQUESTS, json!({})), 400),
+        // One of the server's may have cost it all.
+        (Answer::Json(StatusCode::BAD_GATEWAY, json!({})), 500),
         (
             Answer::Json(
                 StatusCode::BAD_REQUEST,
                 json!({"usage": {"total_tokens": 7}}),
             ),
-            407,
+            507,
         ),
     ] {
         world.upstream.answer(answer);
@@ -302,6 +304,52 @@ fn distinct_resources_are_counted() {
     assert_eq!(
         used(&remit, &id)["resources"],
         json!(["llm/repos/a/x", "llm/repos/a/y"])
+    );
+}
+
+#[test]
+fn the_handshake_of_mcp_is_made_on_nothing() {
+    let world = World::new("access: { read: [find, look] }\n    protocol: mcp");
+    let remit = world.site.serve();
+    let (id, token) = open(&remit, &["--resources", "1"]);
+    let answer = json!({ "jsonrpc": "2.0", "id": 1, "result": {} });
+    world.upstream.answer(Answer::json(answer));
+    let send = |method: &str, params: Value| {
+        let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let request = testkit::http().post(remit.call("/llm")).bearer_auth(&token);
+        request
+            .json(&message)
+            .send()
+            .unwrap()
+            .json::<Value>()
+            .unwrap()
+    };
+    for (method, params) in [
+        ("initialize", json!({})),
+        ("tools/list", json!({})),
+        ("tools/call", json!({ "name": "find" })),
+        ("ping", json!({})),
+    ] {
+        assert!(send(method, params)["error"].is_null(), "{method}");
+    }
+    assert_eq!(
+        send("tools/call", json!({ "name": "look" }))["error"]["data"]["reason"],
+        "resources"
+    );
+    assert_eq!(used(&remit, &id)["resources"], json!(["llm/find"]));
+}
+
+#[test]
+fn a_budget_of_what_nobody_tells_is_refused() {
+    let world = World::new(CHAT);
+    let remit = world.site.serve();
+    let opened = remit.command(&[
+        "task", "open", "--agent", "a", "--tool", "llm", "--access", "write", "--budget", "token=5",
+    ]);
+    let said = String::from_utf8_lossy(&opened.stderr).into_owned();
+    assert!(
+        !opened.status.success() && said.contains("no tool tells what its calls cost in `token`"),
+        "{said}"
     );
 }
 

@@ -17,6 +17,7 @@ pub(crate) const CALL: [(&str, &[&str]); 8] = [
             "bytes",
             "spent",
             "resources",
+            "rest",
             "recent",
         ],
     ),

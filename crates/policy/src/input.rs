@@ -33,7 +33,7 @@ words! {
     access, actor, address, agent, approval, arguments, attributes, by, by_access, by_tool, bytes, calls, chain, claims,
     client, context, declared, environment, execute, expires_at, granted, grants, headers, history, host,
     id, issuer, labels, limits, method, name, opened_at, operation, operations, operator, owner, parent, path,
-    protocol, purpose, query, read, reason, recent, request, resources, role, segments, size, spent, streamed, subject,
+    protocol, purpose, query, read, reason, recent, request, resources, rest, role, segments, size, spent, streamed, subject,
     task, tool, unless_labels, write,
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn of_call(
         input.insert(WORDS.declared.clone(), declared(task, reads)?);
     }
     if reads.hold(const { Fields::group("history") }) {
-        input.insert(WORDS.history.clone(), history(task, reads));
+        input.insert(WORDS.history.clone(), history(task, reads)?);
     }
     if reads.hold(const { Fields::group("approval") }) {
         input.insert(
@@ -286,17 +286,18 @@ fn declared(task: &Task, reads: Fields) -> Result<Value, TooDeep> {
     }))
 }
 
-fn history(task: &Task, reads: Fields) -> Value {
+fn history(task: &Task, reads: Fields) -> Result<Value, TooDeep> {
     let usage = task.usage();
-    object_of!(reads, "history" {
+    Ok(object_of!(reads, "history" {
         calls: Value::from(usage.calls),
         by_access: usage.by_access.iter().map(|(access, calls)| (word(*access), Value::from(*calls))).collect::<BTreeMap<_, _>>().into(),
         by_tool: usage.by_tool.iter().map(|(tool, calls)| (Value::from(tool.as_str()), Value::from(*calls))).collect::<BTreeMap<_, _>>().into(),
         bytes: Value::from(usage.bytes),
         spent: usage.spent.iter().map(|(unit, amount)| (Value::from(unit.as_str()), Value::from(amount.as_f64()))).collect::<BTreeMap<_, _>>().into(),
         resources: texts(&usage.resources),
+        rest: limits(&task.rest())?,
         recent: Value::from(task.recent().iter().map(|done| of_done(done)).collect::<Vec<_>>()),
-    })
+    }))
 }
 
 fn of_done(done: &Done) -> Value {

@@ -142,6 +142,7 @@ fn input() -> Value {
                 "bytes": count("Bytes of bodies, both ways, where the task limits them."),
                 "spent": by_name(&json!({ "type": "number" }), "What they cost, by unit; what is held for those under way included."),
                 "resources": texts("What they were made on, where the task limits it."),
+                "rest": free("What its limits and those of the tasks above it leave, as the control API writes limits; those that there are."),
                 "recent": json!({
                     "type": "array",
                     "description": "The last ones of this task, at most 64, the oldest first; a restart forgets them.",

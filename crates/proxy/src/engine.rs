@@ -143,6 +143,7 @@ impl HttpServerApp for Connection {
                 Err(_) => (Some(Ending::Internal), None),
             },
             () = task_ended(told) => (Some(Ending::Cut), None),
+            () = exchange.stopped() => (Some(Ending::Cut), None),
             () = no_head(&exchange, self.engine.way.limits.idle) => (None, None),
         };
         self.turn.end();

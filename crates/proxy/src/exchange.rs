@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use policy::Permit;
 use tasks::{Slot, Task};
 use telemetry::{CallRecord, DecisionId, Delegated, Ending, Mcp, StrippedKey, Trace, Verdict};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,8 @@ pub(crate) struct Exchange {
     // Each call has its own lock, held for a few assignments by one task at a time: it never waits.
     open: Mutex<Option<Open>>,
     cut: Mutex<Option<oneshot::Sender<CancellationToken>>>,
+    /// This call alone is to be cut.
+    stop: Notify,
 }
 
 /// Tells, once a task is bound, by what it ends.
@@ -64,6 +66,7 @@ impl Exchange {
             Arc::new(Self {
                 open: Mutex::new(None),
                 cut: Mutex::new(Some(cut)),
+                stop: Notify::new(),
             }),
             told,
         )
@@ -83,6 +86,25 @@ impl Exchange {
             ended: None,
             elicitor: None,
             under_way: None,
+        });
+    }
+
+    /// Cuts this call, whatever it waits for.
+    pub(crate) fn stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Waits until this call is to be cut.
+    pub(crate) async fn stopped(&self) {
+        self.stop.notified().await;
+    }
+
+    /// Writes down why a call that was permitted is cut.
+    pub(crate) fn used_up(&self, refusal: &Refusal) {
+        self.note(|record| {
+            record.code = Some(refusal.code());
+            record.reason = refusal.reason().map(str::to_owned);
+            record.cause = Some(refusal.to_string());
         });
     }
 

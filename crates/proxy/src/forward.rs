@@ -33,6 +33,8 @@ pub(crate) struct Forward {
     pub(crate) isolation: Option<Box<str>>,
     pub(crate) tries: usize,
     pub(crate) body_due: bool,
+    /// Whether the upstream speaks HTTP/2.
+    pub(crate) is_http2: bool,
     /// What it takes of its task besides being a call.
     pub(crate) metering: Option<Metering>,
 }
@@ -50,6 +52,7 @@ impl Forward {
             isolation,
             tries: 0,
             body_due: false,
+            is_http2: false,
             metering: Metering::new(spending, &meters),
         }
     }

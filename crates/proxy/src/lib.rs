@@ -66,6 +66,8 @@ pub struct Way {
     limits: Limits,
     /// Of all listeners together.
     budget: Budget,
+    /// Of the answers in which costs are looked for.
+    answers: Budget,
 }
 
 impl Way {
@@ -87,6 +89,7 @@ impl Way {
             sessions: Sessions::new(),
             limits,
             budget: Budget::new(limits.buffered),
+            answers: Budget::new(limits.buffered),
         })
     }
 

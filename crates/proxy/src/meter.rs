@@ -3,6 +3,9 @@
 //! The answer goes on as it comes. Of its body only what may tell a cost is looked at beside it, within bounds; what is not
 //! found, or can't be read, counts as what was held for it.
 
+mod buffer;
+mod seek;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +13,11 @@ use bytes::Bytes;
 use call::{Meter, MeterSource};
 use http::{HeaderMap, StatusCode, header};
 use memchr::memchr;
-use serde_json::Value;
 use tasks::{Amount, Exhausted, Spending};
-use tokio::sync::OwnedSemaphorePermit;
 
+use self::buffer::{Buffer, LONGEST};
+use self::seek::seek;
 use crate::body::Budget;
-
-/// The largest answer in one piece, and the largest event, that a cost is looked for in.
-const READ: usize = 1 << 20;
 
 /// What a call takes while it is under way. When it is dropped, what it cost is settled.
 pub(crate) struct Metering {
@@ -46,20 +46,18 @@ enum Reading {
     /// Not at all.
     Nothing,
     /// Once it is whole.
-    Whole {
-        pieces: Vec<Bytes>,
-        length: usize,
-        _held: OwnedSemaphorePermit,
-    },
-    /// In each line, or in the data of each event.
-    Lines {
-        are_events: bool,
-        line: Vec<u8>,
-        data: Vec<u8>,
-        /// Whether the event is too long to be looked at, up to its end.
-        is_skipped: bool,
-        _held: OwnedSemaphorePermit,
-    },
+    Whole { text: Buffer, length: Option<usize> },
+    /// In each line.
+    Lines { line: Line },
+    /// In the data of each event.
+    Events { line: Line, data: Buffer },
+}
+
+/// A line as far as it came.
+struct Line {
+    text: Buffer,
+    /// Whether it, or the event it stands in, is too long to be looked at.
+    is_skipped: bool,
 }
 
 impl Metering {
@@ -91,9 +89,14 @@ impl Metering {
         sources.any(|source| matches!(source, MeterSource::Json(_)))
     }
 
-    /// Counts bytes that go either way; they wait as long as the answer says.
+    /// Counts bytes that are about to go up.
+    pub(crate) async fn send(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        self.spending.send(bytes).await
+    }
+
+    /// Counts bytes that are about to go down; they wait as long as the answer says.
     pub(crate) fn pass(&mut self, bytes: usize) -> Result<Option<Duration>, Exhausted> {
-        self.spending.pass(bytes)
+        self.spending.receive(bytes)
     }
 
     /// The head of the answer is in.
@@ -124,6 +127,16 @@ impl Metering {
         }
     }
 
+    /// An answer that is as long as it said it would be is whole, whoever heard its end.
+    fn end(&mut self) {
+        if let Answer::Begun(status) = self.answer
+            && self.reading.is_whole()
+        {
+            self.reading.end(&mut self.meters);
+            self.answer = Answer::Whole(status);
+        }
+    }
+
     /// What one meter says.
     fn cost(&self, counting: &Counting) -> Amount {
         let reserve = counting.meter.reserve;
@@ -136,9 +149,7 @@ impl Metering {
             (Answer::Begun(_), Some(found)) if is_header => found,
             // More may have come.
             (Answer::Begun(_) | Answer::None, Some(found)) => found.max(reserve),
-            (Answer::Whole(status) | Answer::Begun(status), None)
-                if status.is_client_error() || status.is_server_error() =>
-            {
+            (Answer::Whole(status) | Answer::Begun(status), None) if status.is_client_error() => {
                 Amount::ZERO
             }
             (_, None) => reserve,
@@ -148,6 +159,7 @@ impl Metering {
 
 impl Drop for Metering {
     fn drop(&mut self) {
+        self.end();
         let units: Vec<_> = self.spending.units().cloned().collect();
         for unit in units {
             let meters = self.meters.iter();
@@ -167,18 +179,24 @@ impl Counting {
             self.found = Some(self.found.map_or(number, |found| found.max(number)));
         }
     }
+}
 
-    fn look_at(&mut self, document: &Value) {
-        let MeterSource::Json(pointers) = &self.meter.source else {
-            return;
-        };
-        let numbers = pointers
-            .iter()
-            .filter_map(|pointer| document.pointer(pointer)?.as_f64());
-        let largest = numbers.fold(None, |largest: Option<f64>, number| {
-            Some(largest.map_or(number, |largest| largest.max(number)))
-        });
-        self.see(largest);
+impl Line {
+    fn new(budget: &Budget) -> Self {
+        Self {
+            text: Buffer::new(budget),
+            is_skipped: false,
+        }
+    }
+
+    fn add(&mut self, part: &[u8]) {
+        if self.is_skipped || !self.text.add(part) {
+            self.is_skipped = true;
+            // Something stood there: it does not end an event.
+            let is_empty = self.text.bytes().is_empty() && part.is_empty();
+            self.text.keep(0);
+            self.text.add(if is_empty { b"" } else { b"." });
+        }
     }
 }
 
@@ -196,112 +214,88 @@ impl Reading {
         }
         let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
         let kind = kind.split(';').next()?.trim().to_ascii_lowercase();
-        let lines = |are_events| {
-            Some(Self::Lines {
-                are_events,
-                line: Vec::new(),
-                data: Vec::new(),
-                is_skipped: false,
-                _held: budget.take(READ).ok()?,
-            })
-        };
+        let line = Line::new(budget);
         match kind.as_str() {
-            "text/event-stream" => lines(true),
+            "text/event-stream" => Some(Self::Events {
+                line,
+                data: Buffer::new(budget),
+            }),
             "application/x-ndjson" | "application/jsonl" | "application/x-jsonlines" => {
-                lines(false)
+                Some(Self::Lines { line })
             }
             json if json == "application/json" || json.ends_with("+json") => {
-                let length = length.unwrap_or(READ);
-                Some(Self::Whole {
-                    pieces: Vec::new(),
-                    length: 0,
-                    _held: budget.take((length <= READ).then_some(length)?).ok()?,
-                })
+                let text = Buffer::new(budget);
+                let is_short = length.is_none_or(|length| length <= LONGEST);
+                is_short.then_some(Self::Whole { text, length })
             }
             _ => None,
         }
     }
 
-    fn take(&mut self, piece: &Bytes, meters: &mut [Counting]) {
+    fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole { text, length: Some(length) } if text.bytes().len() == *length)
+    }
+
+    fn take(&mut self, piece: &[u8], meters: &mut [Counting]) {
         match self {
-            Self::Nothing => {}
-            Self::Whole { pieces, length, .. } => {
-                *length = length.saturating_add(piece.len());
-                if *length > READ {
+            Self::Nothing => return,
+            Self::Whole { text, .. } => {
+                if !text.add(piece) {
                     *self = Self::Nothing;
-                } else {
-                    pieces.push(piece.clone());
                 }
+                return;
             }
-            Self::Lines { .. } => {
-                let mut rest = piece.as_ref();
-                while let Some(end) = memchr(b'\n', rest) {
-                    let (part, after) = rest.split_at(end);
-                    self.add(part);
-                    self.end_line(meters);
-                    rest = after.get(1..).unwrap_or_default();
-                }
-                self.add(rest);
-            }
+            Self::Lines { .. } | Self::Events { .. } => {}
         }
+        let mut rest = piece;
+        while let Some(end) = memchr(b'\n', rest) {
+            let (part, after) = rest.split_at(end);
+            self.add(part);
+            self.end_line(meters);
+            rest = after.get(1..).unwrap_or_default();
+        }
+        self.add(rest);
     }
 
     fn add(&mut self, part: &[u8]) {
-        if let Self::Lines {
-            line,
-            data,
-            is_skipped,
-            ..
-        } = self
-        {
-            *is_skipped |= line.len() + data.len() + part.len() > READ;
-            if *is_skipped {
-                data.clear();
-                // Something stood there: it does not end the event.
-                line.truncate(1);
-                if line.is_empty() {
-                    line.extend_from_slice(part.get(..1).unwrap_or_default());
-                }
-            } else {
-                line.extend_from_slice(part);
-            }
+        if let Self::Lines { line } | Self::Events { line, .. } = self {
+            line.add(part);
         }
     }
 
     /// A line is whole; of events an empty one ends each.
     fn end_line(&mut self, meters: &mut [Counting]) {
-        let Self::Lines {
-            are_events,
-            line,
-            data,
-            is_skipped,
-            ..
-        } = self
-        else {
-            return;
-        };
-        let text = line.strip_suffix(b"\r").unwrap_or(line);
-        if !*are_events {
-            look_at(text, meters);
-            *is_skipped = false;
-        } else if let Some(more) = text.strip_prefix(b"data:") {
-            if !data.is_empty() {
-                data.push(b'\n');
+        match self {
+            Self::Nothing | Self::Whole { .. } => {}
+            Self::Lines { line } => {
+                look_at(line.text.bytes(), meters);
+                line.is_skipped = false;
+                line.text.keep(0);
             }
-            data.extend_from_slice(more);
-        } else if text.is_empty() {
-            look_at(data, meters);
-            data.clear();
-            *is_skipped = false;
+            Self::Events { line, data } => {
+                let text = line.text.bytes();
+                let text = text.strip_suffix(b"\r").unwrap_or(text);
+                if let Some(more) = text.strip_prefix(b"data:") {
+                    let is_kept = data.add(b"\n") && data.add(more);
+                    line.is_skipped |= !is_kept;
+                } else if text.is_empty() {
+                    if !line.is_skipped {
+                        look_at(data.bytes(), meters);
+                    }
+                    data.keep(0);
+                    line.is_skipped = false;
+                }
+                line.text.keep(0);
+            }
         }
-        line.clear();
     }
 
     fn end(&mut self, meters: &mut [Counting]) {
         match self {
             Self::Nothing => {}
-            Self::Whole { pieces, .. } => look_at(&pieces.concat(), meters),
-            Self::Lines { .. } => {
+            Self::Whole { text, .. } => look_at(text.bytes(), meters),
+            Self::Lines { .. } => self.end_line(meters),
+            Self::Events { .. } => {
                 self.end_line(meters);
                 self.end_line(meters);
             }
@@ -311,12 +305,16 @@ impl Reading {
 }
 
 fn look_at(text: &[u8], meters: &mut [Counting]) {
-    if text.is_empty() {
-        return;
+    let mut wanted = Vec::new();
+    let all: Vec<Arc<Meter>> = meters.iter().map(|one| Arc::clone(&one.meter)).collect();
+    for (whose, meter) in all.iter().enumerate() {
+        if let MeterSource::Json(pointers) = &meter.source {
+            wanted.extend(pointers.iter().map(|pointer| (whose, pointer.tokens())));
+        }
     }
-    if let Ok(document) = serde_json::from_slice::<Value>(text) {
-        for counting in meters {
-            counting.look_at(&document);
+    for (whose, number) in seek(text, wanted) {
+        if let Some(counting) = meters.get_mut(whose) {
+            counting.see(Some(number));
         }
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use call::{Body, Head};
 use credentials::Outbound;
 use http::header::ALT_SVC;
-use http::{Method, Version};
+use http::{HeaderMap, Method, Version};
 use identity::{Certificate, Transport};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -19,9 +19,10 @@ use pingora_core::{BError, Error, ErrorSource, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use policy::Denial;
+use tasks::Exhausted;
 use telemetry::{Ending, Trace};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::body::Reader;
 use crate::exchange::Exchange;
@@ -63,21 +64,33 @@ impl Context {
         self.forward.as_mut()?.metering.as_mut()
     }
 
-    /// Counts bytes that go either way, in what the task has left; they wait as long as the answer says.
+    /// Counts bytes that are about to go up.
+    async fn send(&mut self, body: Option<&Bytes>) -> Result<(), BError> {
+        let (Some(metering), Some(body)) = (self.metering(), body) else {
+            return Ok(());
+        };
+        let sent = metering.send(body.len()).await;
+        if sent.is_err() && self.forward.as_ref().is_some_and(|way| way.is_http2) {
+            // pingora would let the upstream wait for the rest.
+            self.exchange.stop();
+        }
+        sent.map_err(|exhausted| self.use_up(exhausted))
+    }
+
+    /// Counts bytes that are about to go down; they wait as long as the answer says.
     fn pass(&mut self, body: Option<&Bytes>) -> Result<Option<Duration>, BError> {
         let (Some(metering), Some(body)) = (self.metering(), body) else {
             return Ok(None);
         };
-        metering.pass(body.len()).map_err(|exhausted| {
-            let refusal = Refusal::from(Denial::from(exhausted));
-            self.exchange.note(|record| {
-                record.code = Some(refusal.code());
-                record.reason = refusal.reason().map(str::to_owned);
-                record.cause = Some(refusal.to_string());
-            });
-            self.used_up = Some(refusal);
-            Error::new(USED_UP)
-        })
+        let passed = metering.pass(body.len());
+        passed.map_err(|exhausted| self.use_up(exhausted))
+    }
+
+    fn use_up(&mut self, exhausted: Exhausted) -> BError {
+        let refusal = Refusal::from(Denial::from(exhausted));
+        self.exchange.used_up(&refusal);
+        self.used_up = Some(refusal);
+        Error::new(USED_UP)
     }
 }
 
@@ -268,6 +281,7 @@ impl ProxyHttp for Phases {
         let trace = context.exchange.read(|record| record.trace);
         *request = forward.request(session, request.version, trace)?;
         forward.body_due = true;
+        forward.is_http2 = request.version == Version::HTTP_2;
         if let Some(metering) = &mut forward.metering {
             metering.begin();
         }
@@ -295,10 +309,10 @@ impl ProxyHttp for Phases {
             {
                 *body = Some(whole.clone());
             }
-            let is_streamed = matches!(forward.body, Body::Streamed);
-            // One that was read was counted before the call was permitted.
-            if is_streamed && let Some(pace) = context.pass(body.as_ref())? {
-                sleep(pace).await;
+            let is_counted = matches!(forward.body, Body::Whole(_));
+            // One that was read was counted before the call was permitted; without one there is a WebSocket's.
+            if !is_counted {
+                context.send(body.as_ref()).await?;
             }
         }
         Ok(())
@@ -323,7 +337,7 @@ impl ProxyHttp for Phases {
             self.way.sessions.began(elicitor, session);
         }
         if let Some(metering) = context.metering() {
-            metering.answered(response.status, &response.headers, &self.way.budget);
+            metering.answered(response.status, &response.headers, &self.way.answers);
         }
         context.exchange.note(|record| {
             // Known from here on, should the call be cut before its end.
@@ -348,6 +362,18 @@ impl ProxyHttp for Phases {
             metering.received(body.as_ref(), is_last);
         }
         Ok(pace)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        _: &mut HeaderMap,
+        context: &mut Context,
+    ) -> Result<Option<Bytes>, BError> {
+        if let Some(metering) = context.metering() {
+            metering.received(None, true);
+        }
+        Ok(None)
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
@@ -387,11 +413,14 @@ impl ProxyHttp for Phases {
         error: &Error,
         context: &mut Context,
     ) -> FailToProxy {
-        let refusal = context.used_up.take();
-        let refusal = refusal.unwrap_or_else(|| failure(error));
+        let used_up = context.used_up.take();
+        let is_used_up = used_up.is_some();
+        let refusal = used_up.unwrap_or_else(|| failure(error));
         let mut error_code = 0;
         if *error.esource() != ErrorSource::Downstream && session.response_written().is_none() {
-            context.exchange.refused(&refusal);
+            if !is_used_up {
+                context.exchange.refused(&refusal);
+            }
             error_code = refusal.outcome().status.as_u16();
             session.set_keepalive(None);
             if self

@@ -63,13 +63,12 @@ impl Reply {
             Form::JsonRpc { id, elicits } => {
                 let id = id.or_else(|| refusal.request_id().cloned());
                 let status = json_rpc_status(code, id.is_some());
+                let asked = elicitation(refusal, code, decision).filter(|_| elicits);
+                let error = asked.unwrap_or_else(|| json_rpc(refusal, code, decision));
                 Self::json(
                     status,
                     "application/json",
-                    &match elicitation(refusal, code).filter(|_| elicits) {
-                        Some(error) => answer(id.as_ref(), error),
-                        None => answer(id.as_ref(), json_rpc(refusal, code, decision)),
-                    },
+                    &json!({ "jsonrpc": "2.0", "id": id, "error": error }),
                     decision,
                 )
             }
@@ -152,32 +151,35 @@ fn problem(refusal: &Refusal, code: Code, decision: &DecisionId) -> Value {
     problem
 }
 
-fn answer(id: Option<&Value>, error: Value) -> Value {
-    json!({ "jsonrpc": "2.0", "id": id, "error": error })
-}
-
 fn json_rpc(refusal: &Refusal, code: Code, decision: &DecisionId) -> Value {
-    let mut data = json!({ "code": code.code, "decision": decision.as_str(), "hint": code.hint });
-    add_policy_words(&mut data, refusal);
+    let data = data(refusal, code, decision);
     let message = refusal.message().unwrap_or(Cow::Borrowed(code.hint));
     json!({ "code": json_rpc_code(code), "message": format!("{}: {message}", code.code), "data": data })
 }
 
 /// A person is to follow a link before the call is made again.
-fn elicitation(refusal: &Refusal, code: Code) -> Option<Value> {
+fn elicitation(refusal: &Refusal, code: Code, decision: &DecisionId) -> Option<Value> {
     let is_waiting = refusal.verdict() == Verdict::Escalate;
     let question = refusal.question().filter(|_| is_waiting)?;
     let message = refusal.message().unwrap_or(Cow::Borrowed(code.hint));
+    let mut data = data(refusal, code, decision);
+    data["elicitations"] = json!([{
+        "mode": "url",
+        "elicitationId": question.id.as_str(),
+        "url": question.link.as_str(),
+        "message": message,
+    }]);
     Some(json!({
         "code": MCP_URL_ELICITATION_REQUIRED,
         "message": format!("{}: {message}", code.code),
-        "data": { "elicitations": [{
-            "mode": "url",
-            "elicitationId": question.id.as_str(),
-            "url": question.link.as_str(),
-            "message": message,
-        }] },
+        "data": data,
     }))
+}
+
+fn data(refusal: &Refusal, code: Code, decision: &DecisionId) -> Value {
+    let mut data = json!({ "code": code.code, "decision": decision.as_str(), "hint": code.hint });
+    add_policy_words(&mut data, refusal);
+    data
 }
 
 fn add_policy_words(value: &mut Value, refusal: &Refusal) {

@@ -139,6 +139,8 @@ impl Server {
                 "calls were cut: they did not finish in time"
             );
             cut.cancel();
+            // What they cost is settled before the store is closed.
+            open.wait().await;
         }
     }
 

@@ -55,7 +55,11 @@ impl Sessions {
 
     /// Whether a person can be shown a link by whoever makes this call.
     pub(crate) fn elicit(&self, call: &Call) -> bool {
-        let Some(id) = call.mcp().and_then(|mcp| mcp.session.as_ref()) else {
+        // Earlier revisions don't know it, and a later one has no sessions.
+        let knows = |version: &String| version == "2025-11-25";
+        let mcp = call.mcp();
+        let mcp = mcp.filter(|mcp| mcp.version.as_ref().is_none_or(knows));
+        let Some(id) = mcp.and_then(|mcp| mcp.session.as_ref()) else {
             return false;
         };
         let session = Session {

@@ -21,6 +21,9 @@ const MAX_UNIT: usize = 32;
 pub struct Amount(u64);
 
 impl Amount {
+    /// The largest, in millionths.
+    pub(crate) const MOST: u64 = MAX;
+
     /// Nothing.
     pub const ZERO: Self = Self(0);
 

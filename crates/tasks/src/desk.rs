@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::entry::Entry;
+use crate::purse::Purse;
 use crate::{Store, StoreError, TaskId, Write};
 
 /// How many tasks are written at once without waiting for each other, at best.
@@ -41,18 +42,46 @@ impl Desk {
         entries: &[Arc<Entry>],
         record: impl Fn(&Entry) -> Result<Write, StoreError>,
     ) -> Result<(), StoreError> {
-        // In the order of the places, so that two who need the same never wait for each other.
-        let places: BTreeSet<usize> = entries.iter().map(|entry| place(entry)).collect();
-        let mut held = Vec::with_capacity(places.len());
-        for place in places.iter().filter_map(|place| self.places.get(*place)) {
-            held.push(place.lock().await);
-        }
+        let _places = self.take_places(entries).await;
         let writes = entries.iter().map(|entry| record(entry));
         let writes = writes.collect::<Result<Vec<_>, _>>()?;
         if writes.is_empty() {
             return Ok(());
         }
         self.store.commit(writes).await
+    }
+
+    /// Writes what calls of these spent, of those of which that is to be told by then: whoever waits for a place may find
+    /// that a record before its own said it already.
+    pub(crate) async fn write_spent(
+        &self,
+        entries: &[Arc<Entry>],
+        is_due: impl Fn(&Purse) -> bool,
+    ) -> Result<(), StoreError> {
+        let _places = self.take_places(entries).await;
+        let due = entries.iter().filter(|entry| is_due(entry.purse()));
+        let told = due.map(|entry| (entry, entry.purse().record()));
+        let told: Vec<_> = told.collect();
+        let writes = told.iter().map(|(entry, spent)| entry.put_spent(spent));
+        let writes = writes.collect::<Result<Vec<_>, _>>()?;
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.store.commit(writes).await?;
+        for (entry, spent) in told {
+            entry.purse().written(&spent);
+        }
+        Ok(())
+    }
+
+    /// In the order of the places, so that two who need the same never wait for each other.
+    async fn take_places(&self, entries: &[Arc<Entry>]) -> Vec<MutexGuard<'_, ()>> {
+        let places: BTreeSet<usize> = entries.iter().map(|entry| place(entry)).collect();
+        let mut held = Vec::with_capacity(places.len());
+        for place in places.iter().filter_map(|place| self.places.get(*place)) {
+            held.push(place.lock().await);
+        }
+        held
     }
 }
 

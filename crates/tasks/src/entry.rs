@@ -309,18 +309,15 @@ impl Entry {
         let Some(first) = entries.first() else {
             return Ok(());
         };
-        let records: Vec<_> = entries.iter().map(|entry| entry.purse().record()).collect();
-        first.desk.write(entries).await?;
-        for (entry, record) in entries.iter().zip(&records) {
-            entry.purse().written(record);
-        }
-        Ok(())
+        let is_due = |purse: &Purse| !purse.is_on_record();
+        first.desk.write_spent(entries, is_due).await
     }
 
     /// Has the store hear of exactly what was used, and does so from now on.
     pub(crate) async fn settle(self: &Arc<Self>) -> Result<(), StoreError> {
         if self.purse.get().is_some_and(|purse| purse.make_exact()) {
-            Self::write_spent(std::slice::from_ref(self)).await?;
+            let entries = std::slice::from_ref(self);
+            self.desk.write_spent(entries, |_| true).await?;
         }
         match self.counters.get() {
             Some(counters) => counters.settle().await,
@@ -427,8 +424,8 @@ impl Entry {
             return Err(Exhausted::Paused);
         }
         let spending = Spending::hold(self, costs)?;
-        self.count(costs).await?;
         spending.written().await?;
+        self.count(costs).await?;
         Ok(spending)
     }
 
@@ -543,7 +540,16 @@ impl Entry {
         self.record(false)
     }
 
+    /// The same where it spent so much.
+    pub(crate) fn put_spent(&self, spent: &Spent) -> Result<Write, StoreError> {
+        self.write(self.paused.load(Ordering::Acquire), Some(spent.clone()))
+    }
+
     fn record(&self, paused: bool) -> Result<Write, StoreError> {
+        self.write(paused, self.purse.get().map(|purse| purse.record()))
+    }
+
+    fn write(&self, paused: bool, spent: Option<Spent>) -> Result<Write, StoreError> {
         let record = Record {
             wish: self.facts.wish(),
             opened_at: self.facts.opened_at_epoch(),
@@ -552,7 +558,7 @@ impl Entry {
             paused,
             marks: self.marks.all(),
             holders: self.holders.lock().clone(),
-            spent: self.purse.get().map(|purse| purse.record()),
+            spent,
         };
         Ok(Write::Put {
             table: Table::Tasks,

@@ -60,7 +60,7 @@ pub use history::Done;
 pub use limits::{Limits, Usage};
 pub use opening::{InvalidOpening, Opening, OpeningRequest, is_label};
 pub use pattern::{Asked, InvalidPattern, OperationPattern};
-pub use pointer::{ArgumentPointer, InvalidPointer, folded};
+pub use pointer::{ArgumentPointer, Found, InvalidPointer, folded};
 pub use spending::{Costs, Spending};
 pub use store::{Store, StoreError, Table, Write};
 pub use task::Task;

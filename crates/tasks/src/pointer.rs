@@ -22,7 +22,7 @@ pub struct ArgumentPointer {
 
 /// What stands where a pointer points.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Found<'a> {
+pub enum Found<'a> {
     /// One value, for every reader.
     Value(&'a Value),
     /// Nothing, for every reader.
@@ -37,9 +37,14 @@ impl ArgumentPointer {
         &self.text
     }
 
+    /// Its parts, without their escapes.
+    pub fn tokens(&self) -> &[Box<str>] {
+        &self.tokens
+    }
+
     /// What stands there. A key that some reader might take for the one that is meant makes it doubtful, and so does a
     /// value on the way that holds no others.
-    pub(crate) fn find<'a>(&self, arguments: &'a Value) -> Found<'a> {
+    pub fn find<'a>(&self, arguments: &'a Value) -> Found<'a> {
         let mut value = arguments;
         for token in &self.tokens {
             let next = match value {
@@ -89,12 +94,13 @@ fn item<'a>(items: &'a [Value], token: &str) -> Found<'a> {
     items.get(index).map_or(Found::Missing, Found::Value)
 }
 
-/// Whether some reader might take a key for another one: in another case, or as a part of it (`a[]`, `a[b]`, `a.b`), or with
-/// what can't stand in a name made `_`, as PHP does.
+/// Whether some reader might take a key for another one: in another case, as a part of it (`a[]`, `a[b]`, `a.b`, `[a]`), with
+/// what can't stand in a name made `_`, as PHP does, or with words joined in another way (`force_push`, `forcePush`).
 fn is_spelled_like(key: &str, token: &str) -> bool {
-    let plain = |key: &str| folded(key).replace([' ', '.', '['], "_");
-    let whole = key.split(['.', '[']).next().unwrap_or(key);
-    folded(whole) == folded(token) || plain(key) == plain(token)
+    let joined = |key: &str| folded(key).replace(['_', '-', ' ', '.', '[', ']'], "");
+    let whole = key.trim_start_matches('[');
+    let whole = whole.split(['.', '[', ']']).next().unwrap_or(whole);
+    joined(whole) == joined(token) || joined(key) == joined(token)
 }
 
 /// A key as readers see it that don't tell cases (Go's `encoding/json`, which folds `ſ` and `K` too).

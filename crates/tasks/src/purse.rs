@@ -16,6 +16,10 @@ const BLOCKS_PER_LIMIT: u64 = 100;
 /// How many times over a block holds what one call takes, where there is no limit.
 const CALLS_PER_BLOCK: u64 = 64;
 
+/// What is held ahead for a call's bytes: such a part of those that are left, and at most so many.
+const SHARES: u64 = 64;
+const SHARE_MAX: u64 = 1024 * 1024;
+
 /// The longest name of a resource that is counted, in bytes.
 const MAX_RESOURCE: usize = 1024;
 
@@ -71,12 +75,21 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+/// What is held for one call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hold {
+    pub(crate) bytes: u64,
+    /// Whether the store must hear of it before the call goes on.
+    pub(crate) is_late: bool,
+}
+
 /// What one call needs before it is made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Need<'a> {
     pub(crate) bytes: u64,
     pub(crate) amounts: &'a [(Unit, Amount)],
-    pub(crate) resource: &'a str,
+    /// None if it is made on none.
+    pub(crate) resource: Option<&'a str>,
 }
 
 impl Purse {
@@ -133,34 +146,39 @@ impl Purse {
         usage.resources.sort_unstable();
     }
 
-    /// Holds what a call needs, all of it or nothing. True if the store must hear of it before the call is made.
-    pub(crate) fn hold(&self, limits: &Limits, need: &Need<'_>) -> Result<bool, Exhausted> {
+    /// Holds what a call needs, all of it or nothing; of bytes a share more, if there is one.
+    pub(crate) fn hold(&self, limits: &Limits, need: &Need<'_>) -> Result<Hold, Exhausted> {
         let mut state = self.state.lock();
         state.check(limits, need)?;
         let exact = state.exact;
         let mut is_late = false;
-        if limits.bytes.is_some() {
-            is_late |= state.bytes.hold(need.bytes, limits.bytes, exact);
+        let mut bytes = need.bytes;
+        if let Some(limit) = limits.bytes {
+            bytes = bytes.saturating_add(state.share(limit, bytes));
+            is_late |= state.bytes.hold(bytes, limits.bytes, exact);
         }
         for (unit, amount) in need.amounts {
             let limit = limits.budget.get(unit).map(|limit| limit.millionths());
             let cell = state.cell(unit);
             is_late |= cell.hold(amount.millionths(), limit, exact);
         }
-        if limits.resources.is_some() {
-            let touched = state.resources.entry(need.resource.to_owned()).or_default();
+        if let (Some(_), Some(resource)) = (limits.resources, need.resource) {
+            let touched = state.resources.entry(resource.to_owned()).or_default();
             touched.calls = touched.calls.saturating_add(1);
             is_late |= !touched.durable;
         }
-        Ok(is_late)
+        Ok(Hold { bytes, is_late })
     }
 
-    /// Holds more bytes for a call that is under way. True if the store must hear of it.
-    pub(crate) fn hold_bytes(&self, limits: &Limits, more: u64) -> Result<bool, Exhausted> {
+    /// Holds more bytes for a call that is under way, and a share more, if there is one.
+    pub(crate) fn hold_bytes(&self, limits: &Limits, more: u64) -> Result<Hold, Exhausted> {
         let mut state = self.state.lock();
         state.check_bytes(limits, more)?;
+        let share = limits.bytes.map_or(0, |limit| state.share(limit, more));
+        let bytes = more.saturating_add(share);
         let exact = state.exact;
-        Ok(state.bytes.hold(more, limits.bytes, exact))
+        let is_late = state.bytes.hold(bytes, limits.bytes, exact);
+        Ok(Hold { bytes, is_late })
     }
 
     /// Takes back what was held for a call that was not made.
@@ -172,10 +190,13 @@ impl Purse {
         for (unit, amount) in need.amounts {
             state.cell(unit).settle(amount.millionths(), 0);
         }
-        if let Some(touched) = state.resources.get_mut(need.resource) {
+        let Some(resource) = need.resource else {
+            return;
+        };
+        if let Some(touched) = state.resources.get_mut(resource) {
             touched.calls = touched.calls.saturating_sub(1);
             if touched.calls == 0 {
-                state.resources.remove(need.resource);
+                state.resources.remove(resource);
             }
         }
     }
@@ -192,7 +213,16 @@ impl Purse {
         cell.settle(held.millionths(), used.millionths())
     }
 
-    /// A record is durable that says so much, or more.
+    /// Whether the store is known to hold all that was used and is held.
+    pub(crate) fn is_on_record(&self) -> bool {
+        let state = self.state.lock();
+        let is_covered = |cell: &Cell| cell.taken() <= cell.durable;
+        is_covered(&state.bytes)
+            && state.units.iter().all(|(_, cell)| is_covered(cell))
+            && state.resources.values().all(|touched| touched.durable)
+    }
+
+    /// A record is durable that says so much.
     pub(crate) fn written(&self, record: &Spent) {
         let mut state = self.state.lock();
         state.bytes.durable = state.bytes.durable.max(record.bytes);
@@ -243,16 +273,17 @@ impl State {
                 continue;
             };
             let taken = self.find(unit).taken();
-            if taken.saturating_add(amount.millionths()) > limit.millionths() {
+            // Where nothing is left, nothing more goes: neither a call that is expected to cost nothing.
+            if taken.saturating_add(amount.millionths().max(1)) > limit.millionths() {
                 return Err(used_up(format!("budget.{unit}"), limit));
             }
         }
-        let Some(limit) = limits.resources else {
+        let (Some(limit), Some(resource)) = (limits.resources, need.resource) else {
             return Ok(());
         };
         let touched = u64::try_from(self.resources.len()).unwrap_or(u64::MAX);
-        let is_new = !self.resources.contains_key(need.resource);
-        if is_new && (touched >= limit || need.resource.len() > MAX_RESOURCE) {
+        let is_new = !self.resources.contains_key(resource);
+        if is_new && (touched >= limit || resource.len() > MAX_RESOURCE) {
             return Err(used_up("resources".to_owned(), &limit));
         }
         Ok(())
@@ -266,6 +297,12 @@ impl State {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// What may be held ahead for a call that needs so many bytes, of those that are left beside them.
+    fn share(&self, limit: u64, bytes: u64) -> u64 {
+        let left = limit.saturating_sub(self.bytes.taken());
+        (left.saturating_sub(bytes) / SHARES).min(SHARE_MAX)
     }
 
     fn find(&self, unit: &Unit) -> Cell {
@@ -289,8 +326,9 @@ impl State {
 }
 
 impl Cell {
+    /// At most what a record can say.
     fn taken(self) -> u64 {
-        self.used.saturating_add(self.held)
+        self.used.saturating_add(self.held).min(Amount::MOST)
     }
 
     /// Holds so much, and has the next record cover it. True if none does yet.
@@ -303,7 +341,7 @@ impl Cell {
                 Some(limit) => (limit / BLOCKS_PER_LIMIT).min(limit.saturating_sub(taken)),
                 None => amount.saturating_mul(CALLS_PER_BLOCK),
             };
-            self.bound = taken.saturating_add(block);
+            self.bound = taken.saturating_add(block).min(Amount::MOST);
         }
         taken > self.durable
     }

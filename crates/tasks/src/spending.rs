@@ -1,17 +1,13 @@
 //! What one call takes of its task and of all above it, besides being a call.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::counters::of_height;
 use crate::entry::Entry;
-use crate::purse::Need;
+use crate::purse::{Hold, Need};
 use crate::{Access, Amount, Exhausted, StoreError, ToolName, Unit};
-
-/// What is held ahead for a call's bytes: a hundredth of the limit, within these bounds.
-const SHARES: u64 = 100;
-const SHARE_MIN: u64 = 256;
-const SHARE_MAX: u64 = 1024 * 1024;
 
 /// How long bytes wait where the store is behind with them.
 const PACE: Duration = Duration::from_millis(20);
@@ -23,8 +19,8 @@ pub struct Costs<'a> {
     pub tool: &'a ToolName,
     /// The access class.
     pub access: Access,
-    /// What it is made on: distinct ones are counted.
-    pub resource: &'a str,
+    /// What it is made on: distinct ones are counted. None if it is made on none.
+    pub resource: Option<&'a str>,
     /// What it sends, in bytes, as far as that is known.
     pub bytes: u64,
     /// The most that it is expected to cost, by unit, each unit once.
@@ -47,9 +43,11 @@ struct Held {
     amounts: Vec<(Unit, Amount)>,
     /// What became of each amount, if that is known.
     settled: Vec<Option<Amount>>,
-    resource: String,
+    resource: Option<String>,
     bytes: u64,
     begun: bool,
+    /// Whether the store failed to hear of bytes that went already.
+    unheard: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -97,14 +95,35 @@ impl Spending {
         }
     }
 
-    /// Counts bytes that go either way. They may go after the answer's time, if it has one: then the store is behind.
+    /// Counts bytes that are about to go up; on record when it returns.
     ///
     /// # Errors
-    /// A limit would be passed: they must not go.
-    pub fn pass(&mut self, bytes: usize) -> Result<Option<Duration>, Exhausted> {
+    /// A limit would be passed, or the store fails: they must not go.
+    pub async fn send(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        let late = self.grow(bytes)?;
+        Ok(Entry::write_spent(&late).await?)
+    }
+
+    /// Counts bytes that are about to go down, where nobody can wait: the answer says how long they are to be held back while
+    /// the store hears of them. Once it failed to, no more of them go.
+    ///
+    /// # Errors
+    /// A limit would be passed, or the store failed: they must not go.
+    pub fn receive(&mut self, bytes: usize) -> Result<Option<Duration>, Exhausted> {
+        let late = self.grow(bytes)?;
+        if late.is_empty() {
+            return Ok(None);
+        }
+        if let Some(held) = &self.held {
+            write_apart(late, Arc::clone(&held.unheard));
+        }
+        Ok(Some(PACE))
+    }
+
+    fn grow(&mut self, bytes: usize) -> Result<Vec<Arc<Entry>>, Exhausted> {
         match &mut self.held {
-            Some(held) => held.pass(u64::try_from(bytes).unwrap_or(u64::MAX)),
-            None => Ok(None),
+            Some(held) => held.grow(u64::try_from(bytes).unwrap_or(u64::MAX)),
+            None => Ok(Vec::new()),
         }
     }
 
@@ -137,21 +156,16 @@ impl Held {
             payers: Vec::new(),
             amounts: costs.amounts.clone(),
             settled: vec![None; costs.amounts.len()],
-            resource: costs.resource.to_owned(),
+            resource: costs.resource.map(str::to_owned),
             bytes: costs.bytes,
             begun: false,
+            unheard: Arc::default(),
         })
     }
 
     fn hold(&mut self, entry: &Arc<Entry>, costs: &Costs<'_>) -> Result<(), Exhausted> {
         let limits = entry.facts().limits();
-        let purse = entry.purse();
-        // Where no share of the bytes is left, those that the call brings may be.
-        let shared = costs.bytes.saturating_add(share(limits.bytes));
-        let (bytes, is_late) = match purse.hold(limits, &self.need(shared)) {
-            Ok(is_late) => (shared, is_late),
-            Err(_) => (costs.bytes, purse.hold(limits, &self.need(costs.bytes))?),
-        };
+        let Hold { bytes, is_late } = entry.purse().hold(limits, &self.need(costs.bytes))?;
         self.payers.push(Payer {
             entry: Arc::clone(entry),
             bytes: limits.bytes.map(|_| bytes),
@@ -164,11 +178,16 @@ impl Held {
         Need {
             bytes,
             amounts: &self.amounts,
-            resource: &self.resource,
+            resource: self.resource.as_deref(),
         }
     }
 
-    fn pass(&mut self, bytes: u64) -> Result<Option<Duration>, Exhausted> {
+    /// Holds bytes that are about to go; those of whom the store must hear first.
+    fn grow(&mut self, bytes: u64) -> Result<Vec<Arc<Entry>>, Exhausted> {
+        if self.unheard.load(Ordering::Acquire) {
+            let problem = "bytes that went are not on record".to_owned();
+            return Err(Exhausted::Store(StoreError(problem)));
+        }
         let total = self.bytes.saturating_add(bytes);
         let mut late = Vec::new();
         for (height, payer) in self.payers.iter_mut().enumerate() {
@@ -178,11 +197,7 @@ impl Held {
             }
         }
         self.bytes = total;
-        if late.is_empty() {
-            return Ok(None);
-        }
-        write_apart(late);
-        Ok(Some(PACE))
+        Ok(late)
     }
 }
 
@@ -193,15 +208,10 @@ impl Payer {
             return Ok(false);
         };
         let limits = self.entry.facts().limits();
-        let purse = self.entry.purse();
         let missing = total.saturating_sub(*held);
-        let more = missing.max(share(limits.bytes));
-        let (more, is_late) = match purse.hold_bytes(limits, more) {
-            Ok(is_late) => (more, is_late),
-            Err(_) => (missing, purse.hold_bytes(limits, missing)?),
-        };
-        *held = held.saturating_add(more);
-        Ok(is_late)
+        let hold = self.entry.purse().hold_bytes(limits, missing)?;
+        *held = held.saturating_add(hold.bytes);
+        Ok(hold.is_late)
     }
 }
 
@@ -226,22 +236,17 @@ impl Drop for Held {
             }
         }
         if !late.is_empty() {
-            write_apart(late);
+            write_apart(late, Arc::clone(&self.unheard));
         }
     }
 }
 
-/// What is held ahead for a call's bytes.
-fn share(limit: Option<u64>) -> u64 {
-    limit.map_or(0, |limit| (limit / SHARES).clamp(SHARE_MIN, SHARE_MAX))
-}
-
-/// Tells the store what was spent already. Whoever spent it goes on; a store that fails keeps what it knew, and the next
-/// call waits for it.
-fn write_apart(late: Vec<Arc<Entry>>) {
+/// Tells the store what was spent already, and notes if that fails.
+fn write_apart(late: Vec<Arc<Entry>>, unheard: Arc<AtomicBool>) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         drop(runtime.spawn(async move {
             if let Err(error) = Entry::write_spent(&late).await {
+                unheard.store(true, Ordering::Release);
                 tracing::warn!(%error, "what calls spent is not on record yet");
             }
         }));

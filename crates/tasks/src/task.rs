@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::entry::Entry;
 use crate::{
-    Costs, Cover, Declared, Done, Exhausted, Facts, Grant, Spending, TaskId, Unmet, Usage, Wanted,
+    Costs, Cover, Declared, Done, Exhausted, Facts, Grant, Limits, Spending, TaskId, Unmet, Usage,
+    Wanted,
 };
 
 /// An agent's call on an open task of its own. It stands for one call: it can be neither copied nor made up.
@@ -151,6 +152,11 @@ impl Task {
     /// What was used up before this call, calls that just pass through `reserve` included.
     pub fn usage(&self) -> Usage {
         self.entry.usage()
+    }
+
+    /// What its limits and those of the tasks above it leave.
+    pub fn rest(&self) -> Limits {
+        self.entry.rest()
     }
 
     /// Cancelled when the task ends: whatever is held for it must be given back.

@@ -21,8 +21,8 @@ use crate::gates::{Entering, Gates};
 use crate::revoked::Revoked;
 use crate::{
     DeclarationHeaders, Declared, DelegationBounds, DelegationRequest, Ending, GateBounds,
-    InvalidOpening, Limited, Opening, OpeningRequest, Slot, Store, StoreError, Table, Task, TaskId,
-    TaskView, ToolName, Write,
+    InvalidOpening, Limited, Limits, Opening, OpeningRequest, Slot, Store, StoreError, Table, Task,
+    TaskId, TaskView, ToolName, Unit, Write,
 };
 
 /// How long an ended task is remembered, in milliseconds: a day.
@@ -82,6 +82,21 @@ pub struct Config {
     pub delegation: DelegationBounds,
     /// What bounds the calls of each agent, whatever their tasks.
     pub agents: GateBounds,
+    /// What the answers of tools tell costs in: a budget of anything else would limit nothing.
+    pub units: Vec<Unit>,
+}
+
+impl Config {
+    fn check_budget(&self, limits: &Limits) -> Result<(), InvalidOpening> {
+        let is_known = |unit: &&Unit| self.units.contains(unit);
+        match limits.budget.keys().find(|unit| !is_known(unit)) {
+            Some(unit) => Err(InvalidOpening::Field {
+                field: "limits.budget",
+                problem: format!("no tool tells what its calls cost in `{unit}`"),
+            }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Tasks {
@@ -172,6 +187,7 @@ impl Tasks {
     /// Checks a wish to open a task against the configured bounds.
     pub fn opening(&self, request: OpeningRequest) -> Result<Opening, InvalidOpening> {
         let config = self.config.load();
+        config.check_budget(&request.limits)?;
         Opening::new(request, config.ttl_default, config.ttl_max)
     }
 
@@ -185,6 +201,9 @@ impl Tasks {
         let parent = self.find(parent.as_str())?;
         let config = self.config.load();
         let life = (config.ttl_default, config.ttl_max);
+        if let Err(problem) = config.check_budget(&request.limits) {
+            return Some(Err(problem));
+        }
         Some(request.opening(&parent, config.delegation, life))
     }
 

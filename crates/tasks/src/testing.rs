@@ -87,6 +87,7 @@ pub(crate) fn config() -> Config {
             family: 20,
         },
         agents: crate::GateBounds::default(),
+        units: vec!["tokens".parse().unwrap()],
     }
 }
 
@@ -109,7 +110,7 @@ pub(crate) fn costs(tool: &ToolName, access: Access) -> Costs<'_> {
     Costs {
         tool,
         access,
-        resource: "",
+        resource: None,
         bytes: 0,
         amounts: Vec::new(),
     }

@@ -34,6 +34,7 @@ impl World {
             headers: DeclarationHeaders::default(),
             delegation: tasks::DelegationBounds::default(),
             agents: tasks::GateBounds::default(),
+            units: Vec::new(),
         };
         let store = Arc::new(Embedded::open(folder.path()).unwrap());
         let tasks = Tasks::load(config, store).await.unwrap();

@@ -197,8 +197,22 @@ impl RawTasks {
                 headers: headers?,
                 delegation: delegation?,
                 agents: agents?,
+                units: Vec::new(),
             },
         })
+    }
+}
+
+impl TasksConfig {
+    /// With budgets of what the answers of these tools tell.
+    pub(super) fn counting(mut self, tools: &[super::ToolConfig]) -> Self {
+        let meters = tools.iter().flat_map(|tool| &tool.tool.meters);
+        for meter in meters {
+            if !self.book.units.contains(&meter.unit) {
+                self.book.units.push(meter.unit.clone());
+            }
+        }
+        self
     }
 }
 

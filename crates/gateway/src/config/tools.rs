@@ -245,6 +245,14 @@ impl RawTool {
         // Each notes its own mistakes.
         let marks: Vec<Option<Mark>> = marks.map(|mark| mark.value.parse(notes)).collect();
         let marks: Option<Vec<Mark>> = marks.into_iter().collect();
+        let is_read = protocol != Some(Protocol::Grpc)
+            && self
+                .body
+                .as_ref()
+                .is_some_and(|body| body.value == Reading::Inspect);
+        let resource = self
+            .resource
+            .and_then(|rule| rule.value.parse(is_read, notes));
         let usage = self.usage?.value.into_iter();
         let meters: Vec<Option<Meter>> = usage.map(|usage| usage.value.parse(notes)).collect();
         let meters = meters.into_iter().map(|meter| meter.map(Arc::new));
@@ -273,7 +281,7 @@ impl RawTool {
                     .collect(),
                 marks: marks?,
                 meters: meters?,
-                resource: self.resource?.value.parse()?,
+                resource: resource?,
                 gate: gate?,
                 body: match self.body?.value {
                     Reading::Inspect => BodyMode::Inspect {

@@ -39,12 +39,14 @@ section! {
         paths: Vec<At<PathStart>> = default([]);
         /// Pointers (RFC 6901) into the arguments, whose values tell resources apart, too.
         arguments: Vec<At<Pointer>> = default([]);
+        /// Keys of the query, whose values tell resources apart, too.
+        query: Vec<At<String>> = default([]);
     }
 }
 
 /// A JSON pointer (RFC 6901).
 #[derive(Clone, Debug)]
-pub(super) struct Pointer(String);
+pub(super) struct Pointer(ArgumentPointer);
 
 impl Shape for Pointer {
     fn schema() -> Value {
@@ -54,8 +56,8 @@ impl Shape for Pointer {
     fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
         let expects = "a JSON pointer such as `/usage/total_tokens`";
         let text = here.text(expects, notes)?;
-        match text.parse::<ArgumentPointer>() {
-            Ok(pointer) => Some(Self(pointer.as_str().to_owned())),
+        match text.parse() {
+            Ok(pointer) => Some(Self(pointer)),
             Err(_) => here.wrong_value(format!("expected {expects}"), notes),
         }
     }
@@ -116,24 +118,37 @@ impl RawUsage {
         let per = self.per?.value.0 as f64;
         let operations = self.operations?.value.into_iter();
         let access = self.access?.value.into_iter();
+        let reserve = self.reserve?;
+        if reserve.value == Amount::ZERO {
+            let message = "a call that may cost something has at least a little held for it";
+            notes.mistake(&reserve.place, "wrong_value", message);
+        }
         Some(Meter {
             unit: self.unit?.value,
             operations: operations.map(|pattern| pattern.value).collect(),
             access: access.map(|access| access.value).collect(),
             source,
             price: self.price?.value.as_f64() / per,
-            reserve: self.reserve?.value,
+            reserve: reserve.value,
         })
     }
 }
 
 impl RawResource {
-    pub(super) fn parse(self) -> Option<ResourceRule> {
+    /// `is_read`: whether the arguments of the tool's calls are.
+    pub(super) fn parse(self, is_read: bool, notes: &mut Notes) -> Option<ResourceRule> {
         let paths = self.paths?.value.into_iter();
-        let arguments = self.arguments?.value.into_iter();
+        let arguments = self.arguments?;
+        if !is_read && !arguments.value.is_empty() {
+            let message = "the arguments of this tool's calls are not read: write `body: inspect`, and no `grpc`";
+            notes.mistake(&arguments.place, "body_needed", message);
+        }
+        let arguments = arguments.value.into_iter();
+        let query = self.query?.value.into_iter();
         Some(ResourceRule {
             paths: paths.map(|path| path.value).collect(),
             arguments: arguments.map(|pointer| pointer.value.0).collect(),
+            query: query.map(|key| key.value).collect(),
         })
     }
 }

@@ -83,6 +83,64 @@ async fn a_thousand_streams_end_with_their_task() {
     assert!(endings(&world, &other, 0).await.is_empty());
 }
 
+/// A task of so many bytes.
+fn brief_task(world: &World, bytes: &str) -> (String, String) {
+    let mut flags = vec!["--agent", "a", "--access", "read,write", "--bytes", bytes];
+    for tool in &world.tools {
+        flags.extend(["--tool", tool]);
+    }
+    world.remit.open_task(&flags)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_socket_ends_with_the_bytes_of_its_task_whoever_sends_them() {
+    let socket = Upstream::start(Answer::WebSocket).await;
+    let world = Plan::new().tool("socket", &socket.url(), json!({})).start();
+    let (task, token) = brief_task(&world, "100000");
+    let mut talk = web_socket(&world, "/socket/c", &token).await;
+    let mut passed = 0;
+    in_time(async {
+        // Each goes up and comes back.
+        while talk.send(Message::text("x".repeat(10_000))).await.is_ok() {
+            match talk.next().await {
+                Some(Ok(Message::Text(_))) => passed += 1,
+                _ => break,
+            }
+        }
+    })
+    .await;
+    assert_eq!(passed, 4);
+    assert_eq!(endings(&world, &task, 1).await, ["cut"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_over_http2_ends_with_the_bytes_of_its_task() {
+    let mirror = Upstream::start(Answer::Mirror).await;
+    let more = json!({ "body": "stream", "http2": "always" });
+    let world = Plan::new().tool("mirror", &mirror.url(), more).start();
+    let (task, token) = brief_task(&world, "100000");
+    let mut caller = world.caller_with(Wire::Http2, &token).await;
+    let (mut send, sent) = mpsc::channel::<Bytes>(1);
+    let body = StreamBody::new(sent.map(|piece| Ok(Frame::data(piece)))).boxed_unsync();
+    let answer = tokio::spawn(async move {
+        let answer = caller.post("/mirror/d", body).await;
+        match answer {
+            Ok(answer) => answer.into_body().collect().await.map(drop),
+            Err(error) => Err(error),
+        }
+    });
+    in_time(async {
+        for _ in 0..20 {
+            if send.send("x".repeat(10_000).into()).await.is_err() {
+                break;
+            }
+        }
+    })
+    .await;
+    assert!(in_time(answer).await.unwrap().is_err());
+    assert_eq!(endings(&world, &task, 1).await, ["cut"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_task_cuts_its_streams_and_no_others() {
     let events = Upstream::start(Answer::Ticks(2, FAR)).await;

@@ -19,7 +19,7 @@ const POLICY: &str = "package remit.all\n\nallow if input.task.id\n";
 pub(crate) struct World {
     pub(crate) remit: Remit,
     pub(crate) authority: Authority,
-    tools: Vec<String>,
+    pub(crate) tools: Vec<String>,
     witness: Witness,
     _folder: tempfile::TempDir,
 }

@@ -18,7 +18,7 @@ use super::{Parsed, head};
 use crate::finding::{Finding, Severity};
 
 /// Fields of `input` whose own fields may be missing.
-const OPEN: [&[&str]; 11] = [
+const OPEN: [&[&str]; 12] = [
     &["input", "request", "arguments"],
     &["input", "request", "headers"],
     &["input", "request", "query"],
@@ -29,6 +29,7 @@ const OPEN: [&[&str]; 11] = [
     &["input", "history", "by_access"],
     &["input", "history", "by_tool"],
     &["input", "history", "spent"],
+    &["input", "history", "rest"],
     &["input", "task", "limits"],
 ];
 

@@ -30,9 +30,10 @@ fn head(kind: &'static str) -> HeaderMap {
 #[track_caller]
 fn check(kind: &'static str, body: &str, pointers: &[&str], expect: Option<f64>) {
     for size in [1, 2, 3, 7, 64, body.len().max(1)] {
-        let pointers = pointers.iter().map(|&pointer| pointer.to_owned()).collect();
+        let pointers = pointers.iter().map(|pointer| pointer.parse().unwrap());
+        let pointers = pointers.collect();
         let mut meters = [counting(MeterSource::Json(pointers))];
-        let budget = Budget::new(8 * READ);
+        let budget = Budget::new(8 * LONGEST);
         let mut reading = Reading::of(&head(kind), &budget).unwrap_or(Reading::Nothing);
         for piece in body.as_bytes().chunks(size) {
             reading.take(&Bytes::copy_from_slice(piece), &mut meters);
@@ -120,7 +121,7 @@ fn events_tell_it_and_the_largest_counts() {
 
 #[test]
 fn what_is_too_long_is_passed_over_and_what_follows_is_found() {
-    let long = "x".repeat(READ);
+    let long = "x".repeat(LONGEST);
     let events =
         format!("data: {{\"n\":1}}\n\ndata: \"{long}\ndata: {{\"n\":9}}\n\ndata: {{\"n\":2}}\n\n");
     check("text/event-stream", &events, &["/n"], Some(2.0));
@@ -132,7 +133,7 @@ fn what_is_too_long_is_passed_over_and_what_follows_is_found() {
 
 #[test]
 fn what_is_coded_or_a_part_is_not_read() {
-    let budget = Budget::new(8 * READ);
+    let budget = Budget::new(8 * LONGEST);
     for (name, value, is_read) in [
         (header::CONTENT_ENCODING, "gzip", false),
         (header::CONTENT_ENCODING, "identity", true),
@@ -144,6 +145,21 @@ fn what_is_coded_or_a_part_is_not_read() {
         headers.insert(name, HeaderValue::from_static(value));
         assert_eq!(Reading::of(&headers, &budget).is_some(), is_read, "{value}");
     }
-    let _all = budget.take(8 * READ).unwrap();
-    assert!(Reading::of(&head("application/json"), &budget).is_none());
+}
+
+#[test]
+fn what_there_is_no_room_for_is_not_read_and_room_is_given_back() {
+    let budget = Budget::new(3 << 14);
+    let pointers = vec!["/n".parse().unwrap()];
+    let mut meters = [counting(MeterSource::Json(pointers))];
+    let mut reading = Reading::of(&head("text/event-stream"), &budget).unwrap();
+    let long = format!("data: {{\"n\":1}}\ndata: \"{}\"\n\n", "x".repeat(3 << 14));
+    reading.take(long.as_bytes(), &mut meters);
+    assert_eq!(meters[0].found, None);
+    reading.take(b"data: {\"n\":2}\n\n", &mut meters);
+    assert_eq!(meters[0].found, Some(2.0));
+    let all = budget.take(1 << 14).unwrap();
+    drop(reading);
+    drop(all);
+    assert!(budget.take(3 << 14).is_ok());
 }

@@ -39,7 +39,7 @@ impl World {
         let costs = Costs {
             tool: &tool,
             access: Access::Read,
-            resource,
+            resource: Some(resource),
             bytes,
             amounts: amounts.collect(),
         };
@@ -135,7 +135,7 @@ async fn a_call_that_was_not_made_costs_nothing_and_one_that_nobody_settles_all(
         .await
         .unwrap();
     spending.begin();
-    spending.pass(7).unwrap();
+    spending.receive(7).unwrap();
     drop(spending);
     let expect = json!({"spent": {"tokens": 60}, "bytes": 17, "resources": ["b"]});
     world.check(&id, &expect);
@@ -147,10 +147,10 @@ async fn bytes_pass_up_to_the_limit_and_not_one_more() {
     let mut spending = world.reserve(&id, "", 500, &[]).await.unwrap();
     spending.begin();
     for _ in 0..99 {
-        spending.pass(1000).unwrap();
+        spending.receive(1000).unwrap();
     }
-    spending.pass(500).unwrap();
-    let refused = spending.pass(1).unwrap_err().to_string();
+    spending.receive(500).unwrap();
+    let refused = spending.receive(1).unwrap_err().to_string();
     assert_eq!(refused, "limit `bytes` of 100000 is used up");
     drop(spending);
     world.check(&id, &json!({"bytes": 100_000}));
@@ -227,7 +227,7 @@ async fn a_restart_forgets_nothing() {
         .await
         .unwrap();
     spending.begin();
-    spending.pass(50).unwrap();
+    spending.receive(50).unwrap();
     spending.settle(&tokens(), Amount::try_from(7.25).unwrap());
     drop(spending);
     let expect = json!({"spent": {"tokens": 7.25}, "bytes": 150, "resources": ["a"]});
