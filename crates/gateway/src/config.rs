@@ -25,6 +25,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use identity::SvidRule;
 use serde_json::Value;
 
 pub use approvals::{ApprovalsConfig, WebhookConfig};
@@ -34,7 +35,7 @@ pub use control_plane::{
     BundleConfig, BundleOrigin, DecisionLogsConfig, Polling, Rollback, ServiceConfig, StatusConfig,
 };
 pub use issuers::IdentityConfig;
-pub use listen::{CertificateRule, ClientCertificates, Listen, Plaintext, ServerTls};
+pub use listen::{ClientCertificates, Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
 pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
@@ -157,7 +158,9 @@ impl RawConfig {
             .listen
             .as_ref()
             .and_then(|listen| listen.value.control.clone());
-        let listen = self.listen.and_then(|raw| raw.value.parse(notes));
+        let identity = self.identity.as_ref();
+        let svids = identity.map_or(SvidRule::LikeOthers, |raw| raw.value.svids());
+        let listen = self.listen.and_then(|raw| raw.value.parse(svids, notes));
         let identity = self
             .identity
             .and_then(|raw| raw.value.parse(listen.as_ref(), notes));

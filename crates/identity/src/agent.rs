@@ -118,7 +118,9 @@ pub enum Method {
     Jwt,
     /// A JWT-SVID of a configured SPIFFE trust domain.
     JwtSvid,
-    /// A client certificate of mutual TLS.
+    /// An X.509-SVID of a configured SPIFFE trust domain: a client certificate of mutual TLS.
+    X509Svid,
+    /// Another client certificate of mutual TLS.
     Mtls,
 }
 
@@ -129,6 +131,7 @@ impl Method {
             Self::TaskToken => "task_token",
             Self::Jwt => "jwt",
             Self::JwtSvid => "jwt_svid",
+            Self::X509Svid => "x509_svid",
             Self::Mtls => "mtls",
         }
     }

@@ -8,9 +8,11 @@
 mod agent;
 mod agent_id;
 mod algorithm;
+mod authorities;
 mod binding;
 mod cache;
 mod certificate;
+mod client_trust;
 mod clock;
 mod confirmation;
 mod crypto;
@@ -40,15 +42,17 @@ mod unauthenticated;
 mod unverified;
 mod verified;
 mod workload_api;
+mod x509_svid;
 
 use std::sync::Arc;
 
-pub use self::spiffe::{BundleConfig, SpiffeConfig, TrustDomainConfig};
+pub use self::spiffe::{BundleConfig, SpiffeConfig, Svid, TrustDomainConfig};
 pub use agent::{Agent, Method};
 pub use agent_id::{AgentId, InvalidAgentId};
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use binding::{Binding, InvalidBinding};
 pub use certificate::{Certificate, CertificateConfig, UnreadableCertificate};
+pub use client_trust::{CertificateRule, ClientTrust, InvalidAuthorities, SvidRule};
 pub use dpop::{DpopConfig, NonceRule};
 pub use fetch::is_trustworthy;
 pub use handover::Handover;
@@ -89,7 +93,7 @@ pub struct Identity {
 pub struct Config {
     /// The issuers whose workload tokens are believed; where two have the same `issuer`, the first counts.
     pub issuers: Vec<IssuerConfig>,
-    /// The SPIFFE trust domains whose JWT-SVIDs are believed; none unless given.
+    /// The SPIFFE trust domains whose SVIDs are believed; none unless given.
     pub spiffe: Option<SpiffeConfig>,
     /// Our own task tokens.
     pub tokens: Arc<TaskTokens>,
@@ -143,15 +147,16 @@ impl Identity {
     /// A token whose `cnf` binds it is worth nothing without what it is bound to: a key, shown by
     /// `Authorization: DPoP` and a proof in `DPoP` (RFC 9449), or a client certificate (RFC 8705).
     ///
-    /// Where agents are known by their certificates, each that comes is a proof as well: the tokens beside
-    /// it must name the same agent.
+    /// A certificate with a SPIFFE ID is a proof where X.509-SVIDs are believed, for the bundle of its trust domain alone
+    /// to vouch for. Where agents are known by their certificates, each other one that comes is a proof as well. The
+    /// tokens beside it must name the same agent.
     ///
     /// # Errors
     /// [`Unauthenticated`], also if just one of several proofs is wrong.
     pub async fn authenticate(&self, presented: &Presented<'_>) -> Result<Agent, Unauthenticated> {
         let mut proofs = Proofs::default();
         let mut sender = Sender::new(presented, &self.dpop);
-        if let Some(certificate) = self.certified(presented.transport)? {
+        if let Some(certificate) = self.certified(presented.transport).await? {
             proofs.certify(certificate);
         }
         for (slot, value) in slot::filled(presented.headers) {
@@ -191,18 +196,29 @@ impl Identity {
     }
 
     /// The agent of the client's certificate, where agents are known by them.
-    fn certified(&self, transport: &Transport) -> Result<Option<Arc<Verified>>, Unauthenticated> {
-        let (Some(config), Some(certificate)) = (&self.certificates, transport.certificate())
-        else {
+    async fn certified(
+        &self,
+        transport: &Transport,
+    ) -> Result<Option<Arc<Verified>>, Unauthenticated> {
+        let Some(certificate) = transport.certificate() else {
             return Ok(None);
         };
+        let svid = certificate.svid();
+        if svid.is_none() && self.certificates.is_none() {
+            return Ok(None);
+        }
         if certificate.is_expired(clock::now()) {
             return Err(Unauthenticated::Expired);
         }
         if let Some(verified) = self.cache.find(certificate.thumbprint()) {
             return Ok(Some(verified));
         }
-        let verified = Arc::new(certificate.agent(config)?);
+        let verified = match (svid, &self.certificates) {
+            (Some(claimed), _) => self.spiffe.verify_certificate(certificate, claimed).await?,
+            (None, Some(config)) => certificate.agent(config)?,
+            (None, None) => return Ok(None),
+        };
+        let verified = Arc::new(verified);
         self.cache.keep(&verified);
         Ok(Some(verified))
     }

@@ -35,7 +35,7 @@ impl Proofs {
         let same_kind = match verified.method() {
             Method::TaskToken => &mut self.task,
             Method::Jwt | Method::JwtSvid => &mut self.workload,
-            Method::Mtls => &mut self.certificate,
+            Method::Mtls | Method::X509Svid => &mut self.certificate,
         };
         match same_kind {
             Some(other) if other.digest != verified.digest => {

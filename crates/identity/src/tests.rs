@@ -11,6 +11,7 @@ mod signer;
 mod slots;
 mod task_token;
 mod workload_token;
+mod x509_svid;
 
 use std::sync::Arc;
 

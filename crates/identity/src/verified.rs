@@ -9,7 +9,7 @@ use crate::confirmation::Confirmation;
 use crate::digest::Digest;
 use crate::key_set::KeySet;
 use crate::key_source::KeySource;
-use crate::{AgentId, Method};
+use crate::{AgentId, Method, Svid};
 
 /// What a verified token or certificate said. Holds nothing that could be used as the token.
 #[derive(Debug)]
@@ -40,8 +40,9 @@ pub(crate) enum Voucher {
         source: Arc<KeySource>,
         keys: Arc<KeySet>,
     },
-    /// A SPIFFE trust domain's, by a key of this bundle.
+    /// A SPIFFE trust domain's, by a key or an authority of this bundle.
     TrustDomain {
+        svid: Svid,
         source: Arc<KeySource>,
         keys: Arc<KeySet>,
     },
@@ -54,7 +55,10 @@ impl Verified {
             Voucher::Ourselves => Method::TaskToken,
             Voucher::Certificate => Method::Mtls,
             Voucher::Issuer { .. } => Method::Jwt,
-            Voucher::TrustDomain { .. } => Method::JwtSvid,
+            Voucher::TrustDomain { svid, .. } => match svid {
+                Svid::Jwt => Method::JwtSvid,
+                Svid::X509 => Method::X509Svid,
+            },
         }
     }
 
@@ -64,7 +68,7 @@ impl Verified {
         now < self.expires_at
             && match &self.voucher {
                 Voucher::Ourselves | Voucher::Certificate => true,
-                Voucher::Issuer { source, keys } | Voucher::TrustDomain { source, keys } => {
+                Voucher::Issuer { source, keys } | Voucher::TrustDomain { source, keys, .. } => {
                     source.is_current(keys, now)
                 }
             }

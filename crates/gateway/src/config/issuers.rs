@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use identity::{
     AgentTemplate, Algorithm, CertificateConfig, DpopConfig, IssuerConfig, NonceRule, SpiffeConfig,
-    Vouching,
+    Svid, SvidRule, Vouching,
 };
 use url::Url;
 
@@ -20,7 +20,7 @@ use super::tools::is_loopback;
 pub struct IdentityConfig {
     /// Who vouches for agents, besides our own task tokens; no two of one issuer.
     pub issuers: Vec<IssuerConfig>,
-    /// The SPIFFE trust domains whose JWT-SVIDs are believed; none unless given.
+    /// The SPIFFE trust domains whose SVIDs are believed; none unless given.
     pub spiffe: Option<SpiffeConfig>,
     /// What is asked of DPoP proofs.
     pub dpop: DpopConfig,
@@ -52,11 +52,11 @@ section! {
     struct RawIdentity {
         /// OpenID issuers whose workload tokens are believed.
         issuers: Vec<At<RawIssuer>> = default([]);
-        /// SPIFFE trust domains whose JWT-SVIDs are believed: ours, and those that it is federated with. The agent's id is the SPIFFE ID.
+        /// SPIFFE trust domains whose SVIDs are believed: ours, and those that it is federated with. The agent's id is the SPIFFE ID.
         spiffe: RawSpiffe = optional;
         /// What is asked of the proofs that go with tokens that are bound to a key (DPoP, RFC 9449).
         dpop: RawDpop = default({});
-        /// Makes a client certificate of `listen.tls.client_ca` a proof of identity: alone, or beside tokens that must name the same agent. Unless given, a certificate only shows that a bound token is its sender's.
+        /// Makes a client certificate of `listen.tls.client_ca` a proof of identity: alone, or beside tokens that must name the same agent. X.509-SVIDs that `identity.spiffe` believes prove themselves. Unless given, a certificate only shows that a bound token is its sender's.
         certificates: RawCertificates = optional;
     }
 }
@@ -107,6 +107,19 @@ section! {
 const MAX_AGE: Duration = Duration::from_secs(600);
 
 impl RawIdentity {
+    /// Whether X.509-SVIDs get past the handshake of the listeners.
+    pub(super) fn svids(&self) -> SvidRule {
+        let takes = self
+            .spiffe
+            .as_ref()
+            .is_some_and(|raw| raw.value.takes(Svid::X509));
+        if takes {
+            SvidRule::Taken
+        } else {
+            SvidRule::LikeOthers
+        }
+    }
+
     pub(super) fn parse(
         self,
         listen: Option<&Listen>,
@@ -121,7 +134,7 @@ impl RawIdentity {
             }
             raw.value.parse()
         });
-        let spiffe = self.spiffe.map(|raw| raw.value.parse(notes));
+        let spiffe = self.spiffe.map(|raw| raw.value.parse(listen, notes));
         let mut issuers: Vec<IssuerConfig> = Vec::new();
         for issuer in self.issuers?.value {
             let Some(parsed) = issuer.value.parse(notes) else {
