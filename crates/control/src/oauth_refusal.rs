@@ -144,6 +144,9 @@ fn token_row(cause: &Unauthenticated) -> Row {
         | Unauthenticated::Disagreement
         | Unauthenticated::UnknownConfirmation
         | Unauthenticated::CertificateMismatch
+        | Unauthenticated::InvalidWit(_)
+        | Unauthenticated::InvalidWpt(_)
+        | Unauthenticated::WptReplayed
         | Unauthenticated::UnknownTrustDomain(_) => bad("invalid_request", "unacceptable_token"),
         Unauthenticated::Expired => bad("invalid_request", "expired_token"),
         Unauthenticated::ProofRequired => bad("invalid_dpop_proof", "proof_required"),
@@ -170,6 +173,9 @@ fn token_hint(cause: &Unauthenticated) -> &'static str {
         | Unauthenticated::Disagreement
         | Unauthenticated::UnknownConfirmation
         | Unauthenticated::CertificateMismatch
+        | Unauthenticated::InvalidWit(_)
+        | Unauthenticated::InvalidWpt(_)
+        | Unauthenticated::WptReplayed
         | Unauthenticated::UnknownTrustDomain(_) => {
             "send a token of a configured issuer that vouches for what it is used for"
         }

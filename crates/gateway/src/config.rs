@@ -6,6 +6,7 @@
 mod approvals;
 mod binding;
 mod book;
+mod clusters;
 mod collection;
 mod control_plane;
 mod issuers;
@@ -20,6 +21,7 @@ mod scalar;
 mod shape;
 mod spiffe;
 mod tools;
+mod wimse;
 
 use std::fs::File;
 use std::io::Read;
@@ -31,6 +33,7 @@ use serde_json::Value;
 pub use approvals::{ApprovalsConfig, WebhookConfig};
 pub use binding::{BindingConfig, ProviderConfig};
 pub use book::{StoreConfig, TasksConfig};
+pub use clusters::ClusterAsked;
 pub use control_plane::{
     BundleConfig, BundleOrigin, DecisionLogsConfig, Polling, Rollback, ServiceConfig, StatusConfig,
 };

@@ -119,6 +119,11 @@ impl Dpop {
         }
     }
 
+    /// The origins that agents know the gateway by; the one that a request names, if none are given.
+    pub(crate) fn origins(&self) -> &[Origin] {
+        &self.config.origins
+    }
+
     /// Checks the proof of a request for a bound token, and uses it up.
     pub(crate) fn check(
         &self,

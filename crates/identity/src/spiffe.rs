@@ -194,7 +194,7 @@ impl Domain {
         let expected = Expected {
             algorithm: header.algorithm,
             key: &key,
-            audience: &self.audience,
+            audience: Some(&self.audience),
             now: clock::now(),
         };
         let checked = token.check_as_of(self.name.id(), &expected)?;

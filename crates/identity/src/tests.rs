@@ -67,6 +67,8 @@ fn identity(issuers: Vec<IssuerConfig>, pace: Pace) -> Identity {
             tokens: tokens(KeyKind::P256),
             dpop: DpopConfig::default(),
             certificates: None,
+            clusters: Vec::new(),
+            wit_issuers: Vec::new(),
         },
         None,
         pace,

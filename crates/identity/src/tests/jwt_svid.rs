@@ -51,6 +51,8 @@ fn believer(
             tokens: tokens(KeyKind::P256),
             dpop: DpopConfig::default(),
             certificates: None,
+            clusters: Vec::new(),
+            wit_issuers: Vec::new(),
             spiffe,
         },
         previous,

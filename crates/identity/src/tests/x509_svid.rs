@@ -67,6 +67,8 @@ fn believer(svids: &[Svid], trust_domains: Vec<TrustDomainConfig>) -> Identity {
         tokens: tokens(KeyKind::P256),
         dpop: DpopConfig::default(),
         certificates: None,
+        clusters: Vec::new(),
+        wit_issuers: Vec::new(),
         spiffe,
     };
     Identity::with_pace(config, None, EAGER)
