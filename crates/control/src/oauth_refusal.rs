@@ -158,7 +158,7 @@ fn token_row(cause: &Unauthenticated) -> Row {
             "temporarily_unavailable",
             "busy",
         ),
-        Unauthenticated::KeysUnavailable(_) => (
+        Unauthenticated::KeysUnavailable(_) | Unauthenticated::ClusterSilent(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "temporarily_unavailable",
             "issuer_unavailable",
@@ -185,7 +185,9 @@ fn token_hint(cause: &Unauthenticated) -> &'static str {
         }
         Unauthenticated::ProofReplayed => "make a new proof for each request",
         Unauthenticated::UseDpopNonce(_) => "ask again with the nonce of `DPoP-Nonce` in the proof",
-        Unauthenticated::Busy | Unauthenticated::KeysUnavailable(_) => "try again",
+        Unauthenticated::Busy
+        | Unauthenticated::KeysUnavailable(_)
+        | Unauthenticated::ClusterSilent(_) => "try again",
     }
 }
 

@@ -290,7 +290,7 @@ impl Refusal {
 /// How an agent is answered that nobody believes; the codes are those of calls.
 fn agent_row(agent: &Unauthenticated) -> (StatusCode, &'static str) {
     match agent {
-        Unauthenticated::KeysUnavailable(_) => {
+        Unauthenticated::KeysUnavailable(_) | Unauthenticated::ClusterSilent(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "issuer_unavailable")
         }
         Unauthenticated::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
@@ -315,8 +315,8 @@ fn agent_row(agent: &Unauthenticated) -> (StatusCode, &'static str) {
 
 fn agent_hint(agent: &Unauthenticated) -> &'static str {
     match agent {
-        Unauthenticated::KeysUnavailable(_) => {
-            "the keys of the token's issuer can't be had right now; try again"
+        Unauthenticated::KeysUnavailable(_) | Unauthenticated::ClusterSilent(_) => {
+            "the keys of the token's issuer, or the answer of its cluster, can't be had right now; try again"
         }
         Unauthenticated::Busy => "too many proofs are remembered; try again",
         Unauthenticated::UnknownTrustDomain(_) => {

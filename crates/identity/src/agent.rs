@@ -118,7 +118,7 @@ pub enum Method {
     Jwt,
     /// A JWT-SVID of a configured SPIFFE trust domain.
     JwtSvid,
-    /// A service account's token, by a Kubernetes cluster that was asked (TokenReview).
+    /// A service account's token, by a Kubernetes cluster that was asked (`TokenReview`).
     TokenReview,
     /// A workload identity token, with a proof by the key that it is bound to (WIMSE).
     Wimse,

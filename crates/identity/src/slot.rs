@@ -51,7 +51,9 @@ impl Slot {
 
     /// The slot of this name, in lower case.
     pub(crate) fn of(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|slot| slot.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|slot| slot.name().as_str() == name)
     }
 
     pub(crate) fn name(self) -> &'static HeaderName {

@@ -10,6 +10,8 @@ mod key_rotation;
 mod signer;
 mod slots;
 mod task_token;
+mod token_review;
+mod wimse;
 mod workload_token;
 mod x509_svid;
 

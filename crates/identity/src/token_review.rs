@@ -1,4 +1,4 @@
-//! Service accounts of Kubernetes clusters: their API server is asked whose a token is (TokenReview).
+//! Service accounts of Kubernetes clusters: their API server is asked whose a token is (`TokenReview`).
 //!
 //! **Invariant.** A token is sent to the cluster that its `iss` or its configured prefix names, and nowhere else.
 
@@ -112,7 +112,7 @@ enum Silent {
     Late,
 }
 
-/// The `status` of a TokenReview.
+/// The `status` of a `TokenReview`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Status {
@@ -189,7 +189,7 @@ impl Cluster {
         expires_at: Option<i64>,
         digest: Digest,
     ) -> Result<Arc<Verified>, Unauthenticated> {
-        let silent = || Unauthenticated::KeysUnavailable(self.config.server.to_string());
+        let silent = || Unauthenticated::ClusterSilent(self.config.server.to_string());
         let _place = self.waiting.try_acquire().map_err(|_| silent())?;
         let answer = loop {
             let stale = |answer: &Answer| answer.until <= clock::now();
@@ -324,8 +324,8 @@ fn claims(mut user: Map<String, Value>) -> Map<String, Value> {
 
 fn status(document: &[u8]) -> Option<Status> {
     let document: Value = serde_json::from_slice(document).ok()?;
-    let is_review =
-        document["kind"] == "TokenReview" && document["apiVersion"] == "authentication.k8s.io/v1";
+    let is = |name: &str, expected: &str| document.get(name).is_some_and(|value| value == expected);
+    let is_review = is("kind", "TokenReview") && is("apiVersion", "authentication.k8s.io/v1");
     let status = is_review.then(|| document.get("status"))??;
     Status::deserialize(status).ok()
 }

@@ -48,9 +48,12 @@ pub enum Unauthenticated {
     /// No more proofs can be remembered, so none is taken.
     #[error("too many proofs to remember")]
     Busy,
-    /// The keys of an issuer or a trust domain can't be had, or the answer of a cluster.
-    #[error("keys of `{0}`, or its answer, are not available")]
+    /// The keys of an issuer or a trust domain can't be had.
+    #[error("keys of `{0}` are not available")]
     KeysUnavailable(String),
+    /// The API server of a cluster does not answer.
+    #[error("cluster at `{0}` does not say whose the token is")]
+    ClusterSilent(String),
 }
 
 /// A challenge with the algorithms that a proof may be signed with (RFC 9449 section 7.1).
@@ -82,7 +85,8 @@ impl Unauthenticated {
             | Self::InvalidWpt(_)
             | Self::WptReplayed
             | Self::Busy
-            | Self::KeysUnavailable(_) => r#"Bearer realm="remit", error="invalid_token""#,
+            | Self::KeysUnavailable(_)
+            | Self::ClusterSilent(_) => r#"Bearer realm="remit", error="invalid_token""#,
         }
     }
 

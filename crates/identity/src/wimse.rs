@@ -95,6 +95,16 @@ pub(crate) struct Beside {
 impl Wimse {
     /// Makes the issuers, with the keys of those in `known` that are at the same place, and remembers what that does.
     pub(crate) fn new(issuers: Vec<WitIssuerConfig>, known: Option<&Self>, pace: Pace) -> Self {
+        Self::at(issuers, known, pace, clock::now())
+    }
+
+    /// Makes them at this time, in seconds since the epoch.
+    pub(crate) fn at(
+        issuers: Vec<WitIssuerConfig>,
+        known: Option<&Self>,
+        pace: Pace,
+        now: i64,
+    ) -> Self {
         let sources = known.map_or(&[][..], |known| &known.issuers);
         let issuer = |config: WitIssuerConfig| {
             let jwks_uri = config.jwks_uri.as_ref();
@@ -106,7 +116,6 @@ impl Wimse {
             );
             WitIssuer { config, keys }
         };
-        let now = clock::now();
         let fresh = || {
             Arc::new(Memory {
                 since: now,

@@ -143,7 +143,7 @@ codes! {
     INVALID_WPT = BAD_REQUEST, "invalid_wpt", "make a new `Workload-Proof-Token` for each request, by the key of the token: with its `aud` (the URL), `exp` (at most 5 minutes ahead), `iat`, `jti` and `wth`, and `ath` or `tth` where a token stands beside it";
     WPT_REPLAYED = BAD_REQUEST, "wpt_replayed", "make a new `Workload-Proof-Token` for each request, with a `jti` of its own";
     TOKEN_REVOKED = UNAUTHORIZED, "token_revoked", "the task token was taken back; get a new one for the task, or open another";
-    ISSUER_UNAVAILABLE = SERVICE_UNAVAILABLE, "issuer_unavailable", "the keys of the token's issuer can't be had right now; try again";
+    ISSUER_UNAVAILABLE = SERVICE_UNAVAILABLE, "issuer_unavailable", "the keys of the token's issuer, or the answer of its cluster, can't be had right now; try again";
     NO_TASK = FORBIDDEN, "no_task", "name an open task: send a task token, or `Agent-Task: <id>` beside your credential";
     UNKNOWN_TASK = FORBIDDEN, "unknown_task", "there is no open task of this id for this agent";
     TASK_ENDED = FORBIDDEN, "task_ended", "the task has ended; open a new one";
@@ -335,7 +335,9 @@ fn unauthenticated_code(unauthenticated: &Unauthenticated) -> Code {
         Unauthenticated::InvalidWpt(_) => INVALID_WPT,
         Unauthenticated::WptReplayed => WPT_REPLAYED,
         Unauthenticated::Busy => BUSY,
-        Unauthenticated::KeysUnavailable(_) => ISSUER_UNAVAILABLE,
+        Unauthenticated::KeysUnavailable(_) | Unauthenticated::ClusterSilent(_) => {
+            ISSUER_UNAVAILABLE
+        }
         Unauthenticated::Invalid(_) => INVALID_PROOF,
     }
 }

@@ -104,9 +104,9 @@ async fn ask(
 
 /// What comes of a chain whose last certificate is of an authority, where `example.org` publishes `keys`.
 #[track_caller]
-fn chain(keys: Vec<Value>, chain: &[CertificateDer<'_>], answer: &str) {
+fn chain(keys: &[Value], chain: &[CertificateDer<'_>], answer: &str) {
     let result = run(async {
-        let bundle = Idp::start(&keys).await;
+        let bundle = Idp::start(keys).await;
         let identity = believer(&[Svid::X509], vec![domain("example.org", at(&bundle))]);
         ask(&identity, &HeaderMap::new(), &over(chain)).await
     });
@@ -118,7 +118,7 @@ fn chain(keys: Vec<Value>, chain: &[CertificateDer<'_>], answer: &str) {
 fn changed(change: impl FnOnce(&mut CertificateParams), answer: &str) {
     let issuer = authority(|_| {});
     let svid = svid(&issuer, change);
-    chain(vec![published(&issuer)], &[svid], answer);
+    chain(&[published(&issuer)], &[svid], answer);
 }
 
 #[test]
@@ -236,19 +236,19 @@ fn b3_an_svid_that_another_key_signed_is_refused() {
     let (issuer, other) = (authority(|_| {}), authority(|_| {}));
     let forged = svid(&other, |_| {});
     chain(
-        vec![published(&issuer)],
-        &[forged.clone()],
+        &[published(&issuer)],
+        std::slice::from_ref(&forged),
         "!not of an authority",
     );
     let with_root = [forged, other.der().clone()];
-    chain(vec![published(&issuer)], &with_root, "!not of an authority");
+    chain(&[published(&issuer)], &with_root, "!not of an authority");
     // Nor does it sign itself.
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![uri(AGENT)];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     let itself = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
     chain(
-        vec![published(&issuer)],
+        &[published(&issuer)],
         &[itself.into()],
         "!not of an authority",
     );
@@ -261,7 +261,7 @@ fn b3_a_flipped_bit_is_refused() {
     let last = broken.last_mut().unwrap();
     *last ^= 1;
     chain(
-        vec![published(&issuer)],
+        &[published(&issuer)],
         &[broken.into()],
         "!not of an authority",
     );
@@ -273,28 +273,28 @@ fn a_chain_leads_to_an_authority() {
         let params = authority_params(change);
         CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &root).unwrap()
     };
-    let keys = || vec![published(&root)];
+    let keys = [published(&root)];
     let through = |middle: &Issuer| [svid(middle, |_| {}), middle.der().clone()];
-    chain(keys(), &through(&middle(|_| {})), AGENT);
+    chain(&keys, &through(&middle(|_| {})), AGENT);
     let named = middle(|params| params.subject_alt_names = vec![uri("spiffe://example.org")]);
-    chain(keys(), &through(&named), AGENT);
+    chain(&keys, &through(&named), AGENT);
     // Without the one in between it leads nowhere.
     let alone = svid(&named, |_| {});
-    chain(keys(), &[alone], "!not of an authority");
+    chain(&keys, &[alone], "!not of an authority");
     let foreign = middle(|params| params.subject_alt_names = vec![uri("spiffe://evil.example")]);
-    chain(keys(), &through(&foreign), "!another SPIFFE ID");
+    chain(&keys, &through(&foreign), "!another SPIFFE ID");
     let workload = middle(|params| params.subject_alt_names = vec![uri(AGENT)]);
-    chain(keys(), &through(&workload), "!another SPIFFE ID");
+    chain(&keys, &through(&workload), "!another SPIFFE ID");
     let expired = middle(|params| params.not_after = date_time_ymd(2021, 1, 1));
-    chain(keys(), &through(&expired), "!expired");
+    chain(&keys, &through(&expired), "!expired");
     let no_ca = middle(|params| params.is_ca = IsCa::NoCa);
-    chain(keys(), &through(&no_ca), "!not of an authority");
+    chain(&keys, &through(&no_ca), "!not of an authority");
     // An SVID signs no other.
     let leaf = middle(|params| {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     });
-    chain(keys(), &through(&leaf), "!not of an authority");
+    chain(&keys, &through(&leaf), "!not of an authority");
 }
 #[test]
 fn b6_a_key_of_another_use_is_no_authority() {
@@ -315,9 +315,9 @@ fn b6_a_key_of_another_use_is_no_authority() {
         for (name, value) in patch.as_object().unwrap() {
             key[name] = value.clone();
         }
-        chain(vec![key], &[svid.clone()], "!not of an authority");
+        chain(&[key], std::slice::from_ref(&svid), "!not of an authority");
     }
-    chain(Vec::new(), &[svid], "!not of an authority");
+    chain(&[], &[svid], "!not of an authority");
 }
 #[test]
 fn b6_an_authority_whose_time_is_over_signs_nothing() {
@@ -326,13 +326,13 @@ fn b6_an_authority_whose_time_is_over_signs_nothing() {
         params.not_after = date_time_ymd(2021, 1, 1);
     });
     let svid = svid(&issuer, |_| {});
-    chain(vec![published(&issuer)], &[svid], "!not of an authority");
+    chain(&[published(&issuer)], &[svid], "!not of an authority");
 }
 #[test]
 fn b6_what_is_no_authority_signs_nothing() {
     let issuer = authority(|params| params.is_ca = IsCa::NoCa);
     let svid = svid(&issuer, |_| {});
-    chain(vec![published(&issuer)], &[svid], "!not of an authority");
+    chain(&[published(&issuer)], &[svid], "!not of an authority");
 }
 #[test]
 fn b6_each_trust_domain_has_authorities_of_its_own() {
@@ -362,7 +362,7 @@ fn b6_a_foreign_trust_domain_is_refused() {
     let foreign = svid(&issuer, |params| {
         params.subject_alt_names = vec![uri("spiffe://evil.example/a")];
     });
-    chain(vec![published(&issuer)], &[foreign], "!`evil.example`");
+    chain(&[published(&issuer)], &[foreign], "!`evil.example`");
 }
 #[test]
 fn b6_svids_are_taken_of_the_kinds_that_are_configured() {
