@@ -30,7 +30,8 @@ impl Spire {
             folder: tempfile::tempdir().unwrap(),
             running: Vec::new(),
         };
-        let path = |name: &str| spire.path(name).display().to_string();
+        let folder = spire.folder.path().to_owned();
+        let path = |name: &str| folder.join(name).display().to_string();
         // The system chose it a moment ago, so that nobody else has it but by great bad luck.
         let port = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = port.local_addr().unwrap().port();
