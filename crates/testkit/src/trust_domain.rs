@@ -47,7 +47,9 @@ impl TrustDomain {
     /// Its bundle, with an authority for X.509-SVIDs beside the key for JWT-SVIDs.
     pub fn bundle(&self) -> Value {
         let mut authority = self.jwk("x509-svid");
-        authority["x5c"] = json!([STANDARD.encode(self.authority.der())]);
+        let certificate = json!([STANDARD.encode(self.authority.der())]);
+        let members = authority.as_object_mut().unwrap();
+        members.insert("x5c".to_owned(), certificate);
         let keys = [authority, self.jwk("jwt-svid")];
         json!({ "keys": keys, "spiffe_sequence": self.generation, "spiffe_refresh_hint": 1 })
     }

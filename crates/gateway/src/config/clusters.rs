@@ -20,7 +20,7 @@ pub struct ClusterAsked {
 }
 
 section! {
-    /// A Kubernetes cluster that is asked whose a token is (TokenReview).
+    /// A Kubernetes cluster that is asked whose a token is (`TokenReview`).
     struct RawCluster {
         /// The `iss` of its tokens: its `--service-account-issuer`. Tokens of another are not sent to it.
         issuer: String = required;

@@ -60,7 +60,7 @@ section! {
         issuers: Vec<At<RawIssuer>> = default([]);
         /// SPIFFE trust domains whose SVIDs are believed: ours, and those that it is federated with. The agent's id is the SPIFFE ID.
         spiffe: RawSpiffe = optional;
-        /// Kubernetes clusters whose service accounts are agents: their API servers are asked whose a token is (TokenReview). A cluster that publishes its keys can be one of the `issuers` instead.
+        /// Kubernetes clusters whose service accounts are agents: their API servers are asked whose a token is (`TokenReview`). A cluster that publishes its keys can be one of the `issuers` instead.
         clusters: Vec<At<RawCluster>> = default([]);
         /// The issuers of workload identity tokens (WIMSE), which agents send in `Workload-Identity-Token` with a proof in `Workload-Proof-Token`. One trust domain has one issuer, and is none of `spiffe.trust_domains`.
         wimse: Vec<At<RawWitIssuer>> = default([]);
