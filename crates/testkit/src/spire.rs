@@ -32,9 +32,7 @@ impl Spire {
         };
         let folder = spire.folder.path().to_owned();
         let path = |name: &str| folder.join(name).display().to_string();
-        // The system chose it a moment ago, so that nobody else has it but by great bad luck.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        let port = free_port();
         let memory = "KeyManager \"memory\" { plugin_data {} }";
         let server = format!(
             "server {{ bind_address = \"127.0.0.1\" bind_port = \"{port}\" socket_path = \"{}\"
@@ -166,6 +164,12 @@ impl Drop for Spire {
             child.wait().ok();
         }
     }
+}
+
+/// A port that the system chose a moment ago, so that nobody else has it but by great bad luck.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 fn asked(program: &str, arguments: &[&str], socket: &Path) -> Output {
