@@ -15,7 +15,7 @@ pub(crate) const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Header parameters that bring a key along or change what is signed: none is ever followed
 /// (RFC 8725 sections 3.5 and 3.10, RFC 7515 section 4.1.11, RFC 7797).
-const REFUSED: [&str; 6] = ["crit", "b64", "jku", "jwk", "x5u", "x5c"];
+pub(crate) const REFUSED: [&str; 6] = ["crit", "b64", "jku", "jwk", "x5u", "x5c"];
 
 /// Whether `text` has the three parts of a compact JWS (RFC 7515 section 7.1).
 pub(crate) fn looks_compact(text: &str) -> bool {

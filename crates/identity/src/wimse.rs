@@ -15,6 +15,7 @@ use url::{Origin, Url};
 use crate::cache::Cache;
 use crate::clock::LEEWAY;
 use crate::digest::Digest;
+use crate::dpop::PRIVATE;
 use crate::issuer::is_name_of;
 use crate::key::Key;
 use crate::key_source::{KeySource, NoKey, Pace};
@@ -24,7 +25,7 @@ use crate::spiffe_id::TrustDomain;
 use crate::target::is_target;
 use crate::transaction_tokens::TXN_TOKEN;
 use crate::unverified::{
-    Expected, MAX_TOKEN_BYTES, Unverified, looks_compact, media_type, seconds,
+    Expected, MAX_TOKEN_BYTES, REFUSED, Unverified, looks_compact, media_type, seconds,
 };
 use crate::verified::{Verified, Voucher};
 use crate::{AgentId, Algorithm, Presented, Unauthenticated, clock, strict_json};
@@ -39,12 +40,6 @@ pub(crate) static WORKLOAD_PROOF_TOKEN: HeaderName =
 
 /// For how long a proof may be good at most, in seconds. Each that was used is remembered for as long.
 const LIFETIME: i64 = 300;
-
-/// Header parameters that bring a key from elsewhere or change what is signed.
-const REFUSED: [&str; 6] = ["crit", "b64", "jku", "jwk", "x5u", "x5c"];
-
-/// The members of a JWK that no public key has.
-const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// Who issues the workload identity tokens of a trust domain.
 #[derive(Clone, Debug)]
