@@ -146,6 +146,9 @@ fn token_row(cause: &Unauthenticated) -> Row {
         | Unauthenticated::Disagreement
         | Unauthenticated::UnknownConfirmation
         | Unauthenticated::CertificateMismatch
+        | Unauthenticated::InvalidWit(_)
+        | Unauthenticated::InvalidWpt(_)
+        | Unauthenticated::WptReplayed
         | Unauthenticated::UnknownTrustDomain(_) => bad("invalid_request", "unacceptable_token"),
         Unauthenticated::Expired => bad("invalid_request", "expired_token"),
         Unauthenticated::ProofRequired => bad("invalid_dpop_proof", "proof_required"),
@@ -157,7 +160,7 @@ fn token_row(cause: &Unauthenticated) -> Row {
             "temporarily_unavailable",
             "busy",
         ),
-        Unauthenticated::KeysUnavailable(_) => (
+        Unauthenticated::KeysUnavailable(_) | Unauthenticated::ClusterSilent(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "temporarily_unavailable",
             "issuer_unavailable",
@@ -172,6 +175,9 @@ fn token_hint(cause: &Unauthenticated) -> &'static str {
         | Unauthenticated::Disagreement
         | Unauthenticated::UnknownConfirmation
         | Unauthenticated::CertificateMismatch
+        | Unauthenticated::InvalidWit(_)
+        | Unauthenticated::InvalidWpt(_)
+        | Unauthenticated::WptReplayed
         | Unauthenticated::UnknownTrustDomain(_) => {
             "send a token of a configured issuer that vouches for what it is used for"
         }
@@ -181,7 +187,9 @@ fn token_hint(cause: &Unauthenticated) -> &'static str {
         }
         Unauthenticated::ProofReplayed => "make a new proof for each request",
         Unauthenticated::UseDpopNonce(_) => "ask again with the nonce of `DPoP-Nonce` in the proof",
-        Unauthenticated::Busy | Unauthenticated::KeysUnavailable(_) => "try again",
+        Unauthenticated::Busy
+        | Unauthenticated::KeysUnavailable(_)
+        | Unauthenticated::ClusterSilent(_) => "try again",
     }
 }
 

@@ -290,7 +290,7 @@ impl Refusal {
 /// How an agent is answered that nobody believes; the codes are those of calls.
 fn agent_row(agent: &Unauthenticated) -> (StatusCode, &'static str) {
     match agent {
-        Unauthenticated::KeysUnavailable(_) => {
+        Unauthenticated::KeysUnavailable(_) | Unauthenticated::ClusterSilent(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "issuer_unavailable")
         }
         Unauthenticated::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
@@ -302,6 +302,9 @@ fn agent_row(agent: &Unauthenticated) -> (StatusCode, &'static str) {
         Unauthenticated::UseDpopNonce(_) => (StatusCode::UNAUTHORIZED, "use_dpop_nonce"),
         Unauthenticated::ProofReplayed => (StatusCode::UNAUTHORIZED, "proof_replayed"),
         Unauthenticated::CertificateMismatch => (StatusCode::UNAUTHORIZED, "certificate_mismatch"),
+        Unauthenticated::InvalidWit(_) => (StatusCode::BAD_REQUEST, "invalid_wit"),
+        Unauthenticated::InvalidWpt(_) => (StatusCode::BAD_REQUEST, "invalid_wpt"),
+        Unauthenticated::WptReplayed => (StatusCode::BAD_REQUEST, "wpt_replayed"),
         Unauthenticated::NoProof
         | Unauthenticated::Invalid(_)
         | Unauthenticated::Expired
@@ -312,12 +315,12 @@ fn agent_row(agent: &Unauthenticated) -> (StatusCode, &'static str) {
 
 fn agent_hint(agent: &Unauthenticated) -> &'static str {
     match agent {
-        Unauthenticated::KeysUnavailable(_) => {
-            "the keys of the token's issuer can't be had right now; try again"
+        Unauthenticated::KeysUnavailable(_) | Unauthenticated::ClusterSilent(_) => {
+            "the keys of the token's issuer, or the answer of its cluster, can't be had right now; try again"
         }
         Unauthenticated::Busy => "too many proofs are remembered; try again",
         Unauthenticated::UnknownTrustDomain(_) => {
-            "the token's SPIFFE ID is of a trust domain that this gateway does not believe"
+            "the workload's id is of a trust domain that this gateway does not believe"
         }
         Unauthenticated::ProofRequired => {
             "send the token as `Authorization: DPoP …`, with a proof by its key in `DPoP`"
@@ -331,6 +334,12 @@ fn agent_hint(agent: &Unauthenticated) -> &'static str {
         Unauthenticated::ProofReplayed => "make a new DPoP proof for each request",
         Unauthenticated::CertificateMismatch => {
             "this API takes no client certificates; delegate with a token that is bound to a key, or ask an operator"
+        }
+        Unauthenticated::InvalidWit(_) => {
+            "send one workload identity token, of an issuer that this gateway believes"
+        }
+        Unauthenticated::InvalidWpt(_) | Unauthenticated::WptReplayed => {
+            "make a new `Workload-Proof-Token` for this URL and the tokens beside it"
         }
         Unauthenticated::NoProof
         | Unauthenticated::Invalid(_)
@@ -626,6 +635,9 @@ mod tests {
             Refusal::Agent(Unauthenticated::UseDpopNonce(text())),
             Refusal::Agent(Unauthenticated::ProofReplayed),
             Refusal::Agent(Unauthenticated::CertificateMismatch),
+            Refusal::Agent(Unauthenticated::InvalidWit("")),
+            Refusal::Agent(Unauthenticated::InvalidWpt("")),
+            Refusal::Agent(Unauthenticated::WptReplayed),
             Refusal::Unbound(Unbound::NoTask),
             Refusal::Unbound(Unbound::Unknown(text())),
             Refusal::Unbound(Unbound::Ended(nil())),

@@ -111,6 +111,8 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         tokens: Arc::clone(&tokens),
         dpop: identity::DpopConfig::default(),
         certificates: None,
+        clusters: Vec::new(),
+        wit_issuers: Vec::new(),
         spiffe: None,
     };
     let (recorder, telemetry) = Recorder::start(telemetry::Config {

@@ -6,6 +6,7 @@
 mod approvals;
 mod binding;
 mod book;
+mod clusters;
 mod collection;
 mod control_plane;
 mod issuers;
@@ -21,21 +22,24 @@ mod shape;
 mod spiffe;
 mod tools;
 mod usage;
+mod wimse;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use identity::SvidRule;
 use serde_json::Value;
 
 pub use approvals::{ApprovalsConfig, WebhookConfig};
 pub use binding::{BindingConfig, ProviderConfig};
 pub use book::{StoreConfig, TasksConfig};
+pub use clusters::ClusterAsked;
 pub use control_plane::{
     BundleConfig, BundleOrigin, DecisionLogsConfig, Polling, Rollback, ServiceConfig, StatusConfig,
 };
 pub use issuers::IdentityConfig;
-pub use listen::{CertificateRule, ClientCertificates, Listen, Plaintext, ServerTls};
+pub use listen::{ClientCertificates, Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
 pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
@@ -158,7 +162,9 @@ impl RawConfig {
             .listen
             .as_ref()
             .and_then(|listen| listen.value.control.clone());
-        let listen = self.listen.and_then(|raw| raw.value.parse(notes));
+        let identity = self.identity.as_ref();
+        let svids = identity.map_or(SvidRule::LikeOthers, |raw| raw.value.svids());
+        let listen = self.listen.and_then(|raw| raw.value.parse(svids, notes));
         let identity = self
             .identity
             .and_then(|raw| raw.value.parse(listen.as_ref(), notes));

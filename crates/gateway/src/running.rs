@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use control::{Control, ListenerStatus, Live, Options, Plaintext, Status};
-use identity::AgentId;
+use identity::{AgentId, ClientTrust};
 use jiff::Timestamp;
 use proxy::{Server, Way};
 use tasks::{Approvals, TaskView};
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::{Origin, Url};
 
-use crate::config::{self, CertificateRule, ClientCertificates, Config, ServerTls};
+use crate::config::{self, ClientCertificates, Config, ServerTls};
 use crate::explain;
 use crate::fixed::Fixed;
 use crate::ground::{Ground, StartError};
@@ -406,37 +406,36 @@ fn called(listening: &Listening) -> Vec<Origin> {
         .collect()
 }
 
-fn server_tls(tls: &ServerTls) -> Result<rustls::ServerConfig, String> {
+fn server_tls(tls: &ServerTls) -> Result<proxy::ServerTls, String> {
     let certificates = setup::certificates(&tls.certificate)?;
     let key = setup::key(&tls.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider));
-    let builder = builder
+    let builder = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let builder = match &tls.clients {
+    let clients = tls.clients.as_ref().map(client_trust).transpose()?;
+    let builder = match &clients {
         None => builder.with_no_client_auth(),
-        Some(ClientCertificates { authorities, rule }) => {
-            let mut roots = rustls::RootCertStore::empty();
-            for authority in setup::certificates(authorities)? {
-                roots
-                    .add(authority)
-                    .map_err(|error| format!("`{}`: {error}", authorities.display()))?;
-            }
-            let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
-                Arc::new(roots),
-                provider,
-            );
-            let verifier = match rule {
-                CertificateRule::Required => verifier,
-                CertificateRule::Optional => verifier.allow_unauthenticated(),
-            };
-            builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
-        }
+        Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as _),
     };
-    builder
+    let config = builder
         .with_single_cert(certificates, key)
-        .map_err(|error| format!("`{}`: {error}", tls.certificate.display()))
+        .map_err(|error| format!("`{}`: {error}", tls.certificate.display()))?;
+    Ok(proxy::ServerTls { config, clients })
+}
+
+fn client_trust(clients: &ClientCertificates) -> Result<Arc<ClientTrust>, String> {
+    let ClientCertificates {
+        authorities,
+        rule,
+        svids,
+    } = clients;
+    let certificates = authorities.as_deref().map(setup::certificates);
+    let certificates = certificates.transpose()?.unwrap_or_default();
+    ClientTrust::new(certificates, *rule, *svids).map_err(|error| match authorities {
+        Some(authorities) => format!("`{}`: {error}", authorities.display()),
+        None => error.to_string(),
+    })
 }
 
 fn bind(address: SocketAddr) -> Result<(std::net::TcpListener, SocketAddr), StartError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use call::{BodyKeys, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
 use credentials::{Binding, Cmd, Credentials, Provider, Static};
-use identity::{BundleConfig, Identity};
+use identity::{BundleConfig, ClusterConfig, Identity};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
     Verification,
@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 
 use crate::bundles::{Choice, Gathered, client};
 use crate::config::{
-    ApprovalsConfig, BindingConfig, Config, PolicyConfig, PolicyOrigin, ProviderConfig, ToolConfig,
-    UpstreamConfig, VerifyConfig,
+    ApprovalsConfig, BindingConfig, ClusterAsked, Config, PolicyConfig, PolicyOrigin,
+    ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
 };
 use crate::ground::Ground;
 
@@ -87,9 +87,12 @@ pub(crate) async fn build(
         Some(previous) => previous.oauth.as_deref().map(|oauth| oauth.moved(&origins)),
         None => issuer.map(|issuer| ProtectedResource::new(control::issuer_name(issuer), &origins)),
     };
+    let clusters = clusters(config.identity.clusters, &mut mistakes);
     let identity = Identity::new(
         identity::Config {
             issuers: config.identity.issuers,
+            clusters,
+            wit_issuers: config.identity.wit_issuers,
             tokens: Arc::clone(&ground.tokens),
             dpop: config.identity.dpop,
             certificates: config.identity.certificates,
@@ -156,6 +159,18 @@ pub(crate) async fn build(
         findings: deciding.findings,
         gathered: deciding.gathered,
     })
+}
+
+/// The clusters, with the authorities of their API servers.
+fn clusters(asked: Vec<ClusterAsked>, mistakes: &mut Vec<String>) -> Vec<ClusterConfig> {
+    let cluster = |ClusterAsked { mut cluster, ca }| {
+        match ca.as_deref().map(certificates).transpose() {
+            Ok(authorities) => cluster.authorities = authorities.unwrap_or_default(),
+            Err(mistake) => mistakes.push(format!("identity.clusters: {mistake}")),
+        }
+        cluster
+    };
+    asked.into_iter().map(cluster).collect()
 }
 
 /// Which bundles of trust domains are not there yet. No mistakes: what writes them may start after the gateway.

@@ -309,6 +309,81 @@ fn a_trust_domain_has_a_bundle_or_a_workload_api() {
 }
 
 #[test]
+fn x509_svids_are_shown_over_tls() {
+    let keys = "audience: a, svids: [x509], trust_domains: [{ name: example.org, bundle: b }]";
+    check_spiffe(keys, &["identity.spiffe.svids no_tls"]);
+    let none = "audience: a, svids: [], trust_domains: [{ name: example.org, bundle: b }]";
+    check_spiffe(none, &["identity.spiffe.svids wrong_value"]);
+    check_spiffe(
+        "audience: a, svids: [wit], trust_domains: [{ name: example.org, bundle: b }]",
+        &["identity.spiffe.svids[0] wrong_value"],
+    );
+    let tls = |more: &str, expected: &[&str]| {
+        let listen = format!(
+            "calls: 127.0.0.1:1, control: 127.0.0.1:2, tls: {{ certificate: c, key: k{more} }}"
+        );
+        let text = format!(
+            "listen: {{ {listen} }}\npolicy: {{ path: p }}\nidentity: {{ spiffe: {{ {keys} }} }}"
+        );
+        check_whole(&text, expected);
+    };
+    tls("", &[]);
+    tls(", client_certificates: optional", &[]);
+    tls(", client_certificates: optional, client_ca: a", &[]);
+}
+
+#[test]
+fn a_trust_domain_of_workload_identity_tokens_has_one_issuer() {
+    let check = |wimse: &str, expected: &[&str]| {
+        check(&format!("identity: {{ wimse: [{wimse}] }}"), expected);
+    };
+    let one = "{ trust_domain: example.org, issuer: 'https://a.example' }";
+    check(one, &[]);
+    let two = format!("{one}, {one}");
+    check(&two, &["identity.wimse[1] duplicate_trust_domain"]);
+    check(
+        "{ trust_domain: Example.org, issuer: 'http://a.example' }",
+        &[
+            "identity.wimse[0].trust_domain wrong_value",
+            "identity.wimse[0].issuer plaintext_issuer",
+        ],
+    );
+    let spiffe = "spiffe: { audience: a, trust_domains: [{ name: example.org, bundle: b }] }";
+    self::check(
+        &format!("identity: {{ wimse: [{one}], {spiffe} }}"),
+        &["identity.wimse[0] duplicate_trust_domain"],
+    );
+}
+
+#[test]
+fn a_cluster_is_asked_over_tls_by_a_name_of_its_own() {
+    let check = |more: &str, expected: &[&str]| {
+        let one = "issuer: 'https://k.example', audience: a, server: 'https://k.example'";
+        check(
+            &format!("identity: {{ clusters: [{{ {one}{more} }}] }}"),
+            expected,
+        );
+    };
+    check("", &[]);
+    check(", opaque_prefix: 'sha256~', cache: 10m", &[]);
+    let wrong = "identity.clusters[0].opaque_prefix wrong_value";
+    check(", opaque_prefix: sk-", &[wrong]);
+    check(", opaque_prefix: 'eyJ.x'", &[wrong]);
+    check(", cache: 11m", &["identity.clusters[0].cache wrong_value"]);
+    self::check(
+        "identity: { clusters: [{ issuer: 'k', audience: a, server: 'http://k.example' }] }",
+        &["identity.clusters[0].server plaintext_cluster"],
+    );
+    let cluster = "clusters: [{ issuer: 'https://a.example', audience: a, server: 'https://k' }]";
+    self::check(
+        &format!(
+            "identity: {{ {cluster}, issuers: [{{ issuer: 'https://a.example', audience: a }}] }}"
+        ),
+        &["identity.clusters[0] duplicate_issuer"],
+    );
+}
+
+#[test]
 fn a_workload_api_is_a_socket() {
     for socket in [
         "/run/api.sock",

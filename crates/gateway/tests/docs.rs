@@ -68,15 +68,20 @@ fn every_config_of_the_page_on_workload_identity_is_right() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert_eq!(blocks.len(), 4);
-    let listen = "listen: { calls: 127.0.0.1:1, control: 127.0.0.1:2 }\npolicy: { path: p }\n";
+    assert_eq!(blocks.len(), 7);
     for block in blocks {
-        let parsed = gateway::config::parse(&format!("{listen}{block}"), "remit.yaml");
+        let listen = match block.starts_with("listen:") {
+            true => "",
+            false => "listen: { calls: 127.0.0.1:1, control: 127.0.0.1:2 }\n",
+        };
+        let text = format!("policy: {{ path: p }}\n{listen}{block}");
+        let parsed = gateway::config::parse(&text, "remit.yaml");
         let identity = parsed
             .unwrap_or_else(|mistakes| panic!("{mistakes}"))
             .identity;
         let issuers = identity.issuers.len() + usize::from(identity.spiffe.is_some());
-        assert_eq!(issuers, 1, "{block}");
+        let others = identity.clusters.len() + identity.wit_issuers.len();
+        assert_eq!(issuers + others, 1, "{block}");
     }
 }
 

@@ -7,6 +7,9 @@
     reason = "a failure here fails a test"
 )]
 
+#[path = "real_parts/spire.rs"]
+mod spire;
+
 use std::fmt::Write as _;
 use std::fs;
 

@@ -12,8 +12,8 @@ use crate::verified::Verified;
 
 /// An authenticated workload.
 ///
-/// Where it brought several proofs, its workload token, or else its certificate, tells who it is
-/// (`method`, `issuer`, `claims`) and the task token what for (`txn`, `jti`).
+/// Where it brought several proofs, its workload identity token, or else its workload token, or else its certificate,
+/// tells who it is (`method`, `issuer`, `claims`) and the task token what for (`txn`, `jti`).
 ///
 /// An agent can't be forged:
 /// ```compile_fail,E0451
@@ -118,7 +118,13 @@ pub enum Method {
     Jwt,
     /// A JWT-SVID of a configured SPIFFE trust domain.
     JwtSvid,
-    /// A client certificate of mutual TLS.
+    /// A service account's token, by a Kubernetes cluster that was asked (`TokenReview`).
+    TokenReview,
+    /// A workload identity token, with a proof by the key that it is bound to (WIMSE).
+    Wimse,
+    /// An X.509-SVID of a configured SPIFFE trust domain: a client certificate of mutual TLS.
+    X509Svid,
+    /// Another client certificate of mutual TLS.
     Mtls,
 }
 
@@ -129,6 +135,9 @@ impl Method {
             Self::TaskToken => "task_token",
             Self::Jwt => "jwt",
             Self::JwtSvid => "jwt_svid",
+            Self::TokenReview => "token_review",
+            Self::Wimse => "wimse",
+            Self::X509Svid => "x509_svid",
             Self::Mtls => "mtls",
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use rustls::pki_types::CertificateDer;
 use serde_json::{Map, Value};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::X509Certificate;
@@ -9,9 +10,11 @@ use x509_parser::prelude::X509Certificate;
 use crate::confirmation::Confirmation;
 use crate::digest::Digest;
 use crate::verified::{Verified, Voucher};
+use crate::x509_svid::Claimed;
 use crate::{AgentTemplate, Unauthenticated};
 
-/// The certificate that a client proved to be its own, by an authority that the listener trusts.
+/// The certificate that a client proved to be its own: by an authority that the listener trusts, unless it means to be
+/// an X.509-SVID.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Certificate {
     /// `x5t#S256` (RFC 8705 section 3.1).
@@ -22,6 +25,8 @@ pub struct Certificate {
     claims: Map<String, Value>,
     /// Seconds since the epoch.
     expires_at: i64,
+    /// Its chain, where only a SPIFFE bundle can vouch for it.
+    svid: Option<Claimed>,
 }
 
 /// How an agent is known by its certificate.
@@ -37,11 +42,22 @@ pub struct CertificateConfig {
 pub struct UnreadableCertificate(&'static str);
 
 impl Certificate {
-    /// Reads a certificate that was verified in a handshake, DER.
-    ///
-    /// # Errors
-    /// [`UnreadableCertificate`] where it is no X.509 certificate with at most one list of names.
-    pub fn read(der: &[u8]) -> Result<Self, UnreadableCertificate> {
+    /// Reads a certificate that an authority of the listener signed, DER.
+    pub(crate) fn read(der: &[u8]) -> Result<Self, UnreadableCertificate> {
+        Self::of(der, |_| None)
+    }
+
+    /// Reads the first certificate of a chain, of which none of the listener's authorities need have signed an
+    /// X.509-SVID.
+    pub(crate) fn read_chain(chain: &[CertificateDer<'_>]) -> Result<Self, UnreadableCertificate> {
+        let first = chain.first().map_or(&[][..], AsRef::as_ref);
+        Self::of(first, |certificate| Claimed::read(chain, certificate))
+    }
+
+    fn of(
+        der: &[u8],
+        svid: impl FnOnce(&X509Certificate<'_>) -> Option<Claimed>,
+    ) -> Result<Self, UnreadableCertificate> {
         let unreadable = UnreadableCertificate;
         let (rest, certificate) = x509_parser::parse_x509_certificate(der)
             .map_err(|_| unreadable("it is no X.509 certificate"))?;
@@ -53,6 +69,7 @@ impl Certificate {
             issuer: certificate.issuer().to_string(),
             claims: claims(&certificate)?,
             expires_at: certificate.validity().not_after.timestamp(),
+            svid: svid(&certificate),
         })
     }
 
@@ -64,6 +81,16 @@ impl Certificate {
     /// What it is cached by.
     pub(crate) fn thumbprint(&self) -> &Digest {
         &self.thumbprint
+    }
+
+    /// Its chain, where only a SPIFFE bundle can vouch for it.
+    pub(crate) fn svid(&self) -> Option<&Claimed> {
+        self.svid.as_ref()
+    }
+
+    /// What it says of its subject.
+    pub(crate) fn claims(&self) -> &Map<String, Value> {
+        &self.claims
     }
 
     /// Whether its time is over at `now`, in seconds since the epoch. A connection outlives its handshake.

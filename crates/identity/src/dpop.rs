@@ -32,7 +32,7 @@ const MAX_PROOF_BYTES: usize = 8 * 1024;
 const REFUSED: [&str; 5] = ["crit", "b64", "jku", "x5u", "x5c"];
 
 /// The members of a JWK that no public key has (RFC 7518 sections 6.2.2, 6.3.2 and 6.4, RFC 8037 section 2).
-const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+pub(crate) const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// What is asked of DPoP proofs.
 #[derive(Clone, Debug)]
@@ -117,6 +117,11 @@ impl Dpop {
             max_age,
             memory,
         }
+    }
+
+    /// The origins that agents know the gateway by; the one that a request names, if none are given.
+    pub(crate) fn origins(&self) -> &[Origin] {
+        &self.config.origins
     }
 
     /// Checks the proof of a request for a bound token, and uses it up.

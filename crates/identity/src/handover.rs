@@ -45,7 +45,14 @@ impl<'r> Handover<'r> {
     /// [`Unauthenticated`] for everything else, our own task tokens among it.
     pub async fn workload(&self, token: &str) -> Result<Agent, Unauthenticated> {
         match self.agent(token).await? {
-            agent if matches!(agent.method(), Method::Jwt | Method::JwtSvid) => Ok(agent),
+            agent
+                if matches!(
+                    agent.method(),
+                    Method::Jwt | Method::JwtSvid | Method::TokenReview
+                ) =>
+            {
+                Ok(agent)
+            }
             _ => Err(Unauthenticated::Invalid("it is no workload token")),
         }
     }

@@ -151,7 +151,7 @@ impl Issuer {
         let checked = token.check(&Expected {
             algorithm: header.algorithm,
             key: &key,
-            audience: &self.config.audience,
+            audience: Some(&self.config.audience),
             now: clock::now(),
         })?;
         Ok((checked, keys))

@@ -8,13 +8,16 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::Algorithm;
+use crate::authorities::Authorities;
 use crate::digest::Digest;
 use crate::key::Key;
 
-/// The usable keys of one JWK Set (RFC 7517 section 5).
+/// The usable keys of one JWK Set (RFC 7517 section 5), or of a SPIFFE bundle.
 #[derive(Debug)]
 pub(crate) struct KeySet {
     keys: Vec<Key>,
+    /// Of a bundle: who may sign X.509-SVIDs.
+    authorities: Authorities,
     /// Of the document it was read from.
     digest: Digest,
     /// After how long its publisher wants to be asked again.
@@ -44,13 +47,25 @@ impl KeySet {
         let keys = keys.filter_map(|key| Key::read(&key)).collect();
         Some(Self {
             keys,
+            authorities: Authorities::default(),
             digest: Digest::of(document),
             refresh_hint: None,
             sequence: None,
         })
     }
 
-    /// Reads a SPIFFE bundle; keys that can't verify JWT-SVIDs are left out, `None` where it is no bundle.
+    /// The X.509 authorities of a trust domain, DER; what can't sign X.509-SVIDs is left out.
+    pub(crate) fn of_authorities(certificates: Vec<Vec<u8>>) -> Self {
+        Self {
+            keys: Vec::new(),
+            digest: Digest::of(&certificates.concat()),
+            authorities: Authorities::read(certificates.into_iter()),
+            refresh_hint: None,
+            sequence: None,
+        }
+    }
+
+    /// Reads a SPIFFE bundle; keys that can't verify SVIDs are left out, `None` where it is no bundle.
     ///
     /// One without any keys is a bundle: its trust domain has taken all of them back.
     pub(crate) fn read_bundle(document: &[u8], kind: Bundle) -> Option<Self> {
@@ -63,10 +78,15 @@ impl KeySet {
             spiffe_sequence: Value,
         }
         let read: Document = serde_json::from_slice(document).ok()?;
+        let authorities = match kind {
+            Bundle::Whole => Authorities::of_bundle(&read.keys),
+            Bundle::OfJwts => Authorities::default(),
+        };
         let keys = read.keys.into_iter();
         let keys = keys.filter_map(|key| Key::read_authority(key, kind));
         Some(Self {
             keys: keys.collect(),
+            authorities,
             digest: Digest::of(document),
             refresh_hint: read.spiffe_refresh_hint.as_u64().map(Duration::from_secs),
             sequence: read.spiffe_sequence.as_u64(),
@@ -89,9 +109,14 @@ impl KeySet {
         self.digest == other.digest
     }
 
-    /// How many keys it has.
+    /// How many keys and authorities it has.
     pub(crate) fn len(&self) -> usize {
-        self.keys.len()
+        self.keys.len() + self.authorities.len()
+    }
+
+    /// Who may sign X.509-SVIDs.
+    pub(crate) fn authorities(&self) -> &Authorities {
+        &self.authorities
     }
 
     /// The key with this `kid` for this algorithm. Without a `kid` there must be just one to choose

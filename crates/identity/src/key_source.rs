@@ -16,8 +16,8 @@ use url::Url;
 use crate::fetch::{FetchError, Fetcher};
 use crate::key_set::KeySet;
 use crate::spiffe_id::TrustDomain;
-use crate::workload_api::JwtBundles;
-use crate::{Algorithm, BundleConfig, clock};
+use crate::workload_api::Bundles;
+use crate::{Algorithm, BundleConfig, Svid, clock};
 
 /// How many calls may wait for one issuer's keys. As many connections are served in 128 MiB;
 /// the calls beyond it are refused at once.
@@ -70,7 +70,23 @@ enum Origin {
     TrustDomain {
         name: TrustDomain,
         bundle: BundleConfig,
+        /// Of the Workload API, which has a bundle for each kind of SVID.
+        part: Option<Svid>,
     },
+}
+
+impl Origin {
+    fn of_bundle(name: &TrustDomain, bundle: &BundleConfig, svid: Svid) -> Self {
+        let part = match bundle {
+            BundleConfig::File(_) | BundleConfig::Endpoint(_) => None,
+            BundleConfig::WorkloadApi(_) => Some(svid),
+        };
+        Self::TrustDomain {
+            name: name.clone(),
+            bundle: bundle.clone(),
+            part,
+        }
+    }
 }
 
 /// How keys come.
@@ -78,7 +94,7 @@ enum Origin {
 enum Way {
     Fetched(Result<Fetcher, FetchError>),
     /// The Workload API gives them whenever they change.
-    Given(JwtBundles),
+    Given(Bundles),
 }
 
 /// The keys of one issuer or trust domain: the last good set, and how to get a newer one.
@@ -125,8 +141,13 @@ impl KeySource {
         Self::of(issuer.to_string(), origin, way, pace)
     }
 
-    /// The keys of a trust domain.
-    pub(crate) fn of_bundle(name: &TrustDomain, bundle: &BundleConfig, pace: Pace) -> Self {
+    /// The keys of a trust domain for one kind of SVID.
+    pub(crate) fn of_bundle(
+        name: &TrustDomain,
+        bundle: &BundleConfig,
+        svid: Svid,
+        pace: Pace,
+    ) -> Self {
         let (way, pace) = match bundle {
             BundleConfig::File(path) => (
                 Way::Fetched(Ok(Fetcher::BundleFile(path.clone()))),
@@ -144,17 +165,14 @@ impl KeySource {
                 },
             ),
             BundleConfig::WorkloadApi(socket) => (
-                Way::Given(JwtBundles::new(socket, name)),
+                Way::Given(Bundles::new(socket, name, svid)),
                 Pace {
                     refresh: Duration::MAX,
                     ..pace
                 },
             ),
         };
-        let origin = Origin::TrustDomain {
-            name: name.clone(),
-            bundle: bundle.clone(),
-        };
+        let origin = Origin::of_bundle(name, bundle, svid);
         Self::of(name.id(), origin, way, pace)
     }
 
@@ -185,13 +203,14 @@ impl KeySource {
         self.is_usable() && self.origin == origin
     }
 
-    /// Whether it can fetch, and the same bundle.
-    pub(crate) fn is_for_bundle(&self, name: &TrustDomain, bundle: &BundleConfig) -> bool {
-        let origin = Origin::TrustDomain {
-            name: name.clone(),
-            bundle: bundle.clone(),
-        };
-        self.is_usable() && self.origin == origin
+    /// Whether it can fetch, and what holds the keys of this trust domain for this kind of SVID.
+    pub(crate) fn is_for_bundle(
+        &self,
+        name: &TrustDomain,
+        bundle: &BundleConfig,
+        svid: Svid,
+    ) -> bool {
+        self.is_usable() && self.origin == Origin::of_bundle(name, bundle, svid)
     }
 
     fn is_usable(&self) -> bool {
@@ -213,7 +232,21 @@ impl KeySource {
         id: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<(Arc<KeySet>, Arc<DecodingKey>), NoKey> {
-        if let Some(found) = self.at_hand(id, algorithm) {
+        self.look(|keys| keys.find(id, algorithm).map(Arc::clone))
+            .await
+    }
+
+    /// Looks for something in the keys, and answers with the set it is of. What is not at hand is worth one fetch.
+    pub(crate) async fn look<T>(
+        self: &Arc<Self>,
+        find: impl Fn(&KeySet) -> Option<T>,
+    ) -> Result<(Arc<KeySet>, T), NoKey> {
+        let at_hand = || {
+            let keys = self.keys.load_full()?;
+            let found = find(&keys)?;
+            Some((keys, found))
+        };
+        if let Some(found) = at_hand() {
             self.refresh_if_old(clock::now());
             return Ok(found);
         }
@@ -234,17 +267,7 @@ impl KeySource {
                 NoKey::Unavailable
             }
         };
-        self.at_hand(id, algorithm).ok_or_else(missing)
-    }
-
-    fn at_hand(
-        &self,
-        id: Option<&str>,
-        algorithm: Algorithm,
-    ) -> Option<(Arc<KeySet>, Arc<DecodingKey>)> {
-        let keys = self.keys.load_full()?;
-        let key = Arc::clone(keys.find(id, algorithm)?);
-        Some((keys, key))
+        at_hand().ok_or_else(missing)
     }
 
     fn refresh_if_old(self: &Arc<Self>, now: i64) {
@@ -351,7 +374,7 @@ const RECONNECT: Duration = Duration::from_secs(1);
 
 /// Takes the bundles of the Workload API as they change, for as long as somebody has use for them. The last good
 /// one stays while it is away.
-async fn follow(source: Weak<KeySource>, bundles: JwtBundles, pace: Pace) {
+async fn follow(source: Weak<KeySource>, bundles: Bundles, pace: Pace) {
     loop {
         let taken = |keys| {
             if let Some(source) = source.upgrade() {

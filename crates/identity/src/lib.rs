@@ -8,9 +8,11 @@
 mod agent;
 mod agent_id;
 mod algorithm;
+mod authorities;
 mod binding;
 mod cache;
 mod certificate;
+mod client_trust;
 mod clock;
 mod confirmation;
 mod crypto;
@@ -35,20 +37,24 @@ pub mod strict_json;
 mod target;
 mod task_tokens;
 mod template;
+mod token_review;
 mod transaction_tokens;
 mod unauthenticated;
 mod unverified;
 mod verified;
+mod wimse;
 mod workload_api;
+mod x509_svid;
 
 use std::sync::Arc;
 
-pub use self::spiffe::{BundleConfig, SpiffeConfig, TrustDomainConfig};
+pub use self::spiffe::{BundleConfig, SpiffeConfig, Svid, TrustDomainConfig};
 pub use agent::{Agent, Method};
 pub use agent_id::{AgentId, InvalidAgentId};
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use binding::{Binding, InvalidBinding};
 pub use certificate::{Certificate, CertificateConfig, UnreadableCertificate};
+pub use client_trust::{CertificateRule, ClientTrust, InvalidAuthorities, SvidRule};
 pub use dpop::{DpopConfig, NonceRule};
 pub use fetch::is_trustworthy;
 pub use handover::Handover;
@@ -58,8 +64,10 @@ pub use presented::{Presented, Transport};
 pub use spiffe_id::{InvalidTrustDomain, TrustDomain};
 pub use task_tokens::{InvalidKey, KeyKind, TaskClaims, TaskTokens};
 pub use template::{AgentTemplate, InvalidTemplate};
+pub use token_review::ClusterConfig;
 pub use transaction_tokens::TransactionClaims;
 pub use unauthenticated::Unauthenticated;
+pub use wimse::WitIssuerConfig;
 
 use self::spiffe::Spiffe;
 use cache::Cache;
@@ -69,9 +77,11 @@ use issuer::Issuer;
 use key_source::Pace;
 use proofs::Proofs;
 use sender::Sender;
+use token_review::Cluster;
 use transaction_tokens::TXN_TOKEN;
 use unverified::Unverified;
 use verified::Verified;
+use wimse::{Beside, WORKLOAD_IDENTITY_TOKEN, WORKLOAD_PROOF_TOKEN, Wimse};
 
 /// Tells agents apart by the proofs they present.
 #[derive(Debug)]
@@ -79,6 +89,8 @@ pub struct Identity {
     tokens: Arc<TaskTokens>,
     issuers: Vec<Arc<Issuer>>,
     spiffe: Spiffe,
+    clusters: Vec<Cluster>,
+    wimse: Wimse,
     cache: Cache,
     dpop: Dpop,
     certificates: Option<CertificateConfig>,
@@ -89,8 +101,12 @@ pub struct Identity {
 pub struct Config {
     /// The issuers whose workload tokens are believed; where two have the same `issuer`, the first counts.
     pub issuers: Vec<IssuerConfig>,
-    /// The SPIFFE trust domains whose JWT-SVIDs are believed; none unless given.
+    /// The SPIFFE trust domains whose SVIDs are believed; none unless given.
     pub spiffe: Option<SpiffeConfig>,
+    /// The Kubernetes clusters whose service accounts are agents; no two of one `issuer`.
+    pub clusters: Vec<ClusterConfig>,
+    /// Who issues workload identity tokens; no two of one trust domain.
+    pub wit_issuers: Vec<WitIssuerConfig>,
     /// Our own task tokens.
     pub tokens: Arc<TaskTokens>,
     /// What is asked of DPoP proofs.
@@ -121,6 +137,12 @@ impl Identity {
                 .map(|issuer| Arc::new(Issuer::new(issuer, known, pace)))
                 .collect(),
             spiffe: spiffe.unwrap_or_default(),
+            clusters: config.clusters.into_iter().map(Cluster::new).collect(),
+            wimse: Wimse::new(
+                config.wit_issuers,
+                previous.map(|previous| &previous.wimse),
+                pace,
+            ),
             tokens: config.tokens,
             cache: Cache::new(),
             certificates: config.certificates,
@@ -137,23 +159,28 @@ impl Identity {
     /// vouch for, whatever the `iss`. Equal tokens are one proof. A task token beside a workload token must name the
     /// same agent.
     ///
+    /// `Workload-Identity-Token` holds a workload identity token, if one, and `Workload-Proof-Token` the proof by its key,
+    /// which must cover every token beside it.
+    ///
     /// `Txn-Token` holds a transaction token of ours, if one: it tells which task a workload token or certificate
     /// works on, and proves nothing by itself.
     ///
     /// A token whose `cnf` binds it is worth nothing without what it is bound to: a key, shown by
     /// `Authorization: DPoP` and a proof in `DPoP` (RFC 9449), or a client certificate (RFC 8705).
     ///
-    /// Where agents are known by their certificates, each that comes is a proof as well: the tokens beside
-    /// it must name the same agent.
+    /// A certificate with a SPIFFE ID is a proof where X.509-SVIDs are believed, for the bundle of its trust domain alone
+    /// to vouch for. Where agents are known by their certificates, each other one that comes is a proof as well. The
+    /// tokens beside it must name the same agent.
     ///
     /// # Errors
     /// [`Unauthenticated`], also if just one of several proofs is wrong.
     pub async fn authenticate(&self, presented: &Presented<'_>) -> Result<Agent, Unauthenticated> {
         let mut proofs = Proofs::default();
         let mut sender = Sender::new(presented, &self.dpop);
-        if let Some(certificate) = self.certified(presented.transport)? {
+        if let Some(certificate) = self.certified(presented.transport).await? {
             proofs.certify(certificate);
         }
+        let mut beside = Vec::new();
         for (slot, value) in slot::filled(presented.headers) {
             let Some((scheme, token)) = slot.token(value) else {
                 continue;
@@ -162,10 +189,23 @@ impl Identity {
                 continue;
             };
             sender.confirm(scheme, &verified)?;
+            beside.push(Beside {
+                slot,
+                digest: verified.digest,
+            });
             proofs.add(slot, value, verified)?;
         }
         if let Some((value, verified)) = self.transaction(presented.headers)? {
             proofs.transact(&TXN_TOKEN, value, verified);
+        }
+        if let Some(wit) = self.wimse.token(presented.headers, &self.cache).await? {
+            let origins = self.dpop.origins();
+            let proof = self.wimse.prove(&wit, presented, origins, &beside)?;
+            let places = [
+                (&WORKLOAD_IDENTITY_TOKEN, wit.value),
+                (&WORKLOAD_PROOF_TOKEN, proof),
+            ];
+            proofs.identify(wit.verified, places);
         }
         if let Some(proof) = sender.proof() {
             proofs.show(&DPOP, proof);
@@ -191,25 +231,41 @@ impl Identity {
     }
 
     /// The agent of the client's certificate, where agents are known by them.
-    fn certified(&self, transport: &Transport) -> Result<Option<Arc<Verified>>, Unauthenticated> {
-        let (Some(config), Some(certificate)) = (&self.certificates, transport.certificate())
-        else {
+    async fn certified(
+        &self,
+        transport: &Transport,
+    ) -> Result<Option<Arc<Verified>>, Unauthenticated> {
+        let Some(certificate) = transport.certificate() else {
             return Ok(None);
         };
+        let svid = certificate.svid();
+        if svid.is_none() && self.certificates.is_none() {
+            return Ok(None);
+        }
         if certificate.is_expired(clock::now()) {
             return Err(Unauthenticated::Expired);
         }
         if let Some(verified) = self.cache.find(certificate.thumbprint()) {
             return Ok(Some(verified));
         }
-        let verified = Arc::new(certificate.agent(config)?);
+        let verified = match (svid, &self.certificates) {
+            (Some(claimed), _) => self.spiffe.verify_certificate(certificate, claimed).await?,
+            (None, Some(config)) => certificate.agent(config)?,
+            (None, None) => return Ok(None),
+        };
+        let verified = Arc::new(verified);
         self.cache.keep(&verified);
         Ok(Some(verified))
     }
 
     /// Verifies a token, or answers `None` where it is no proof but the agent's key.
     async fn verify(&self, token: &str) -> Result<Option<Arc<Verified>>, Unauthenticated> {
-        if !unverified::looks_compact(token) {
+        let is_compact = unverified::looks_compact(token);
+        let opaque = self
+            .clusters
+            .iter()
+            .find(|cluster| !is_compact && cluster.is_opaque(token));
+        if !is_compact && opaque.is_none() {
             return Ok(None);
         }
         if token.len() > unverified::MAX_TOKEN_BYTES {
@@ -219,6 +275,21 @@ impl Identity {
         if let Some(verified) = self.cache.find(&digest) {
             return Ok(Some(verified));
         }
+        let verified = match opaque {
+            Some(cluster) => Some(cluster.verify_opaque(token, digest).await?),
+            None => self.verify_jwt(token, digest).await?,
+        };
+        if let Some(verified) = &verified {
+            self.cache.keep(verified);
+        }
+        Ok(verified)
+    }
+
+    async fn verify_jwt(
+        &self,
+        token: &str,
+        digest: Digest,
+    ) -> Result<Option<Arc<Verified>>, Unauthenticated> {
         let Some(unverified) = Unverified::read(token) else {
             return Ok(None);
         };
@@ -226,15 +297,20 @@ impl Identity {
             self.tokens.verify(unverified, digest)?
         } else if let Some(domain) = self.spiffe.domain(&unverified) {
             domain.verify(unverified, digest).await?
+        } else if let Some(cluster) = self.cluster(unverified.issuer()) {
+            return cluster.verify(token, &unverified, digest).await.map(Some);
         } else if let Some(issuer) = self.issuer(unverified.issuer()) {
             issuer.verify(unverified, digest).await?
         } else {
             spiffe::refuse_foreign(&unverified)?;
             return Ok(None);
         };
-        let verified = Arc::new(verified);
-        self.cache.keep(&verified);
-        Ok(Some(verified))
+        Ok(Some(Arc::new(verified)))
+    }
+
+    fn cluster(&self, name: Option<&str>) -> Option<&Cluster> {
+        let name = name?;
+        self.clusters.iter().find(|cluster| cluster.is_named(name))
     }
 
     fn issuer(&self, name: Option<&str>) -> Option<&Arc<Issuer>> {

@@ -13,6 +13,7 @@ use crate::{Agent, Method, Unauthenticated};
 pub(crate) struct Proofs {
     task: Option<Arc<Verified>>,
     workload: Option<Arc<Verified>>,
+    wit: Option<Arc<Verified>>,
     certificate: Option<Arc<Verified>>,
     /// No proof, but what one is for.
     transaction: Option<Arc<Verified>>,
@@ -25,6 +26,18 @@ impl Proofs {
         self.certificate = Some(certificate);
     }
 
+    /// Adds a workload identity token, whose possession was proven by what stands at `places`.
+    pub(crate) fn identify(
+        &mut self,
+        verified: Arc<Verified>,
+        places: [(&'static HeaderName, &HeaderValue); 2],
+    ) {
+        self.wit = Some(verified);
+        for (name, value) in places {
+            self.show(name, value);
+        }
+    }
+
     /// Adds a proof; one that is there already, in another slot, adds only its place.
     pub(crate) fn add(
         &mut self,
@@ -34,8 +47,9 @@ impl Proofs {
     ) -> Result<(), Unauthenticated> {
         let same_kind = match verified.method() {
             Method::TaskToken => &mut self.task,
-            Method::Jwt | Method::JwtSvid => &mut self.workload,
-            Method::Mtls => &mut self.certificate,
+            Method::Jwt | Method::JwtSvid | Method::TokenReview => &mut self.workload,
+            Method::Wimse => &mut self.wit,
+            Method::Mtls | Method::X509Svid => &mut self.certificate,
         };
         match same_kind {
             Some(other) if other.digest != verified.digest => {
@@ -67,7 +81,7 @@ impl Proofs {
     /// The one agent that all of them name.
     pub(crate) fn agree(self) -> Result<Agent, Unauthenticated> {
         let all = || {
-            [&self.workload, &self.certificate, &self.task]
+            [&self.wit, &self.workload, &self.certificate, &self.task]
                 .into_iter()
                 .flatten()
         };
@@ -77,7 +91,8 @@ impl Proofs {
             return Err(Unauthenticated::Disagreement);
         }
         if let Some(transaction) = &self.transaction {
-            if self.workload.is_none() && self.certificate.is_none() {
+            let credentials = [&self.wit, &self.workload, &self.certificate];
+            if credentials.into_iter().all(Option::is_none) {
                 return Err(Unauthenticated::Invalid(
                     "a transaction token is taken beside a workload credential",
                 ));

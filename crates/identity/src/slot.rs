@@ -49,6 +49,13 @@ impl Slot {
         Self::XGoogApiKey,
     ];
 
+    /// The slot of this name, in lower case.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|slot| slot.name().as_str() == name)
+    }
+
     pub(crate) fn name(self) -> &'static HeaderName {
         match self {
             Self::Authorization => &AUTHORIZATION,

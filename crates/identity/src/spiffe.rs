@@ -1,4 +1,4 @@
-//! Workloads of SPIFFE trust domains, by their JWT-SVIDs.
+//! Workloads of SPIFFE trust domains, by their SVIDs.
 //!
 //! **Invariant.** A trust domain is believed if it is configured, and by the keys of its own bundle alone.
 
@@ -9,22 +9,35 @@ use url::Url;
 
 use crate::confirmation::Confirmation;
 use crate::digest::Digest;
+use crate::key_set::KeySet;
 use crate::key_source::{KeySource, NoKey, Pace};
 use crate::spiffe_id::{TrustDomain, is_spiffe, workload};
 use crate::unverified::{Expected, Unverified};
 use crate::verified::{Verified, Voucher};
-use crate::{Algorithm, Unauthenticated, clock};
+use crate::x509_svid::Claimed;
+use crate::{Algorithm, Certificate, Unauthenticated, clock};
 
-/// The trust domains whose JWT-SVIDs are believed.
+/// The trust domains whose SVIDs are believed.
 #[derive(Clone, Debug)]
 pub struct SpiffeConfig {
     /// The `aud` that must be among a JWT-SVID's.
     pub audience: String,
+    /// The kinds of SVID that are believed.
+    pub svids: Vec<Svid>,
     /// Ours, and those that it is federated with; no two of one name.
     pub trust_domains: Vec<TrustDomainConfig>,
 }
 
-/// One trust domain whose JWT-SVIDs are believed.
+/// A kind of SVID.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Svid {
+    /// A token.
+    Jwt,
+    /// A client certificate.
+    X509,
+}
+
+/// One trust domain whose SVIDs are believed.
 #[derive(Clone, Debug)]
 pub struct TrustDomainConfig {
     /// Its name.
@@ -61,26 +74,42 @@ pub(crate) struct Spiffe {
 pub(crate) struct Domain {
     name: TrustDomain,
     audience: String,
+    svids: Vec<Svid>,
+    /// For JWT-SVIDs.
     keys: Arc<KeySource>,
+    /// For X.509-SVIDs; the same, unless the Workload API gives both.
+    authorities: Arc<KeySource>,
 }
 
 impl Spiffe {
     /// Makes the trust domains, with the keys of those in `known` whose bundles are at the same place.
     pub(crate) fn new(config: SpiffeConfig, known: Option<&Self>, pace: Pace) -> Self {
         let known = known.map_or(&[][..], |known| &known.domains);
-        let audience = config.audience;
+        let SpiffeConfig {
+            audience, svids, ..
+        } = config;
         let domains = config.trust_domains.into_iter();
         let domain = |TrustDomainConfig { name, bundle }| {
-            let mut same = known.iter();
-            let same = same.find(|domain| domain.keys.is_for_bundle(&name, &bundle));
-            let keys = same.map_or_else(
-                || Arc::new(KeySource::of_bundle(&name, &bundle, pace)),
-                |same| Arc::clone(&same.keys),
-            );
+            let source = |svid| {
+                let sources = known
+                    .iter()
+                    .flat_map(|domain| [&domain.keys, &domain.authorities]);
+                let mut same = sources.filter(|keys| keys.is_for_bundle(&name, &bundle, svid));
+                same.next().map(Arc::clone)
+            };
+            let made = |svid| Arc::new(KeySource::of_bundle(&name, &bundle, svid, pace));
+            let keys = source(Svid::Jwt).unwrap_or_else(|| made(Svid::Jwt));
+            let authorities = if keys.is_for_bundle(&name, &bundle, Svid::X509) {
+                Arc::clone(&keys)
+            } else {
+                source(Svid::X509).unwrap_or_else(|| made(Svid::X509))
+            };
             Arc::new(Domain {
                 name,
                 audience: audience.clone(),
+                svids: svids.clone(),
                 keys,
+                authorities,
             })
         };
         Self {
@@ -91,7 +120,27 @@ impl Spiffe {
     /// The trust domain of a token, where it is one of these.
     pub(crate) fn domain(&self, token: &Unverified<'_>) -> Option<&Arc<Domain>> {
         let name = TrustDomain::of(token.subject()?)?;
-        self.domains.iter().find(|domain| domain.name == name)
+        self.named(&name)
+    }
+
+    /// Verifies a certificate that means to be an X.509-SVID.
+    pub(crate) async fn verify_certificate(
+        &self,
+        certificate: &Certificate,
+        claimed: &Claimed,
+    ) -> Result<Verified, Unauthenticated> {
+        let Some(name) = claimed.trust_domain() else {
+            let problem = "its certificate has no SPIFFE ID of a workload";
+            return Err(Unauthenticated::Invalid(problem));
+        };
+        let Some(domain) = self.named(&name) else {
+            return Err(Unauthenticated::UnknownTrustDomain(name.to_string()));
+        };
+        domain.verify_certificate(certificate, claimed).await
+    }
+
+    fn named(&self, name: &TrustDomain) -> Option<&Arc<Domain>> {
+        self.domains.iter().find(|domain| domain.name == *name)
     }
 }
 
@@ -116,6 +165,7 @@ impl Domain {
         digest: Digest,
     ) -> Result<Verified, Unauthenticated> {
         let invalid = Unauthenticated::Invalid;
+        self.takes(Svid::Jwt)?;
         let agent = workload(token.subject().unwrap_or_default())?;
         let parameters = token.parameters()?;
         if parameters
@@ -144,7 +194,7 @@ impl Domain {
         let expected = Expected {
             algorithm: header.algorithm,
             key: &key,
-            audience: &self.audience,
+            audience: Some(&self.audience),
             now: clock::now(),
         };
         let checked = token.check_as_of(self.name.id(), &expected)?;
@@ -156,11 +206,63 @@ impl Domain {
             claims: checked.claims,
             expires_at: checked.expires_at,
             voucher: Voucher::TrustDomain {
+                svid: Svid::Jwt,
                 source: Arc::clone(&self.keys),
                 keys,
             },
             prepared: OnceLock::new(),
         })
+    }
+
+    /// Verifies a certificate about a workload of this trust domain.
+    async fn verify_certificate(
+        &self,
+        certificate: &Certificate,
+        claimed: &Claimed,
+    ) -> Result<Verified, Unauthenticated> {
+        self.takes(Svid::X509)?;
+        let svid = claimed.check()?;
+        let now = clock::now();
+        if svid.expires_at < now {
+            return Err(Unauthenticated::Expired);
+        }
+        let vouched = |keys: &KeySet| {
+            let authorities = keys.authorities();
+            authorities
+                .signed(svid.leaf, svid.others, now)
+                .then_some(())
+        };
+        let found = self.authorities.look(vouched).await;
+        let (keys, ()) = found.map_err(|missing| match missing {
+            NoKey::Unknown => Unauthenticated::Invalid(
+                "its certificate is not of an authority of its trust domain, or not valid yet",
+            ),
+            NoKey::Unavailable => Unauthenticated::KeysUnavailable(self.name.id()),
+        })?;
+        Ok(Verified {
+            digest: *certificate.thumbprint(),
+            confirmations: Vec::new(),
+            agent: svid.agent,
+            issuer: self.name.id(),
+            claims: certificate.claims().clone(),
+            expires_at: svid.expires_at,
+            voucher: Voucher::TrustDomain {
+                svid: Svid::X509,
+                source: Arc::clone(&self.authorities),
+                keys,
+            },
+            prepared: OnceLock::new(),
+        })
+    }
+
+    fn takes(&self, svid: Svid) -> Result<(), Unauthenticated> {
+        if self.svids.contains(&svid) {
+            return Ok(());
+        }
+        Err(Unauthenticated::Invalid(match svid {
+            Svid::Jwt => "JWT-SVIDs are not taken here",
+            Svid::X509 => "X.509-SVIDs are not taken here",
+        }))
     }
 }
 

@@ -224,7 +224,7 @@ impl TaskTokens {
         let checked = token.check(&Expected {
             algorithm: self.algorithm,
             key: &self.verifying,
-            audience: &self.issuer,
+            audience: Some(&self.issuer),
             now: clock::now(),
         })?;
         let Some(agent) = actor(&checked.claims, texts) else {

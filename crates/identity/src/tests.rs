@@ -10,7 +10,10 @@ mod key_rotation;
 mod signer;
 mod slots;
 mod task_token;
+mod token_review;
+mod wimse;
 mod workload_token;
+mod x509_svid;
 
 use std::sync::Arc;
 
@@ -66,6 +69,8 @@ fn identity(issuers: Vec<IssuerConfig>, pace: Pace) -> Identity {
             tokens: tokens(KeyKind::P256),
             dpop: DpopConfig::default(),
             certificates: None,
+            clusters: Vec::new(),
+            wit_issuers: Vec::new(),
         },
         None,
         pace,

@@ -36,12 +36,24 @@ pub enum Unauthenticated {
     /// A token is bound to another certificate than the client's.
     #[error("proof of identity is bound to a certificate that the client did not present")]
     CertificateMismatch,
-    /// No more DPoP proofs can be remembered, so none is taken.
-    #[error("too many DPoP proofs to remember")]
+    /// The workload identity token is not in order.
+    #[error("workload identity token is invalid: {0}")]
+    InvalidWit(&'static str),
+    /// The workload proof token is not in order.
+    #[error("workload proof token is invalid: {0}")]
+    InvalidWpt(&'static str),
+    /// The workload proof token is not new.
+    #[error("workload proof token was used already")]
+    WptReplayed,
+    /// No more proofs can be remembered, so none is taken.
+    #[error("too many proofs to remember")]
     Busy,
     /// The keys of an issuer or a trust domain can't be had.
     #[error("keys of `{0}` are not available")]
     KeysUnavailable(String),
+    /// The API server of a cluster does not answer.
+    #[error("cluster at `{0}` does not say whose the token is")]
+    ClusterSilent(String),
 }
 
 /// A challenge with the algorithms that a proof may be signed with (RFC 9449 section 7.1).
@@ -69,8 +81,12 @@ impl Unauthenticated {
             | Self::Disagreement
             | Self::UnknownConfirmation
             | Self::CertificateMismatch
+            | Self::InvalidWit(_)
+            | Self::InvalidWpt(_)
+            | Self::WptReplayed
             | Self::Busy
-            | Self::KeysUnavailable(_) => r#"Bearer realm="remit", error="invalid_token""#,
+            | Self::KeysUnavailable(_)
+            | Self::ClusterSilent(_) => r#"Bearer realm="remit", error="invalid_token""#,
         }
     }
 

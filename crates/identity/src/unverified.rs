@@ -15,7 +15,7 @@ pub(crate) const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Header parameters that bring a key along or change what is signed: none is ever followed
 /// (RFC 8725 sections 3.5 and 3.10, RFC 7515 section 4.1.11, RFC 7797).
-const REFUSED: [&str; 6] = ["crit", "b64", "jku", "jwk", "x5u", "x5c"];
+pub(crate) const REFUSED: [&str; 6] = ["crit", "b64", "jku", "jwk", "x5u", "x5c"];
 
 /// Whether `text` has the three parts of a compact JWS (RFC 7515 section 7.1).
 pub(crate) fn looks_compact(text: &str) -> bool {
@@ -46,7 +46,8 @@ pub(crate) struct Header {
 pub(crate) struct Expected<'e> {
     pub(crate) algorithm: Algorithm,
     pub(crate) key: &'e DecodingKey,
-    pub(crate) audience: &'e str,
+    /// What must be among its audiences; none means that it must have none.
+    pub(crate) audience: Option<&'e str>,
     /// Seconds since the epoch.
     pub(crate) now: i64,
 }
@@ -86,6 +87,11 @@ impl<'t> Unverified<'t> {
     /// The `sub` it claims.
     pub(crate) fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
+    }
+
+    /// The claims, none of them believed yet.
+    pub(crate) fn claims(&self) -> Result<Map<String, Value>, Unauthenticated> {
+        strict_json::object(&self.payload).ok_or(Unauthenticated::Invalid("a claim stands twice"))
     }
 
     /// What stands in the header.
@@ -129,7 +135,10 @@ impl<'t> Unverified<'t> {
         expected: &Expected<'_>,
     ) -> Result<Checked, Unauthenticated> {
         let mut validation = Validation::new(expected.algorithm.into());
-        validation.set_required_spec_claims(&["aud", "exp"]);
+        validation.set_required_spec_claims(match expected.audience {
+            Some(_) => &["aud", "exp"],
+            None => &["exp"],
+        });
         self.check_by(issuer, validation, expected)
     }
 
@@ -139,13 +148,19 @@ impl<'t> Unverified<'t> {
         mut validation: Validation,
         expected: &Expected<'_>,
     ) -> Result<Checked, Unauthenticated> {
-        validation.set_audience(&[expected.audience]);
+        match expected.audience {
+            Some(audience) => validation.set_audience(&[audience]),
+            None => validation.validate_aud = false,
+        }
         // Judged below, since the leeway is not for `exp`.
         validation.validate_exp = false;
         jsonwebtoken::decode::<IgnoredAny>(self.token, expected.key, &validation).map_err(blame)?;
 
         let claims = strict_json::object(&self.payload)
             .ok_or(Unauthenticated::Invalid("a claim stands twice"))?;
+        if expected.audience.is_none() && claims.contains_key("aud") {
+            return Err(Unauthenticated::Invalid("it has an `aud`"));
+        }
         let expires_at = in_time(&claims, expected.now)?;
         Ok(Checked {
             claims,

@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 
 use crate::confirmation::Confirmation;
 use crate::digest::Digest;
+use crate::key::Key;
 use crate::key_set::KeySet;
 use crate::key_source::KeySource;
-use crate::{AgentId, Method};
+use crate::{AgentId, Method, Svid};
 
 /// What a verified token or certificate said. Holds nothing that could be used as the token.
 #[derive(Debug)]
@@ -40,8 +41,17 @@ pub(crate) enum Voucher {
         source: Arc<KeySource>,
         keys: Arc<KeySet>,
     },
-    /// A SPIFFE trust domain's, by a key of this bundle.
+    /// Nobody's: a cluster was asked, and said yes for as long as the proof is believed.
+    Cluster,
+    /// An issuer's of workload identity tokens, by a key of this set; the token is bound to `key`.
+    WitIssuer {
+        key: Box<Key>,
+        source: Arc<KeySource>,
+        keys: Arc<KeySet>,
+    },
+    /// A SPIFFE trust domain's, by a key or an authority of this bundle.
     TrustDomain {
+        svid: Svid,
         source: Arc<KeySource>,
         keys: Arc<KeySet>,
     },
@@ -54,7 +64,12 @@ impl Verified {
             Voucher::Ourselves => Method::TaskToken,
             Voucher::Certificate => Method::Mtls,
             Voucher::Issuer { .. } => Method::Jwt,
-            Voucher::TrustDomain { .. } => Method::JwtSvid,
+            Voucher::Cluster => Method::TokenReview,
+            Voucher::WitIssuer { .. } => Method::Wimse,
+            Voucher::TrustDomain { svid, .. } => match svid {
+                Svid::Jwt => Method::JwtSvid,
+                Svid::X509 => Method::X509Svid,
+            },
         }
     }
 
@@ -63,10 +78,10 @@ impl Verified {
     pub(crate) fn holds(&self, now: i64) -> bool {
         now < self.expires_at
             && match &self.voucher {
-                Voucher::Ourselves | Voucher::Certificate => true,
-                Voucher::Issuer { source, keys } | Voucher::TrustDomain { source, keys } => {
-                    source.is_current(keys, now)
-                }
+                Voucher::Ourselves | Voucher::Certificate | Voucher::Cluster => true,
+                Voucher::Issuer { source, keys }
+                | Voucher::TrustDomain { source, keys, .. }
+                | Voucher::WitIssuer { source, keys, .. } => source.is_current(keys, now),
             }
     }
 }

@@ -1,21 +1,23 @@
-//! The SPIFFE Workload API, as far as it gives JWT bundles.
+//! The SPIFFE Workload API, as far as it gives bundles.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use spiffe::transport::Endpoint;
-use spiffe::{JwtBundle, JwtBundleSet, WorkloadApiClient, WorkloadApiError};
+use spiffe::{JwtBundle, JwtBundleSet, WorkloadApiClient, WorkloadApiError, X509BundleSet};
 use tokio::time::timeout;
 
+use crate::Svid;
 use crate::key_set::{Bundle, KeySet};
 use crate::spiffe_id::TrustDomain;
 
-/// The JWT bundle of one trust domain, as a Workload API gives it.
+/// The bundle of one trust domain for one kind of SVID, as a Workload API gives it.
 #[derive(Clone, Debug)]
-pub(crate) struct JwtBundles {
+pub(crate) struct Bundles {
     socket: PathBuf,
     domain: TrustDomain,
+    svid: Svid,
 }
 
 /// Why the Workload API gives nothing any more.
@@ -31,38 +33,32 @@ pub(crate) enum Silent {
     NoBundle,
 }
 
-impl JwtBundles {
-    pub(crate) fn new(socket: &Path, domain: &TrustDomain) -> Self {
+impl Bundles {
+    pub(crate) fn new(socket: &Path, domain: &TrustDomain, svid: Svid) -> Self {
         Self {
             socket: socket.to_owned(),
             domain: domain.clone(),
+            svid,
         }
     }
 
     /// Tells `taken` the keys, and again whenever they change, until the Workload API falls silent. The first have
     /// to come within `patience`.
     pub(crate) async fn follow(&self, patience: Duration, taken: impl Fn(KeySet)) -> Silent {
-        let opening = async {
-            let client = WorkloadApiClient::connect(Endpoint::Unix(self.socket.clone())).await?;
-            let mut bundles = client.stream_jwt_bundles().await?;
-            Ok((bundles.next().await, bundles))
-        };
-        let (mut next, mut bundles) = match timeout(patience, opening).await {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Silent::Refused(error),
-            Err(_) => return Silent::Late,
-        };
-        loop {
-            match next {
-                Some(Ok(all)) => match self.keys(&all) {
-                    Some(keys) => taken(keys),
-                    None => return Silent::NoBundle,
-                },
-                Some(Err(error)) => return Silent::Refused(error),
-                None => return Silent::Gone,
+        match self.svid {
+            Svid::Jwt => {
+                let opening = async { self.client().await?.stream_jwt_bundles().await };
+                tell(opening, patience, |all| self.keys(&all), taken).await
             }
-            next = bundles.next().await;
+            Svid::X509 => {
+                let opening = async { self.client().await?.stream_x509_bundles().await };
+                tell(opening, patience, |all| Some(self.authorities(&all)), taken).await
+            }
         }
+    }
+
+    async fn client(&self) -> Result<WorkloadApiClient, WorkloadApiError> {
+        WorkloadApiClient::connect(Endpoint::Unix(self.socket.clone())).await
     }
 
     /// The keys of the one trust domain. A domain that is not there any more has none: each message of the
@@ -72,6 +68,51 @@ impl JwtBundles {
         let found = domains.find(|(domain, _)| domain.as_str() == self.domain.as_str());
         let document = found.map_or_else(|| document(None), |(_, bundle)| document(Some(bundle)));
         KeySet::read_bundle(&document?, Bundle::OfJwts)
+    }
+
+    /// The X.509 authorities of the one trust domain.
+    fn authorities(&self, all: &X509BundleSet) -> KeySet {
+        let of_domain = all
+            .iter()
+            .filter(|(domain, _)| domain.as_str() == self.domain.as_str());
+        let authorities = of_domain.flat_map(|(_, bundle)| bundle.authorities());
+        let mut certificates: Vec<_> = authorities
+            .map(|authority| authority.as_bytes().to_vec())
+            .collect();
+        certificates.sort_unstable();
+        KeySet::of_authorities(certificates)
+    }
+}
+
+/// Tells `taken` what `read` makes of each message.
+async fn tell<T, S>(
+    opening: impl Future<Output = Result<S, WorkloadApiError>>,
+    patience: Duration,
+    read: impl Fn(T) -> Option<KeySet>,
+    taken: impl Fn(KeySet),
+) -> Silent
+where
+    S: Stream<Item = Result<T, WorkloadApiError>> + Unpin,
+{
+    let opening = async {
+        let mut messages = opening.await?;
+        Ok((messages.next().await, messages))
+    };
+    let (mut next, mut messages) = match timeout(patience, opening).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => return Silent::Refused(error),
+        Err(_) => return Silent::Late,
+    };
+    loop {
+        match next {
+            Some(Ok(all)) => match read(all) {
+                Some(keys) => taken(keys),
+                None => return Silent::NoBundle,
+            },
+            Some(Err(error)) => return Silent::Refused(error),
+            None => return Silent::Gone,
+        }
+        next = messages.next().await;
     }
 }
 
@@ -93,7 +134,8 @@ mod tests {
     use serde_json::{Value, json};
     use spiffe::{JwtBundle, JwtBundleSet};
 
-    use super::JwtBundles;
+    use super::Bundles;
+    use crate::Svid;
 
     /// What a Workload API gives that has these keys for `example.org`.
     fn all(kids: &[&str]) -> JwtBundleSet {
@@ -107,8 +149,8 @@ mod tests {
         all
     }
 
-    fn bundles(domain: &str) -> JwtBundles {
-        JwtBundles::new("/s".as_ref(), &domain.parse().unwrap())
+    fn bundles(domain: &str) -> Bundles {
+        Bundles::new("/s".as_ref(), &domain.parse().unwrap(), Svid::Jwt)
     }
 
     #[test]

@@ -47,7 +47,7 @@ use crate::sessions::Sessions;
 
 pub use crate::refusal::{CODES, Code, Refusal};
 pub use crate::resource::ProtectedResource;
-pub use crate::server::{Limits, Server};
+pub use crate::server::{Limits, Server, ServerTls};
 pub use crate::setup::Setup;
 pub use crate::upstream::{
     ClientCertificate, HttpVersion, Timeouts, Unusable, Upstream, Upstreams,

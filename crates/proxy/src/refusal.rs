@@ -133,7 +133,7 @@ codes! {
     NO_PROOF = UNAUTHORIZED, "no_proof", "send the task token as `Authorization: Bearer …` or in the key slot of your SDK";
     INVALID_PROOF = UNAUTHORIZED, "invalid_proof", "the token is not one that this gateway believes; get a new one";
     EXPIRED_PROOF = UNAUTHORIZED, "expired_proof", "the token has expired; open a task or get a new token";
-    UNKNOWN_TRUST_DOMAIN = UNAUTHORIZED, "unknown_trust_domain", "the token's SPIFFE ID is of a trust domain that this gateway does not believe; an operator can add it to `identity.spiffe.trust_domains`";
+    UNKNOWN_TRUST_DOMAIN = UNAUTHORIZED, "unknown_trust_domain", "the workload's id is of a trust domain that this gateway does not believe; an operator can add it to `identity.spiffe.trust_domains` or `identity.wimse`";
     PROOFS_DISAGREE = UNAUTHORIZED, "proofs_disagree", "send one proof of identity, or two that name the same agent and task";
     UNSUPPORTED_CONFIRMATION = UNAUTHORIZED, "unsupported_confirmation", "the token's `cnf` binds it to something other than a DPoP key (`jkt`) or a client certificate (`x5t#S256`); get one that is bound to these";
     PROOF_REQUIRED = UNAUTHORIZED, "proof_required", "the token is bound to a key: send it as `Authorization: DPoP …`, with a proof by that key in `DPoP` (RFC 9449)";
@@ -141,8 +141,11 @@ codes! {
     USE_DPOP_NONCE = UNAUTHORIZED, "use_dpop_nonce", "send the request again with a new DPoP proof whose `nonce` is that of the `DPoP-Nonce` header";
     PROOF_REPLAYED = UNAUTHORIZED, "proof_replayed", "make a new DPoP proof for each request, with a `jti` of its own";
     CERTIFICATE_MISMATCH = UNAUTHORIZED, "certificate_mismatch", "the token is bound to a client certificate: connect over TLS with that certificate";
+    INVALID_WIT = BAD_REQUEST, "invalid_wit", "send one workload identity token, of an issuer that this gateway believes, in `Workload-Identity-Token`; it is bound to a key by `cnf.jwk`, has no `aud`, and has not expired";
+    INVALID_WPT = BAD_REQUEST, "invalid_wpt", "make a new `Workload-Proof-Token` for each request, by the key of the token: with its `aud` (the URL), `exp` (at most 5 minutes ahead), `iat`, `jti` and `wth`, and `ath` or `tth` where a token stands beside it";
+    WPT_REPLAYED = BAD_REQUEST, "wpt_replayed", "make a new `Workload-Proof-Token` for each request, with a `jti` of its own";
     TOKEN_REVOKED = UNAUTHORIZED, "token_revoked", "the task token was taken back; get a new one for the task, or open another";
-    ISSUER_UNAVAILABLE = SERVICE_UNAVAILABLE, "issuer_unavailable", "the keys of the token's issuer can't be had right now; try again";
+    ISSUER_UNAVAILABLE = SERVICE_UNAVAILABLE, "issuer_unavailable", "the keys of the token's issuer, or the answer of its cluster, can't be had right now; try again";
     NO_TASK = FORBIDDEN, "no_task", "name an open task: send a task token, or `Agent-Task: <id>` beside your credential";
     UNKNOWN_TASK = FORBIDDEN, "unknown_task", "there is no open task of this id for this agent";
     TASK_ENDED = FORBIDDEN, "task_ended", "the task has ended; open a new one";
@@ -336,8 +339,13 @@ fn unauthenticated_code(unauthenticated: &Unauthenticated) -> Code {
         Unauthenticated::UseDpopNonce(_) => USE_DPOP_NONCE,
         Unauthenticated::ProofReplayed => PROOF_REPLAYED,
         Unauthenticated::CertificateMismatch => CERTIFICATE_MISMATCH,
+        Unauthenticated::InvalidWit(_) => INVALID_WIT,
+        Unauthenticated::InvalidWpt(_) => INVALID_WPT,
+        Unauthenticated::WptReplayed => WPT_REPLAYED,
         Unauthenticated::Busy => BUSY,
-        Unauthenticated::KeysUnavailable(_) => ISSUER_UNAVAILABLE,
+        Unauthenticated::KeysUnavailable(_) | Unauthenticated::ClusterSilent(_) => {
+            ISSUER_UNAVAILABLE
+        }
         Unauthenticated::Invalid(_) => INVALID_PROOF,
     }
 }

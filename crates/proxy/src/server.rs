@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use identity::Certificate;
+use identity::ClientTrust;
 use pingora_core::listeners::TlsAccept;
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::tls::TlsRef;
@@ -66,11 +66,21 @@ impl Default for Limits {
     }
 }
 
+/// How a listener speaks TLS.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// What it shows of itself, and whose certificates get past the handshake.
+    pub config: rustls::ServerConfig,
+    /// Whose these are, if clients are asked for one.
+    pub clients: Option<Arc<ClientTrust>>,
+}
+
 /// One listener of the data path.
 pub struct Server {
     way: Arc<Way>,
     engine: Arc<Engine>,
     tls: Option<Acceptor>,
+    clients: Option<Arc<ClientTrust>>,
     connections: Arc<Semaphore>,
 }
 
@@ -84,8 +94,9 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     /// Makes a server of the way; with TLS, ALPN chooses between HTTP/2 and HTTP/1.1.
-    pub fn new(way: &Arc<Way>, tls: Option<rustls::ServerConfig>) -> Self {
-        let tls = tls.map(|mut config| {
+    pub fn new(way: &Arc<Way>, tls: Option<ServerTls>) -> Self {
+        let clients = tls.as_ref().and_then(|tls| tls.clients.clone());
+        let tls = tls.map(|ServerTls { mut config, .. }| {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             Acceptor::from_server_config(Arc::new(config))
         });
@@ -93,6 +104,7 @@ impl Server {
             way: Arc::clone(way),
             engine: Engine::new(way),
             tls,
+            clients,
             connections: Arc::new(Semaphore::new(way.limits.connections)),
         }
     }
@@ -182,7 +194,10 @@ impl Server {
     async fn open(&self, stream: TcpStream, client: SocketAddr) -> Option<(Stream, Begins)> {
         if let Some(acceptor) = &self.tls {
             let stream = with_client(stream, client);
-            let reader = CertificateReader::default();
+            let reader = CertificateReader {
+                clients: self.clients.as_deref(),
+                failed: AtomicBool::new(false),
+            };
             let handshake = handshake_with_callback(acceptor, stream, &reader);
             let stream = handshake.await.ok()?;
             // A certificate that nobody could check a token against is none to go on with.
@@ -199,16 +214,16 @@ impl Server {
 }
 
 /// Keeps the client's certificate where its calls find it.
-#[derive(Default)]
-struct CertificateReader {
+struct CertificateReader<'s> {
+    clients: Option<&'s ClientTrust>,
     failed: AtomicBool,
 }
 
 #[async_trait]
-impl TlsAccept for CertificateReader {
+impl TlsAccept for CertificateReader<'_> {
     async fn handshake_complete_callback(&self, tls: &TlsRef) -> Option<Extension> {
-        let der = tls.peer_certificate_der()?;
-        match Certificate::read(der) {
+        let chain = tls.peer_cert_chain_der()?;
+        match self.clients?.read(chain) {
             Ok(certificate) => Some(Arc::new(Arc::new(certificate))),
             Err(error) => {
                 tracing::warn!(%error, "connection is refused");

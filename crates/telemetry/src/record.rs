@@ -30,7 +30,7 @@ pub struct CallRecord {
     pub http_version: &'static str,
     /// The agent, once known.
     pub agent: Option<Arc<str>>,
-    /// How it proved itself: `task_token`, `jwt`, `jwt_svid`, `mtls`.
+    /// How it proved itself: `task_token`, `jwt`, `jwt_svid`, `token_review`, `wimse`, `x509_svid`, `mtls`.
     pub agent_method: Option<&'static str>,
     /// The task, once bound.
     pub task: Option<Arc<str>>,

@@ -79,6 +79,27 @@ impl Authority {
         self.certify(&params)
     }
 
+    /// The X.509-SVID of a workload, but for what is changed of it.
+    pub fn svid(&self, uri: &str, change: impl FnOnce(&mut CertificateParams)) -> Certified {
+        let mut params = params(&[], "workload");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let (server, client) = (
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        );
+        params.extended_key_usages = vec![server, client];
+        params
+            .subject_alt_names
+            .push(SanType::URI(uri.try_into().unwrap()));
+        change(&mut params);
+        self.certify(&params)
+    }
+
+    /// Its certificate, DER.
+    pub fn der(&self) -> &[u8] {
+        self.issuer.der()
+    }
+
     /// How a client that trusts only this authority speaks TLS; it offers HTTP/2 and HTTP/1.1.
     pub fn client_config(&self, client: Option<&Certified>) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(provider())
@@ -133,9 +154,9 @@ impl Certified {
     }
 
     fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap();
+        let chain = CertificateDer::pem_slice_iter(self.certificate.as_bytes());
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
-        (vec![certificate], key)
+        (chain.collect::<Result<_, _>>().unwrap(), key)
     }
 }
 

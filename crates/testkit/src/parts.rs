@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// A server that doesn't do what is expected is given up after this long.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A real part that serves; it is killed when it is dropped.
 #[derive(Debug)]
@@ -119,19 +119,22 @@ fn said(program: &str, arguments: &[&str]) -> String {
 
 /// A fixture, by the interpreter that its ending asks for.
 fn command(fixture: &str) -> Command {
-    let components =
-        env::var_os("REMIT_COMPONENTS").map_or_else(|| root().join(".components"), PathBuf::from);
     let interpreter = if fixture.ends_with(".py") {
         "python/bin/python"
     } else {
         "bin/node"
     };
-    let mut command = Command::new(components.join(interpreter));
+    let mut command = Command::new(components().join(interpreter));
     command
         .arg(fixtures().join(fixture))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("NO_PROXY", "127.0.0.1");
     command
+}
+
+/// The folder that the parts were fetched into.
+pub(crate) fn components() -> PathBuf {
+    env::var_os("REMIT_COMPONENTS").map_or_else(|| root().join(".components"), PathBuf::from)
 }
 
 /// The folder of the fixtures.

@@ -1,18 +1,23 @@
-//! A SPIFFE trust domain: a key, the bundle that publishes it, and the JWT-SVIDs that it signs.
+//! A SPIFFE trust domain: a key and an authority, the bundle that publishes them, and the SVIDs that they sign.
 
 use std::time::SystemTime;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rcgen::CertificateParams;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
-/// A SPIFFE trust domain with one key for JWT-SVIDs.
+use crate::Authority;
+use crate::certificates::Certified;
+
+/// A SPIFFE trust domain with one key for JWT-SVIDs, and one authority for X.509-SVIDs.
 #[derive(Debug)]
 pub struct TrustDomain {
     name: String,
     key: EcdsaKeyPair,
+    authority: Authority,
     generation: usize,
 }
 
@@ -22,13 +27,15 @@ impl TrustDomain {
         Self {
             name: name.to_owned(),
             key: generate(),
+            authority: Authority::new(name),
             generation: 1,
         }
     }
 
-    /// Throws its key away and makes a new one, under another `kid`.
+    /// Throws its key and its authority away and makes new ones, under another `kid`.
     pub fn rotate(&mut self) {
         self.key = generate();
+        self.authority = Authority::new(&self.name);
         self.generation += 1;
     }
 
@@ -37,15 +44,38 @@ impl TrustDomain {
         format!("spiffe://{}/{path}", self.name)
     }
 
-    /// Its bundle, with a key for X.509-SVIDs beside the one for JWT-SVIDs.
+    /// Its bundle, with an authority for X.509-SVIDs beside the key for JWT-SVIDs.
     pub fn bundle(&self) -> Value {
-        let keys = [self.jwk("x509-svid"), self.jwk("jwt-svid")];
+        let mut authority = self.jwk("x509-svid");
+        let certificate = json!([STANDARD.encode(self.authority.der())]);
+        let members = authority.as_object_mut().unwrap();
+        members.insert("x5c".to_owned(), certificate);
+        let keys = [authority, self.jwk("jwt-svid")];
         json!({ "keys": keys, "spiffe_sequence": self.generation, "spiffe_refresh_hint": 1 })
     }
 
     /// The bundle as a Workload API gives it: keys for JWT-SVIDs, and nothing more.
     pub fn jwt_bundle(&self) -> Value {
         json!({ "keys": [self.jwk("jwt-svid")] })
+    }
+
+    /// The certificates of its authorities, DER, as a Workload API gives them.
+    pub fn x509_bundle(&self) -> Vec<u8> {
+        self.authority.der().to_vec()
+    }
+
+    /// The X.509-SVID of a workload in it.
+    pub fn x509_svid(&self, path: &str) -> Certified {
+        self.x509_svid_with(path, |_| {})
+    }
+
+    /// The X.509-SVID of a workload in it, but for what is changed of it.
+    pub fn x509_svid_with(
+        &self,
+        path: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Certified {
+        self.authority.svid(&self.id(path), change)
     }
 
     /// Claims of an SVID that are in order, for five minutes.

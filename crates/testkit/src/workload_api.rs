@@ -1,4 +1,4 @@
-//! A SPIFFE Workload API on a Unix socket, as far as it gives JWT bundles: a fake made by SPIFFE's documents, not SPIRE.
+//! A SPIFFE Workload API on a Unix socket, as far as it gives bundles: a fake made by SPIFFE's documents, not SPIRE.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,31 +23,47 @@ use tokio::task::JoinSet;
 
 use crate::Serving;
 
-/// A SPIFFE Workload API that gives JWT bundles, and tells when they change.
+/// A SPIFFE Workload API that gives bundles, and tells when they change.
 #[derive(Debug)]
 pub struct WorkloadApi {
-    bundles: watch::Sender<Bundles>,
+    bundles: watch::Sender<Given>,
     asked: Arc<AtomicUsize>,
     _serving: Serving,
 }
 
+#[derive(Clone, Debug)]
+struct Given {
+    jwt: JwtBundles,
+    x509: X509Bundles,
+}
+
 /// What `FetchJWTBundles` answers with.
 #[derive(Clone, PartialEq, Message)]
-struct Bundles {
+struct JwtBundles {
     #[prost(map = "string, bytes", tag = "1")]
+    bundles: HashMap<String, Vec<u8>>,
+}
+
+/// What `FetchX509Bundles` answers with.
+#[derive(Clone, PartialEq, Message)]
+struct X509Bundles {
+    #[prost(map = "string, bytes", tag = "2")]
     bundles: HashMap<String, Vec<u8>>,
 }
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 impl WorkloadApi {
-    /// Listens at a socket, and gives the JWT bundles of these trust domains.
+    /// Listens at a socket, and gives the JWT bundles of these trust domains; no X.509 bundles at first.
     pub async fn start(socket: &Path, bundles: &[(&str, Value)]) -> Self {
         // Left behind, if one listened there before.
         tokio::fs::remove_file(socket).await.ok();
         let listener = UnixListener::bind(socket).unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
-        let (sender, receiver) = watch::channel(read(bundles));
+        let (sender, receiver) = watch::channel(Given {
+            jwt: read(bundles),
+            x509: X509Bundles::default(),
+        });
         Self {
             bundles: sender,
             _serving: Serving::spawn(serve(listener, receiver, Arc::clone(&asked))),
@@ -55,9 +71,19 @@ impl WorkloadApi {
         }
     }
 
-    /// Gives these bundles from now on, and those who listen at once.
+    /// Gives these JWT bundles from now on, and those who listen at once.
     pub fn publish(&self, bundles: &[(&str, Value)]) {
-        self.bundles.send_replace(read(bundles));
+        self.bundles.send_modify(|given| given.jwt = read(bundles));
+    }
+
+    /// The same of X.509 bundles: the certificates of each one after another, DER.
+    pub fn publish_x509(&self, bundles: &[(&str, Vec<u8>)]) {
+        let bundles = bundles.iter();
+        let bundles =
+            bundles.map(|(domain, bundle)| (format!("spiffe://{domain}"), bundle.clone()));
+        let bundles = bundles.collect();
+        self.bundles
+            .send_modify(|given| given.x509 = X509Bundles { bundles });
     }
 
     /// How often it was asked for bundles.
@@ -66,19 +92,19 @@ impl WorkloadApi {
     }
 }
 
-fn read(bundles: &[(&str, Value)]) -> Bundles {
+fn read(bundles: &[(&str, Value)]) -> JwtBundles {
     let entry = |(domain, bundle): &(&str, Value)| {
         (
             format!("spiffe://{domain}"),
             bundle.to_string().into_bytes(),
         )
     };
-    Bundles {
+    JwtBundles {
         bundles: bundles.iter().map(entry).collect(),
     }
 }
 
-async fn serve(listener: UnixListener, bundles: watch::Receiver<Bundles>, asked: Arc<AtomicUsize>) {
+async fn serve(listener: UnixListener, bundles: watch::Receiver<Given>, asked: Arc<AtomicUsize>) {
     // Dropped with this future, so that its end is that of all connections.
     let mut connections = JoinSet::new();
     loop {
@@ -99,12 +125,14 @@ const UNIMPLEMENTED: &str = "12";
 
 fn answer(
     request: &Request<Incoming>,
-    bundles: &watch::Receiver<Bundles>,
+    bundles: &watch::Receiver<Given>,
     asked: &AtomicUsize,
 ) -> Answer {
-    if request.uri().path() != "/SpiffeWorkloadAPI/FetchJWTBundles" {
-        return refusal(UNIMPLEMENTED);
-    }
+    let encode: fn(&Given) -> Vec<u8> = match request.uri().path() {
+        "/SpiffeWorkloadAPI/FetchJWTBundles" => |given| given.jwt.encode_to_vec(),
+        "/SpiffeWorkloadAPI/FetchX509Bundles" => |given| given.x509.encode_to_vec(),
+        _ => return refusal(UNIMPLEMENTED),
+    };
     // Tells workloads from browsers that were led here (SPIFFE Workload Endpoint, section 3).
     let security = request.headers().get("workload.spiffe.io");
     if security.is_none_or(|value| value != "true") {
@@ -113,10 +141,10 @@ fn answer(
     asked.fetch_add(1, Ordering::SeqCst);
     let mut bundles = bundles.clone();
     bundles.mark_changed();
-    let messages = stream::unfold(bundles, async |mut bundles| {
+    let messages = stream::unfold((bundles, encode), async |(mut bundles, encode)| {
         bundles.changed().await.ok()?;
-        let message = bundles.borrow_and_update().encode_to_vec();
-        Some((Ok(Frame::data(framed(&message))), bundles))
+        let message = encode(&bundles.borrow_and_update());
+        Some((Ok(Frame::data(framed(&message))), (bundles, encode)))
     });
     grpc(StreamBody::new(messages).boxed(), &HeaderMap::new())
 }

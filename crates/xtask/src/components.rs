@@ -1,12 +1,13 @@
 //! The real parts that tests run against: fetched once into `.components/`, pinned by `tests/components/`.
 //!
-//! Afterwards `.components/python/bin/python` and `.components/bin/node` run the fixtures, and nginx, curl,
-//! h2load and wrk are on the machine.
+//! Afterwards `.components/python/bin/python` and `.components/bin/node` run the fixtures, `.components/spire/bin`
+//! has SPIRE, and nginx, curl, h2load and wrk are on the machine.
 
 pub(crate) mod debian;
 pub(crate) mod envoy;
 mod node;
 mod python;
+mod spire;
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +21,8 @@ pub(crate) fn fetch(house: &House) -> Result<(), Failed> {
     fs::create_dir_all(&folder).map_err(Failed::file(&folder))?;
     debian::fetch()?;
     python::fetch(house)?;
-    node::fetch(house)
+    node::fetch(house)?;
+    spire::fetch(house)
 }
 
 /// Makes `folder` anew unless it was made from just this manifest.

@@ -65,6 +65,8 @@ impl World {
             tokens,
             dpop: identity::DpopConfig::default(),
             certificates: None,
+            clusters: Vec::new(),
+            wit_issuers: Vec::new(),
             spiffe: None,
         };
         Self {

@@ -4,24 +4,30 @@ use std::time::Duration;
 
 use identity::{
     AgentTemplate, Algorithm, CertificateConfig, DpopConfig, IssuerConfig, NonceRule, SpiffeConfig,
-    Vouching,
+    Svid, SvidRule, Vouching, WitIssuerConfig,
 };
 use url::Url;
 
+use super::clusters::{ClusterAsked, RawCluster};
 use super::collection::NonEmpty;
 use super::listen::Listen;
 use super::mistake::{At, Notes};
 use super::shape::{section, words};
 use super::spiffe::RawSpiffe;
 use super::tools::is_loopback;
+use super::wimse::RawWitIssuer;
 
 /// Who is believed.
 #[derive(Clone, Debug)]
 pub struct IdentityConfig {
     /// Who vouches for agents, besides our own task tokens; no two of one issuer.
     pub issuers: Vec<IssuerConfig>,
-    /// The SPIFFE trust domains whose JWT-SVIDs are believed; none unless given.
+    /// The SPIFFE trust domains whose SVIDs are believed; none unless given.
     pub spiffe: Option<SpiffeConfig>,
+    /// The Kubernetes clusters whose service accounts are agents; no two of one issuer.
+    pub clusters: Vec<ClusterAsked>,
+    /// Who issues workload identity tokens; no two of one trust domain.
+    pub wit_issuers: Vec<WitIssuerConfig>,
     /// What is asked of DPoP proofs.
     pub dpop: DpopConfig,
     /// How agents are known by their certificates; by none unless given.
@@ -52,11 +58,15 @@ section! {
     struct RawIdentity {
         /// OpenID issuers whose workload tokens are believed.
         issuers: Vec<At<RawIssuer>> = default([]);
-        /// SPIFFE trust domains whose JWT-SVIDs are believed: ours, and those that it is federated with. The agent's id is the SPIFFE ID.
+        /// SPIFFE trust domains whose SVIDs are believed: ours, and those that it is federated with. The agent's id is the SPIFFE ID.
         spiffe: RawSpiffe = optional;
+        /// Kubernetes clusters whose service accounts are agents: their API servers are asked whose a token is (`TokenReview`). A cluster that publishes its keys can be one of the `issuers` instead.
+        clusters: Vec<At<RawCluster>> = default([]);
+        /// The issuers of workload identity tokens (WIMSE), which agents send in `Workload-Identity-Token` with a proof in `Workload-Proof-Token`. One trust domain has one issuer, and is none of `spiffe.trust_domains`.
+        wimse: Vec<At<RawWitIssuer>> = default([]);
         /// What is asked of the proofs that go with tokens that are bound to a key (DPoP, RFC 9449).
         dpop: RawDpop = default({});
-        /// Makes a client certificate of `listen.tls.client_ca` a proof of identity: alone, or beside tokens that must name the same agent. Unless given, a certificate only shows that a bound token is its sender's.
+        /// Makes a client certificate of `listen.tls.client_ca` a proof of identity: alone, or beside tokens that must name the same agent. X.509-SVIDs that `identity.spiffe` believes prove themselves. Unless given, a certificate only shows that a bound token is its sender's.
         certificates: RawCertificates = optional;
     }
 }
@@ -107,6 +117,19 @@ section! {
 const MAX_AGE: Duration = Duration::from_secs(600);
 
 impl RawIdentity {
+    /// Whether X.509-SVIDs get past the handshake of the listeners.
+    pub(super) fn svids(&self) -> SvidRule {
+        let takes = self
+            .spiffe
+            .as_ref()
+            .is_some_and(|raw| raw.value.takes(Svid::X509));
+        if takes {
+            SvidRule::Taken
+        } else {
+            SvidRule::LikeOthers
+        }
+    }
+
     pub(super) fn parse(
         self,
         listen: Option<&Listen>,
@@ -121,27 +144,17 @@ impl RawIdentity {
             }
             raw.value.parse()
         });
-        let spiffe = self.spiffe.map(|raw| raw.value.parse(notes));
-        let mut issuers: Vec<IssuerConfig> = Vec::new();
-        for issuer in self.issuers?.value {
-            let Some(parsed) = issuer.value.parse(notes) else {
-                continue;
-            };
-            if issuers.iter().any(|other| other.issuer == parsed.issuer) {
-                notes.mistake(
-                    &issuer.place,
-                    "duplicate_issuer",
-                    "this issuer is already there",
-                );
-            }
-            issuers.push(parsed);
-        }
+        let spiffe = self.spiffe.map(|raw| raw.value.parse(listen, notes));
+        let spiffe = match spiffe {
+            Some(spiffe) => Some(spiffe?),
+            None => None,
+        };
+        let issuers = issuers(self.issuers?.value, notes);
         Some(IdentityConfig {
+            clusters: clusters(self.clusters?.value, &issuers, notes),
+            wit_issuers: wit_issuers(self.wimse?.value, spiffe.as_ref(), notes),
             issuers,
-            spiffe: match spiffe {
-                Some(spiffe) => Some(spiffe?),
-                None => None,
-            },
+            spiffe,
             dpop: dpop?,
             certificates: match certificates {
                 Some(certificates) => Some(certificates?),
@@ -149,6 +162,70 @@ impl RawIdentity {
             },
         })
     }
+}
+
+/// The issuers, no two of one name.
+fn issuers(raw: Vec<At<RawIssuer>>, notes: &mut Notes) -> Vec<IssuerConfig> {
+    let mut issuers: Vec<IssuerConfig> = Vec::new();
+    for issuer in raw {
+        let Some(parsed) = issuer.value.parse(notes) else {
+            continue;
+        };
+        if issuers.iter().any(|other| other.issuer == parsed.issuer) {
+            let message = "this issuer is already there";
+            notes.mistake(&issuer.place, "duplicate_issuer", message);
+        }
+        issuers.push(parsed);
+    }
+    issuers
+}
+
+/// The clusters, each of an issuer that is no other's.
+fn clusters(
+    raw: Vec<At<RawCluster>>,
+    issuers: &[IssuerConfig],
+    notes: &mut Notes,
+) -> Vec<ClusterAsked> {
+    let mut clusters: Vec<ClusterAsked> = Vec::new();
+    for cluster in raw {
+        let Some(parsed) = cluster.value.parse(notes) else {
+            continue;
+        };
+        let name = &parsed.cluster.issuer;
+        let mut others = clusters.iter().map(|other| &other.cluster.issuer);
+        let is_issuer =
+            Url::parse(name).is_ok_and(|url| issuers.iter().any(|issuer| issuer.issuer == url));
+        if is_issuer || others.any(|other| other == name) {
+            let message = "this issuer is already there";
+            notes.mistake(&cluster.place, "duplicate_issuer", message);
+        }
+        clusters.push(parsed);
+    }
+    clusters
+}
+
+/// The issuers of workload identity tokens, each of a trust domain that nobody else vouches for.
+fn wit_issuers(
+    raw: Vec<At<RawWitIssuer>>,
+    spiffe: Option<&SpiffeConfig>,
+    notes: &mut Notes,
+) -> Vec<WitIssuerConfig> {
+    let spiffe = spiffe.map_or(&[][..], |spiffe| &spiffe.trust_domains);
+    let mut issuers: Vec<WitIssuerConfig> = Vec::new();
+    for issuer in raw {
+        let Some(parsed) = issuer.value.parse(notes) else {
+            continue;
+        };
+        let mut others = issuers.iter().map(|other| &other.trust_domain);
+        let mut bundles = spiffe.iter().map(|domain| &domain.name);
+        let name = &parsed.trust_domain;
+        if others.any(|other| other == name) || bundles.any(|other| other == name) {
+            let message = "somebody else vouches for this trust domain already";
+            notes.mistake(&issuer.place, "duplicate_trust_domain", message);
+        }
+        issuers.push(parsed);
+    }
+    issuers
 }
 
 impl RawCertificates {

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use identity::{CertificateRule, SvidRule};
+
 use super::collection::OneOrMore;
 use super::mistake::{At, Notes};
 use super::shape::{section, words};
@@ -21,9 +23,15 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Whether clients are asked for certificates.
+    /// Whether clients are asked for certificates of authorities.
     pub(super) fn takes_certificates(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.clients.is_some())
+        let clients = self.tls.as_ref().and_then(|tls| tls.clients.as_ref());
+        clients.is_some_and(|clients| clients.authorities.is_some())
+    }
+
+    /// Whether clients can show certificates at all.
+    pub(super) fn speaks_tls(&self) -> bool {
+        self.tls.is_some()
     }
 }
 
@@ -42,19 +50,13 @@ pub struct ServerTls {
 #[derive(Clone, Debug)]
 pub struct ClientCertificates {
     /// The authorities, PEM.
-    pub authorities: PathBuf,
+    pub authorities: Option<PathBuf>,
     /// Whether a client must have one.
     pub rule: CertificateRule,
+    /// Whether X.509-SVIDs are among them.
+    pub svids: SvidRule,
 }
 
-/// Whether a client must have a certificate.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum CertificateRule {
-    /// Whoever has none does not get past the handshake.
-    Required,
-    /// Whoever has none can't use tokens that are bound to one.
-    Optional,
-}
 words! { CertificateRule { "required" => Self::Required, "optional" => Self::Optional } }
 
 /// Whether secrets may cross a network in the clear.
@@ -89,15 +91,15 @@ section! {
         certificate: PathBuf = required;
         /// The private key, PEM.
         key: PathBuf = required;
-        /// The authorities whose client certificates are accepted, PEM. No certificate is asked for unless given.
+        /// The authorities whose client certificates are accepted, PEM. No certificate is asked for without it, unless X.509-SVIDs are believed (`identity.spiffe.svids`).
         client_ca: PathBuf = optional;
-        /// Whether every client must have a certificate of `client_ca`. Where it is optional, a client without one can't use tokens that are bound to one (RFC 8705).
+        /// Whether every client must have a certificate of `client_ca`, or an X.509-SVID where these are believed. Where it is optional, a client without one can't use tokens that are bound to one (RFC 8705).
         client_certificates: CertificateRule = default("required");
     }
 }
 
 impl RawListen {
-    pub(super) fn parse(self, notes: &mut Notes) -> Option<Listen> {
+    pub(super) fn parse(self, svids: SvidRule, notes: &mut Notes) -> Option<Listen> {
         let plaintext = self.plaintext.map(|plaintext| plaintext.value);
         let forbidden = plaintext == Some(Plaintext::Forbidden);
         let calls = self.calls.map(|calls| calls.value.0).unwrap_or_default();
@@ -119,7 +121,7 @@ impl RawListen {
             }
         }
         let tls = match self.tls {
-            Some(tls) => Some(tls.value.parse(notes)?),
+            Some(tls) => Some(tls.value.parse(svids, notes)?),
             None => None,
         };
         Some(Listen {
@@ -132,15 +134,17 @@ impl RawListen {
 }
 
 impl RawServerTls {
-    fn parse(self, notes: &mut Notes) -> Option<ServerTls> {
+    fn parse(self, svids: SvidRule, notes: &mut Notes) -> Option<ServerTls> {
         let rule = self.client_certificates?;
-        if self.client_ca.is_none() && rule.value == CertificateRule::Optional {
+        let asks = self.client_ca.is_some() || svids == SvidRule::Taken;
+        if !asks && rule.value == CertificateRule::Optional {
             let message = "no certificate is asked for without `client_ca`";
             notes.mistake(&rule.place, "no_client_ca", message);
         }
-        let clients = self.client_ca.map(|authorities| ClientCertificates {
-            authorities: authorities.value,
+        let clients = asks.then(|| ClientCertificates {
+            authorities: self.client_ca.map(|authorities| authorities.value),
             rule: rule.value,
+            svids,
         });
         Some(ServerTls {
             certificate: self.certificate?.value,

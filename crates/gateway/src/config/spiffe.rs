@@ -2,20 +2,25 @@
 
 use std::path::PathBuf;
 
-use identity::{BundleConfig, SpiffeConfig, TrustDomain, TrustDomainConfig};
+use identity::{BundleConfig, SpiffeConfig, Svid, TrustDomain, TrustDomainConfig};
 use serde_json::{Value, json};
 use url::Url;
 
 use super::collection::NonEmpty;
+use super::listen::Listen;
 use super::mistake::{At, Notes, Place};
-use super::shape::{Here, Shape, section};
+use super::shape::{Here, Shape, section, words};
 use super::tools::is_loopback;
 
+words! { Svid { "jwt" => Self::Jwt, "x509" => Self::X509 } }
+
 section! {
-    /// SPIFFE trust domains whose JWT-SVIDs are believed.
+    /// SPIFFE trust domains whose SVIDs are believed.
     struct RawSpiffe {
-        /// What must be among an SVID's `aud`.
+        /// What must be among a JWT-SVID's `aud`.
         audience: String = required;
+        /// The kinds of SVID that are believed. `x509` needs `listen.tls`, which then asks clients for certificates: one with a SPIFFE ID is for the bundle of its trust domain alone to vouch for.
+        svids: NonEmpty<Svid> = default(["jwt"]);
         /// The trust domains. No other is believed, even if the Workload API gives its bundle.
         trust_domains: NonEmpty<RawTrustDomain> = required;
         /// The SPIFFE Workload API, such as that of a SPIRE agent: it gives the bundles of trust domains that have none here, and tells when they change.
@@ -93,7 +98,19 @@ impl Shape for TrustDomain {
 }
 
 impl RawSpiffe {
-    pub(super) fn parse(self, notes: &mut Notes) -> Option<SpiffeConfig> {
+    /// Whether this kind of SVID is believed.
+    pub(super) fn takes(&self, svid: Svid) -> bool {
+        let svids = self.svids.iter().flat_map(|svids| &svids.value.0);
+        svids.map(|taken| taken.value).any(|taken| taken == svid)
+    }
+
+    pub(super) fn parse(self, listen: Option<&Listen>, notes: &mut Notes) -> Option<SpiffeConfig> {
+        let speaks_tls = listen.is_none_or(Listen::speaks_tls);
+        if let (true, false, Some(svids)) = (self.takes(Svid::X509), speaks_tls, &self.svids) {
+            let message = "X.509-SVIDs are shown in a handshake: give the listener `listen.tls`";
+            notes.mistake(&svids.place, "no_tls", message);
+        }
+        let svids = self.svids?.value.0.into_iter().map(|svid| svid.value);
         let mut trust_domains: Vec<TrustDomainConfig> = Vec::new();
         let mut asks = false;
         for raw in self.trust_domains?.value.0 {
@@ -119,6 +136,7 @@ impl RawSpiffe {
         }
         Some(SpiffeConfig {
             audience: self.audience?.value,
+            svids: svids.collect(),
             trust_domains,
         })
     }

@@ -12,26 +12,26 @@ use crate::clock::now;
 use crate::key_source::Pace;
 use crate::{
     Agent, BundleConfig, Config, DpopConfig, Identity, IssuerConfig, KeyKind, Method, SpiffeConfig,
-    TrustDomainConfig, Unauthenticated,
+    Svid, TrustDomainConfig, Unauthenticated,
 };
 
 /// Fetches whenever a reason comes.
-const EAGER: Pace = Pace {
+pub(super) const EAGER: Pace = Pace {
     debounce: Duration::ZERO,
     refresh: Duration::from_secs(600),
     patience: Duration::from_secs(5),
 };
 
-const AGENT: &str = "spiffe://example.org/agents/triage";
+pub(super) const AGENT: &str = "spiffe://example.org/agents/triage";
 
-fn domain(name: &str, bundle: BundleConfig) -> TrustDomainConfig {
+pub(super) fn domain(name: &str, bundle: BundleConfig) -> TrustDomainConfig {
     TrustDomainConfig {
         name: name.parse().unwrap(),
         bundle,
     }
 }
 
-fn at(idp: &Idp) -> BundleConfig {
+pub(super) fn at(idp: &Idp) -> BundleConfig {
     BundleConfig::Endpoint(idp.url().join("bundle").unwrap())
 }
 
@@ -42,6 +42,7 @@ fn believer(
 ) -> Identity {
     let spiffe = Some(SpiffeConfig {
         audience: "remit".to_owned(),
+        svids: vec![Svid::Jwt],
         trust_domains,
     });
     Identity::with_pace(
@@ -50,6 +51,8 @@ fn believer(
             tokens: tokens(KeyKind::P256),
             dpop: DpopConfig::default(),
             certificates: None,
+            clusters: Vec::new(),
+            wit_issuers: Vec::new(),
             spiffe,
         },
         previous,
@@ -74,7 +77,7 @@ fn merged(mut base: Value, patch: &Value) -> Value {
     base
 }
 
-fn claims() -> Value {
+pub(super) fn claims() -> Value {
     json!({"sub": AGENT, "aud": ["remit"], "exp": now() + 60})
 }
 

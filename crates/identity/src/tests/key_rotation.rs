@@ -199,6 +199,8 @@ fn b4_a_new_config_keeps_the_last_good_keys() {
                 tokens,
                 dpop: crate::DpopConfig::default(),
                 certificates: None,
+                clusters: Vec::new(),
+                wit_issuers: Vec::new(),
                 spiffe: None,
             },
             Some(&stage.identity),

@@ -267,6 +267,8 @@ fn a_new_config_keeps_its_task_tokens() {
             tokens: Arc::clone(brought.identity.tokens()),
             dpop: crate::DpopConfig::default(),
             certificates: None,
+            clusters: Vec::new(),
+            wit_issuers: Vec::new(),
             spiffe: None,
         };
         let next = Identity::new(config, Some(&brought.identity));

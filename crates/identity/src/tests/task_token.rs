@@ -18,6 +18,8 @@ fn authenticate(
         tokens: std::sync::Arc::clone(tokens),
         dpop: crate::DpopConfig::default(),
         certificates: None,
+        clusters: Vec::new(),
+        wit_issuers: Vec::new(),
         spiffe: None,
     };
     let identity = Identity::new(config, None);
@@ -252,6 +254,8 @@ fn a_form_is_prepared_once_per_token() {
             tokens: std::sync::Arc::clone(&tokens),
             dpop: crate::DpopConfig::default(),
             certificates: None,
+            clusters: Vec::new(),
+            wit_issuers: Vec::new(),
             spiffe: None,
         },
         None,
