@@ -31,6 +31,7 @@ mod page;
 mod parameters;
 mod problem;
 mod refusal;
+mod revocation;
 mod routes;
 mod server;
 mod status;
@@ -53,8 +54,9 @@ pub use live::{Live, Reload, ReloadError, Reloaded};
 pub use opening::event;
 pub use operators::{Caller, InvalidOperators, Operator, Operators, Right, Role};
 pub use owners_of_record::{AgentPattern, InvalidAgentPattern, OwnerOfRecord, OwnersOfRecord};
-pub use page::{ApprovalPage, LeasePage, TaskPage};
+pub use page::{ApprovalPage, LeasePage, RevocationPage, TaskPage};
 pub use problem::Problem;
+pub use revocation::{RevokeRequest, RevokedSubject};
 pub use server::ServeError;
 pub use status::{
     BridgeStatus, ConfigStatus, Counts, ListenerStatus, ReloadStatus, Status, StatusView,

@@ -70,7 +70,7 @@ impl Role {
                 Self::Approver | Self::Operator => true,
                 Self::Viewer | Self::Orchestrator => false,
             },
-            Right::Reload => match self {
+            Right::Reload | Right::Revoke => match self {
                 Self::Operator => true,
                 Self::Viewer | Self::Approver | Self::Orchestrator => false,
             },
@@ -89,6 +89,8 @@ pub enum Right {
     EndTasks,
     /// Grant and refuse approvals.
     Approve,
+    /// Revoke everything of an agent, issuer, tool or owner, and lift that.
+    Revoke,
     /// Apply the configuration anew.
     Reload,
 }
@@ -101,6 +103,7 @@ impl Right {
             Self::OpenTasks => "open_tasks",
             Self::EndTasks => "end_tasks",
             Self::Approve => "approve",
+            Self::Revoke => "revoke",
             Self::Reload => "reload",
         }
     }

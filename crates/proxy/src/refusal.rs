@@ -8,7 +8,7 @@ use http::StatusCode;
 use identity::Unauthenticated;
 use policy::{Denial, DenialKind, Unaskable};
 use serde_json::Value;
-use tasks::{ApprovalState, Limited, NotAsked, Question, TaskId, Unbound};
+use tasks::{ApprovalState, Blocked, Limited, NotAsked, Question, Subject, TaskId, Unbound};
 use telemetry::{AuditUnavailable, PolicyFailure, Verdict};
 
 /// Why a call was not forwarded, or not answered.
@@ -30,6 +30,9 @@ pub enum Refusal {
     /// No open task.
     #[error(transparent)]
     Unbound(#[from] Unbound),
+    /// The tool is revoked, or who asks for it.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
     /// No such task (asked by an operator).
     #[error("no task `{0}`")]
     UnknownTask(TaskId),
@@ -140,6 +143,10 @@ codes! {
     PROOF_REPLAYED = UNAUTHORIZED, "proof_replayed", "make a new DPoP proof for each request, with a `jti` of its own";
     CERTIFICATE_MISMATCH = UNAUTHORIZED, "certificate_mismatch", "the token is bound to a client certificate: connect over TLS with that certificate";
     TOKEN_REVOKED = UNAUTHORIZED, "token_revoked", "the task token was taken back; get a new one for the task, or open another";
+    AGENT_REVOKED = FORBIDDEN, "agent_revoked", "an operator revoked this agent; it calls nothing until that is lifted";
+    ISSUER_REVOKED = FORBIDDEN, "issuer_revoked", "an operator revoked who vouches for the agent or the task; no proof of theirs is taken until that is lifted";
+    OWNER_REVOKED = FORBIDDEN, "owner_revoked", "an operator revoked whom the task is done for; nothing is done for them until that is lifted";
+    TOOL_REVOKED = FORBIDDEN, "tool_revoked", "an operator revoked this tool; nothing calls it until that is lifted";
     ISSUER_UNAVAILABLE = SERVICE_UNAVAILABLE, "issuer_unavailable", "the keys of the token's issuer can't be had right now; try again";
     NO_TASK = FORBIDDEN, "no_task", "name an open task: send a task token, or `Agent-Task: <id>` beside your credential";
     UNKNOWN_TASK = FORBIDDEN, "unknown_task", "there is no open task of this id for this agent";
@@ -191,6 +198,7 @@ impl Refusal {
             Self::Malformed(malformed) => malformed_code(malformed),
             Self::Unauthenticated(unauthenticated) => unauthenticated_code(unauthenticated),
             Self::Unbound(unbound) => unbound_code(unbound),
+            Self::Blocked(blocked) => blocked_code(blocked),
             Self::UnknownTask(_) => UNKNOWN_TASK,
             Self::NoRoute(_) => UNKNOWN_TOOL,
             Self::BodyTooLarge { .. } => BODY_TOO_LARGE,
@@ -341,9 +349,19 @@ fn unbound_code(unbound: &Unbound) -> Code {
         Unbound::Expired(_) => TASK_EXPIRED,
         Unbound::Paused(_) => TASK_PAUSED,
         Unbound::TokenRevoked => TOKEN_REVOKED,
+        Unbound::Blocked(blocked) => blocked_code(blocked),
         Unbound::Contradiction => DECLARATION_CONTRADICTS,
         Unbound::Malformed { .. } => MALFORMED_DECLARATION,
         Unbound::Unknown(_) => UNKNOWN_TASK,
+    }
+}
+
+fn blocked_code(Blocked(subject): &Blocked) -> Code {
+    match subject {
+        Subject::Agent(_) => AGENT_REVOKED,
+        Subject::Issuer(_) => ISSUER_REVOKED,
+        Subject::Tool(_) => TOOL_REVOKED,
+        Subject::Owner(_) => OWNER_REVOKED,
     }
 }
 

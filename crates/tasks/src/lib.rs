@@ -22,8 +22,11 @@ mod grant;
 mod history;
 mod limits;
 mod marks;
+mod open_calls;
 mod opening;
 mod pattern;
+mod revocation;
+mod revocations;
 mod revoked;
 mod store;
 mod task;
@@ -49,11 +52,15 @@ pub use gates::{GateBounds, Limited, Rate, Slot};
 pub use grant::Grant;
 pub use history::Done;
 pub use limits::{Limits, Usage};
+pub use open_calls::Reach;
 pub use opening::{InvalidOpening, Opening, OpeningRequest, is_label};
 pub use pattern::{Asked, InvalidPattern, OperationPattern};
+pub use revocation::{Blocked, RevocationRequest, RevocationView, Subject};
 pub use store::{Store, StoreError, Table, Write};
 pub use task::Task;
 pub use task_id::{InvalidTaskId, TaskId};
-pub use tasks::{Config, EndError, Ended, OpenError, PauseError, Tasks, Unbound};
+pub use tasks::{
+    Config, EndError, Ended, OpenError, PauseError, RevocationOutcome, Tasks, Unbound,
+};
 pub use tool_name::{InvalidToolName, ToolName};
 pub use view::{Ending, TaskView};

@@ -22,6 +22,7 @@ mod protobuf;
 mod queue;
 mod record;
 mod recorder;
+mod revocation_event;
 mod spans;
 mod stderr;
 mod task_event;
@@ -36,6 +37,7 @@ pub use record::{
     CallRecord, Delegated, Ending, LeaseNote, Mcp, PolicyFailure, StrippedKey, Verdict,
 };
 pub use recorder::{AuditUnavailable, Recorder, StartError, Telemetry};
+pub use revocation_event::{RevocationEvent, RevocationEventKind};
 pub use stderr::{LogFormat, LogGuard, init_logs};
 pub use task_event::{EndedLease, TaskEvent, TaskEventKind};
 pub use trace::Trace;

@@ -157,6 +157,7 @@ async fn delegated(
         limits: Limits::default(),
         cnf,
         opener: None,
+        issuers: vec![child.issuer().to_owned()],
     };
     let opening = control.tasks.delegation(parent.id(), request);
     let opening = opening.ok_or_else(|| Refusal::UnknownTask(parent.id().clone()))?;
@@ -180,7 +181,9 @@ async fn on_behalf(
         return Err(OAuthRefusal::MayNotAct);
     }
     let (grants, attributes) = (exchange.grants, exchange.attributes);
-    let request = request(agent.id().as_str(), owner.name(), (grants, attributes), cnf);
+    let mut request = request(agent.id().as_str(), owner.name(), (grants, attributes), cnf);
+    request.issuers = vec![owner.issuer().to_owned(), agent.issuer().to_owned()];
+    request.issuers.dedup();
     let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
     Ok((opening, Opener::owner(&owner, &agent)))
 }
@@ -198,7 +201,8 @@ async fn for_itself(
     let live = control.live.load();
     let owner = live.owners_of_record.of(id);
     let owner = owner.ok_or_else(|| OAuthRefusal::NoOwner(id.to_owned()))?;
-    let request = request(id, owner, (exchange.grants, exchange.attributes), cnf);
+    let mut request = request(id, owner, (exchange.grants, exchange.attributes), cnf);
+    request.issuers = vec![agent.issuer().to_owned()];
     let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
     Ok((opening, Opener::agent(&agent)))
 }
@@ -213,6 +217,7 @@ fn request(
         agent: agent.to_owned(),
         owner: owner.to_owned(),
         opener: None,
+        issuers: Vec::new(),
         cnf,
         purpose: String::new(),
         grants,

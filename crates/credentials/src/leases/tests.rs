@@ -237,6 +237,7 @@ impl Wanted {
             ttl_seconds: self.ttl_seconds,
             task_expires_at: lease::now() + self.task_life,
             task_ended: &self.ended,
+            cut: &self.ended,
             decision: "decision-1",
         }
     }
