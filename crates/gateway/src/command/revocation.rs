@@ -102,20 +102,27 @@ fn text(screen: &Screen, revoked: &RevokedSubject) -> String {
         (true, None) => format!("{} is revoked until that is lifted", view.subject),
         (false, _) => format!("{}: what there was has ended", view.subject),
     };
-    let mut line = |count: usize, what: &str| {
-        if count > 0 {
-            text.push_str(&format!("\n  {count} {what}"));
-        }
+    let mut line = |count: usize, one: &str, several: &str| match count {
+        0 => {}
+        1 => text.push_str(&format!("\n  {one}")),
+        count => text.push_str(&format!("\n  {count} {several}")),
     };
-    line(revoked.tasks_ended, "tasks have ended");
+    line(revoked.tasks_ended, "a task has ended", "tasks have ended");
+    let cut = revoked.calls_cut.saturating_sub(revoked.calls_left);
+    line(cut, "a call is cut", "calls are cut");
     line(
-        revoked.calls_cut - revoked.calls_left.min(revoked.calls_cut),
-        "calls are cut",
+        revoked.calls_left,
+        "a call is NOT over after a second",
+        "calls are NOT over after a second",
     );
-    line(revoked.calls_left, "calls are NOT over after a second");
-    line(revoked.leases_revoked, "leases are revoked");
+    line(
+        revoked.leases_revoked,
+        "a lease is revoked",
+        "leases are revoked",
+    );
     line(
         revoked.leases_not_revoked,
+        "a lease could NOT be revoked: it is used no more, and lives until it expires",
         "leases could NOT be revoked: they are used no more, and live until they expire",
     );
     for lease in &revoked.leases {

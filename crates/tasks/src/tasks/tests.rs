@@ -76,7 +76,7 @@ impl Book {
         expect: Result<(), &str>,
     ) {
         let found = self.tasks.find_of(agent, proven, declared);
-        let found = found.and_then(|entry| super::check_open(&entry));
+        let found = found.and_then(|entry| check_open(&entry));
         let found = found.map(drop).map_err(|error| error.to_string());
         assert_eq!(found, expect.map_err(str::to_owned));
     }
