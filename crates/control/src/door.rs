@@ -289,7 +289,7 @@ impl<S: Sync> FromRequestParts<S> for Peer {
 }
 
 /// A token that crossed the network readably is not taken: whoever sent it shall notice at once.
-fn check_plaintext(peer: Peer, plaintext: Plaintext) -> Result<(), Refusal> {
+pub(crate) fn check_plaintext(peer: Peer, plaintext: Plaintext) -> Result<(), Refusal> {
     match plaintext {
         Plaintext::Loopback if !peer.is_loopback() => Err(Refusal::Plaintext),
         Plaintext::Loopback | Plaintext::Anywhere => Ok(()),

@@ -34,6 +34,7 @@ mod refusal;
 mod revocation;
 mod routes;
 mod server;
+mod signals;
 mod status;
 mod task_request;
 
@@ -58,6 +59,7 @@ pub use page::{ApprovalPage, LeasePage, RevocationPage, TaskPage};
 pub use problem::Problem;
 pub use revocation::{RevokeRequest, RevokedSubject};
 pub use server::ServeError;
+pub use signals::{SignalSender, Signals, Unreceived};
 pub use status::{
     BridgeStatus, ConfigStatus, Counts, ListenerStatus, ReloadStatus, Status, StatusView,
 };
@@ -71,6 +73,8 @@ pub struct Control {
     pub live: Arc<ArcSwap<Live>>,
     /// Every task.
     pub tasks: Arc<Tasks>,
+    /// Where signals of identity providers come in.
+    pub signals: Arc<Signals>,
     /// Every approval.
     pub approvals: Arc<Approvals>,
     /// For `/metrics`.

@@ -1,11 +1,13 @@
 //! How an agent, an issuer, a tool or an owner is revoked over the control API.
 
-use credentials::LeaseView;
+use std::time::Duration;
+
+use credentials::{LeaseView, Leases};
 use identity::AgentId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tasks::{RevocationOutcome, RevocationRequest, RevocationView, Subject, TaskId, ToolName};
-use telemetry::{EndedLease, RevocationEvent, RevocationEventKind};
+use telemetry::{EndedLease, Recorder, RevocationEvent, RevocationEventKind};
 
 use crate::refusal::Refusal;
 
@@ -80,6 +82,7 @@ impl RevokeRequest {
             by: by.to_owned(),
             stays: self.block,
             until,
+            as_of: None,
         })
     }
 }
@@ -169,8 +172,28 @@ impl RevokedSubject {
     }
 }
 
+/// How long the outcomes of leases are waited for; an upstream may be slow to take one back.
+const OUTCOMES: Duration = Duration::from_secs(20);
+
+/// Takes the leases back of what was revoked, and tells telemetry what came of all.
+pub(crate) async fn conclude(
+    outcome: RevocationOutcome,
+    leases: &Leases,
+    recorder: &Recorder,
+) -> RevokedSubject {
+    let taken_back = match &outcome.revocation.subject {
+        Subject::Tool(tool) => leases.conclude_tool(tool, OUTCOMES).await,
+        Subject::Agent(_) | Subject::Issuer(_) | Subject::Owner(_) => {
+            leases.conclude(&outcome.tasks, OUTCOMES).await
+        }
+    };
+    let revoked = RevokedSubject::new(outcome, taken_back);
+    recorder.revocation(event(&revoked));
+    revoked
+}
+
 /// What was revoked, for telemetry.
-pub(crate) fn event(revoked: &RevokedSubject) -> RevocationEvent {
+fn event(revoked: &RevokedSubject) -> RevocationEvent {
     let revocation = &revoked.revocation;
     let leases = revoked.leases.iter().map(|lease| EndedLease {
         id: lease.id.clone(),

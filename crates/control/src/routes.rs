@@ -6,6 +6,7 @@ mod gateway;
 mod leases;
 mod oauth;
 mod revocations;
+mod signals;
 mod tasks;
 mod token;
 
@@ -85,6 +86,8 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
             "/oauth2/revoke",
             may_or_holds_it(EndTasks, post(oauth::revoke)),
         )
+        // Whoever pushes proves itself by a token of its own.
+        .route("/v1/signals", post(signals::push))
         // Public: a client that asks has no token yet.
         .route(
             "/.well-known/oauth-authorization-server",

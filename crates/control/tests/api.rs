@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use control::{
     Client, ClientError, ConfigStatus, Control, EndRequest, EndingWish, ExplainAnswer,
     ExplainError, ExplainRequest, Live, OpenRequest, Operator, Operators, Options, ReloadError,
-    Reloaded, Role, Status,
+    Reloaded, Role, Signals, Status,
 };
 use credentials::{Credentials, Leases};
 use futures::FutureExt;
@@ -119,6 +119,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         service_name: "remit".into(),
     })
     .unwrap();
+    let signals = Signals::new(Arc::clone(&tasks), Arc::clone(&leases), recorder.clone());
     let live = Live {
         policy: Arc::new(DecisionPoint::enforcing(policy)),
         credentials: Arc::new(Credentials::new(vec![], leases)),
@@ -141,6 +142,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
     };
     let draining = CancellationToken::new();
     let control = Control {
+        signals: Arc::new(signals),
         live: Arc::new(ArcSwap::from_pointee(live)),
         tasks,
         approvals,

@@ -65,6 +65,8 @@ pub struct RevocationRequest {
     pub stays: bool,
     /// Until when; until it is lifted unless given.
     pub until: Option<Timestamp>,
+    /// Of when it is: tasks that were opened later are not meant. All there are unless given.
+    pub as_of: Option<Timestamp>,
 }
 
 /// What was revoked, as it looks from outside.
@@ -100,6 +102,9 @@ pub(crate) struct Revocation {
     pub(crate) at: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) until: Option<i64>,
+    /// What was opened later is not meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) as_of: Option<i64>,
     pub(crate) stays: bool,
 }
 

@@ -98,6 +98,7 @@ impl Revocations {
             by: request.by,
             at: self.clock.now(),
             until: request.until.map(|until| until.as_millisecond()),
+            as_of: request.as_of.map(|as_of| as_of.as_millisecond()),
             stays: request.stays,
         });
         if revocation.stays {

@@ -23,6 +23,7 @@ mod queue;
 mod record;
 mod recorder;
 mod revocation_event;
+mod signal_result;
 mod spans;
 mod stderr;
 mod task_event;
@@ -38,6 +39,7 @@ pub use record::{
 };
 pub use recorder::{AuditUnavailable, Recorder, StartError, Telemetry};
 pub use revocation_event::{RevocationEvent, RevocationEventKind};
+pub use signal_result::SignalResult;
 pub use stderr::{LogFormat, LogGuard, init_logs};
 pub use task_event::{EndedLease, TaskEvent, TaskEventKind};
 pub use trace::Trace;

@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::{CallRecord, PolicyFailure, names};
+use crate::{CallRecord, PolicyFailure, SignalResult, names};
 
 mod otlp;
 
@@ -40,6 +40,7 @@ pub(crate) struct Metrics {
     audit_failures: Counter,
     reloads: [Counter; 2],
     revocations: [Counter; 4],
+    signals: [Counter; 5],
     config: Family<RevisionLabels, Gauge>,
     bundles: Family<BundleLabels, Gauge>,
     durations: OnceLock<Durations>,
@@ -172,11 +173,13 @@ impl Metrics {
             audit_failures: Counter::default(),
             reloads: Default::default(),
             revocations: Default::default(),
+            signals: Default::default(),
             config: Family::default(),
             bundles: Family::default(),
             durations: OnceLock::new(),
         };
         metrics.register();
+        metrics.register_signals();
         metrics
     }
 
@@ -252,6 +255,23 @@ impl Metrics {
             "1 where nothing is wrong with a bundle of the policy and its server, else 0",
             self.bundles.clone(),
         );
+    }
+
+    fn register_signals(&mut self) {
+        let signals = Family::<[(&str, &str); 1], Counter>::default();
+        for (result, counter) in SignalResult::ALL.iter().zip(&mut self.signals) {
+            *counter = signals.get_or_create_owned(&[("result", result.as_str())]);
+        }
+        let about = "Signals of identity providers, by what came of them";
+        self.registry.register("signals", about, signals);
+    }
+
+    /// Counts a signal.
+    pub(crate) fn signal(&self, result: SignalResult) {
+        let mut counters = SignalResult::ALL.iter().zip(&self.signals);
+        if let Some((_, counter)) = counters.find(|(known, _)| **known == result) {
+            counter.inc();
+        }
     }
 
     /// Tells whether nothing is wrong with a bundle.
@@ -379,6 +399,13 @@ impl Metrics {
             for (name, counter) in SUBJECTS.iter().zip(&revocations) {
                 let subject = KeyValue::new(names::REVOCATION_SUBJECT, *name);
                 tell(counter.get(), &[subject]);
+            }
+        });
+        let signals = self.signals.clone();
+        otlp::counter(meter, names::METRIC_SIGNALS, "{signal}", move |tell| {
+            for (result, counter) in SignalResult::ALL.iter().zip(&signals) {
+                let result = KeyValue::new(names::RESULT, result.as_str());
+                tell(counter.get(), &[result]);
             }
         });
         self.durations

@@ -12,7 +12,9 @@ use crate::export::{self, Export};
 use crate::metrics::{Metrics, Signal};
 use crate::queue::Queue;
 use crate::record::Told;
-use crate::{CallRecord, Config, RevocationEvent, RevocationEventKind, TaskEvent, stderr};
+use crate::{
+    CallRecord, Config, RevocationEvent, RevocationEventKind, SignalResult, TaskEvent, stderr,
+};
 
 /// Takes records without ever waiting for a collector. Cheap to clone.
 #[derive(Clone)]
@@ -196,6 +198,11 @@ impl Recorder {
         {
             outputs.metrics.dropped(Signal::Logs, 1);
         }
+    }
+
+    /// Counts a signal of an identity provider.
+    pub fn signal(&self, result: SignalResult) {
+        self.outputs.metrics.signal(result);
     }
 
     /// The metrics in Prometheus' text format: `application/openmetrics-text; version=1.0.0`.

@@ -12,6 +12,7 @@ pub mod issuer;
 pub mod parts;
 pub mod remit;
 pub mod site;
+pub mod transmitter;
 pub mod trust_domain;
 pub mod upstream;
 pub mod workload_api;

@@ -1,15 +1,13 @@
 //! The kill switch: an agent, an issuer, a tool or an owner is revoked as a whole, listed, lifted.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use credentials::LeaseView;
 use http::StatusCode;
 use serde::Deserialize;
-use tasks::{RevocationRequest, RevocationView, Subject};
+use tasks::{RevocationRequest, RevocationView};
 
 use super::{asked, detached};
 use crate::body;
@@ -34,27 +32,15 @@ pub(super) async fn revoke(
     Ok((status, Json(revoked)))
 }
 
-/// How long the outcomes of leases are waited for; an upstream may be slow to take one back.
-const OUTCOMES: Duration = Duration::from_secs(20);
-
 async fn revoke_subject(
     control: Arc<Control>,
     request: RevocationRequest,
 ) -> Result<RevokedSubject, Refusal> {
-    let subject = request.subject.clone();
     let outcome = control.tasks.revoke(request).await;
     let outcome = outcome.map_err(|error| Refusal::Store(error.to_string()))?;
     let live = control.live.load_full();
     let leases = live.credentials.leases();
-    let taken_back: Vec<LeaseView> = match &subject {
-        Subject::Tool(tool) => leases.conclude_tool(tool, OUTCOMES).await,
-        Subject::Agent(_) | Subject::Issuer(_) | Subject::Owner(_) => {
-            leases.conclude(&outcome.tasks, OUTCOMES).await
-        }
-    };
-    let revoked = RevokedSubject::new(outcome, taken_back);
-    control.recorder.revocation(revocation::event(&revoked));
-    Ok(revoked)
+    Ok(revocation::conclude(outcome, leases, &control.recorder).await)
 }
 
 /// What revocations to list.

@@ -318,7 +318,7 @@ async fn a_hundred_calls_at_once_obtain_one_secret() {
         let world = Arc::clone(&world);
         tokio::spawn(async move { world.lease(&Wanted::new()).await.unwrap().id.clone() })
     });
-    let ids: std::collections::HashSet<_> = join_all(calls)
+    let ids: HashSet<_> = join_all(calls)
         .await
         .into_iter()
         .map(Result::unwrap)

@@ -49,7 +49,13 @@ impl Tasks {
             .iter()
             .map(|entry| Cut { tasks: self, entry })
             .collect();
-        let mut writing = std::pin::pin!(self.revocations.write(&revocation));
+        let changes_nothing = ended.is_empty() && !revocation.stays;
+        let mut writing = std::pin::pin!(async {
+            if changes_nothing {
+                return Ok(());
+            }
+            self.revocations.write(&revocation).await
+        });
         let written = tokio::time::timeout(PATIENCE, &mut writing).await;
         let calls = self.calls_of(&revocation.subject, &ended);
         calls.iter().for_each(|call| call.cut());
@@ -59,7 +65,7 @@ impl Tasks {
             Err(_) => writing.await,
         };
         let closed = self.close_all(&ended).await;
-        if !revocation.stays {
+        if !revocation.stays && !changes_nothing {
             // Not before the store knows of each ending, so that a crash leaves none open.
             self.revocations.finish(&revocation);
             self.sooner.notify_one();
@@ -138,8 +144,7 @@ impl Tasks {
             } else {
                 revocation.at.saturating_add(1)
             };
-            let opened = |entry: &Entry| entry.facts().opened_at_epoch().saturating_mul(1000);
-            let ended = self.end_of(revocation, |entry| opened(entry) < before);
+            let ended = self.end_of(revocation, |entry| opened_at(entry) < before);
             for entry in &ended {
                 drop(Cut { tasks: self, entry });
             }
@@ -157,7 +162,14 @@ impl Tasks {
         };
         let entries = self.entries.pin();
         let entries = entries.values().filter(|entry| entry.ending().is_none());
-        for entry in entries.filter(|entry| entry.is_of(&revocation.subject) && among(entry)) {
+        let is_meant = |entry: &Entry| {
+            entry.is_of(&revocation.subject)
+                && revocation
+                    .as_of
+                    .is_none_or(|as_of| opened_at(entry) <= as_of)
+                && among(entry)
+        };
+        for entry in entries.filter(|entry| is_meant(entry)) {
             note(entry, Ending::Revoked);
             for child in entry.close_family() {
                 note(&child, Ending::ParentEnded);
@@ -190,6 +202,11 @@ impl Entry {
             Subject::Tool(_) => false,
         }
     }
+}
+
+/// When it was opened, in milliseconds since the epoch, cut to a second.
+fn opened_at(entry: &Entry) -> i64 {
+    entry.facts().opened_at_epoch().saturating_mul(1000)
 }
 
 /// How many calls that were cut are not over after a second.

@@ -11,6 +11,7 @@ fn request(subject: Subject) -> RevocationRequest {
         by: "ops".to_owned(),
         stays: true,
         until: None,
+        as_of: None,
     }
 }
 
@@ -157,6 +158,27 @@ async fn what_is_revoked_at_once_begins_anew() {
     assert!(book.disk.scan(Table::Revocations).await.unwrap().is_empty());
     let book = book.reopen().await;
     book.check_state(&again, ("open", None));
+}
+
+#[tokio::test]
+async fn what_was_opened_later_is_not_meant() {
+    let (_folder, book, before) = one().await;
+    book.travel(10);
+    let as_of = jiff::Timestamp::from_millisecond(book.tasks.clock.now()).unwrap();
+    book.travel(10);
+    let after = open(&book.tasks, &json!({})).await;
+    let request = RevocationRequest {
+        as_of: Some(as_of),
+        ..at_once(agent("a"))
+    };
+    let outcome = book.tasks.revoke(request.clone()).await.unwrap();
+    assert_eq!(outcome.tasks, [before]);
+    book.check_state(&after, ("open", None));
+    // Once more: nothing is left to end, and nothing is written.
+    let commits = book.disk.commits();
+    let outcome = book.tasks.revoke(request).await.unwrap();
+    assert!(outcome.tasks.is_empty());
+    assert_eq!(book.disk.commits(), commits);
 }
 
 #[tokio::test]
