@@ -316,8 +316,8 @@ fn b1_b2_b3_what_is_not_the_transmitters_event_is_refused_and_ends_nothing() {
         "invalid_request",
     );
     assert_eq!(world.push(&"x".repeat(70_000)).status().as_u16(), 413);
-    world.refused("", "invalid_issuer");
-    world.refused("{}", "invalid_issuer");
+    world.refused("", "invalid_request");
+    world.refused("{}", "invalid_request");
     assert_eq!(world.call(&token), "ok");
     world.accepted(&good);
     assert_eq!(world.call(&token), "task_ended");
@@ -390,12 +390,11 @@ fn a_transmitter_that_was_away_is_polled_again() {
     let world = World::polled();
     let token = world.open("assistant", "anna@example.org");
     world.transmitter.down(true);
-    world
-        .transmitter
-        .offer("1", &world.transmitter.sign(&world.about_anna("1")));
     until("it says so", || {
         world.remit.logged().contains("transmitter does not answer")
     });
+    let signed = world.transmitter.sign(&world.about_anna("1"));
+    world.transmitter.offer("1", &signed);
     assert_eq!(world.call(&token), "ok");
     world.transmitter.down(false);
     until("it is acknowledged", || {
