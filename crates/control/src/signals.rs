@@ -261,6 +261,8 @@ impl Signals {
             until: None,
             as_of: Some(as_of),
         };
+        // Tokens first: none opens a task anew behind those that end.
+        self.tasks.cut_off(&request.subject, as_of).await?;
         let outcome = self.tasks.revoke(request).await?;
         let ended = outcome.tasks.len();
         if ended > 0 {

@@ -50,11 +50,13 @@ impl World {
     audience: {AUDIENCE}
     agent: \"{{sub}}\"
     {how}
+identity: {{ issuers: [{{ issuer: {}, audience: remit }}] }}
 audit: {{ path: audit.jsonl }}
 tools: {{ notes: {{ upstream: \"{}\", access: {{ read: [\"GET /**\"] }} }} }}
 ",
             transmitter.issuer(),
             transmitter.jwks(),
+            transmitter.issuer(),
             notes.url(),
         ));
         let remit = site.serve();
@@ -202,6 +204,39 @@ fn a_credential_that_is_taken_away_ends_tasks_of_its_agent() {
         (&*world.counted("noted"), &*world.counted("unknown")),
         ("2", "1")
     );
+}
+
+#[test]
+fn b2_tokens_of_before_a_credential_was_taken_away_are_taken_no_more() {
+    let world = World::pushed();
+    let job = json!({ "format": "iss_sub", "iss": world.transmitter.issuer(), "sub": "job" });
+    let event = json!({ "change_type": "revoke", "credential_type": "jwt" });
+    let mut claims = world.claims("1", (CHANGED, &event), &job);
+    let now = claims["iat"].as_u64().unwrap();
+    claims["events"][CHANGED]["event_timestamp"] = json!(now - 60);
+    let issued = |ago: u64| {
+        let claims = json!({
+            "iss": world.transmitter.issuer(), "sub": "job", "aud": "remit",
+            "iat": now - ago, "exp": now + 300,
+        });
+        world.transmitter.sign_as("JWT", &claims)
+    };
+    let (before, after) = (issued(90), issued(30));
+    let arguments = ["--agent", "job", "--tool", "notes"];
+    let (task, _) = world.remit.open_task(&arguments);
+    let call = |world: &World, token: &str| {
+        let request = testkit::http().get(world.remit.call("/notes/notes"));
+        let request = request.bearer_auth(token).header("agent-task", &task);
+        let answer: Value = request.send().unwrap().json().unwrap();
+        answer["code"].as_str().unwrap_or("ok").to_owned()
+    };
+    assert_eq!(call(&world, &before), "ok");
+    world.accepted(&claims);
+    assert_eq!(call(&world, &before), "token_revoked");
+    assert_eq!(call(&world, &after), "ok");
+    let world = world.restarted();
+    assert_eq!(call(&world, &before), "token_revoked");
+    assert_eq!(call(&world, &after), "ok");
 }
 
 #[test]

@@ -142,7 +142,7 @@ codes! {
     USE_DPOP_NONCE = UNAUTHORIZED, "use_dpop_nonce", "send the request again with a new DPoP proof whose `nonce` is that of the `DPoP-Nonce` header";
     PROOF_REPLAYED = UNAUTHORIZED, "proof_replayed", "make a new DPoP proof for each request, with a `jti` of its own";
     CERTIFICATE_MISMATCH = UNAUTHORIZED, "certificate_mismatch", "the token is bound to a client certificate: connect over TLS with that certificate";
-    TOKEN_REVOKED = UNAUTHORIZED, "token_revoked", "the task token was taken back; get a new one for the task, or open another";
+    TOKEN_REVOKED = UNAUTHORIZED, "token_revoked", "the token was taken back, or was issued before the session or credential of whom it is about was; get a new one";
     AGENT_REVOKED = FORBIDDEN, "agent_revoked", "an operator revoked this agent; it calls nothing until that is lifted";
     ISSUER_REVOKED = FORBIDDEN, "issuer_revoked", "an operator revoked who vouches for the agent or the task; no proof of theirs is taken until that is lifted";
     OWNER_REVOKED = FORBIDDEN, "owner_revoked", "an operator revoked whom the task is done for; nothing is done for them until that is lifted";

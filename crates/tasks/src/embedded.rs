@@ -214,6 +214,7 @@ fn check_format(database: &Database) -> Result<(), StoreError> {
         Table::Approvals,
         Table::Tokens,
         Table::Revocations,
+        Table::Cutoffs,
     ] {
         transaction.open_table(definition(table)).map_err(failed)?;
     }
@@ -228,6 +229,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
         Table::Approvals => "approvals",
         Table::Tokens => "tokens",
         Table::Revocations => "revocations",
+        Table::Cutoffs => "cutoffs",
     })
 }
 
@@ -328,6 +330,9 @@ impl Writer {
             let mut revocations = transaction
                 .open_table(definition(Table::Revocations))
                 .map_err(failed)?;
+            let mut cutoffs = transaction
+                .open_table(definition(Table::Cutoffs))
+                .map_err(failed)?;
             for write in writes {
                 let (Write::Put { table, .. } | Write::Delete { table, .. }) = write;
                 let table = match table {
@@ -337,6 +342,7 @@ impl Writer {
                     Table::Approvals => &mut approvals,
                     Table::Tokens => &mut tokens,
                     Table::Revocations => &mut revocations,
+                    Table::Cutoffs => &mut cutoffs,
                 };
                 match write {
                     Write::Put { key, value, .. } => {

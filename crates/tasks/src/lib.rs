@@ -10,6 +10,7 @@ mod approvals;
 mod children;
 mod clock;
 mod counters;
+mod cutoffs;
 mod declared;
 mod delegation;
 mod demand;

@@ -25,6 +25,8 @@ pub enum Table {
     Tokens,
     /// What was revoked as a whole, by its id.
     Revocations,
+    /// Since when the tokens of agents and owners count.
+    Cutoffs,
 }
 
 /// One write to a store.

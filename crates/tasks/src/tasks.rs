@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::clock::Clock;
+use crate::cutoffs::Cutoffs;
 use crate::desk::Desk;
 use crate::entry::{Entry, Loaded};
 use crate::gates::{Entering, Gates};
@@ -68,6 +69,8 @@ pub struct Tasks {
     revoked: Revoked,
     /// What was revoked as a whole.
     revocations: Revocations,
+    /// Since when tokens count.
+    cutoffs: Cutoffs,
     /// A task was opened that expires before all others.
     sooner: Notify,
 }
@@ -131,6 +134,7 @@ impl Tasks {
             all.push(entry);
         }
         let revoked = Revoked::load(Arc::clone(&store)).await?;
+        let cutoffs = Cutoffs::load(Arc::clone(&store)).await?;
         let loading = Revocations::load(Arc::clone(&store), clock.clone());
         let (revocations, standing) = loading.await?;
         let tasks = Self {
@@ -148,6 +152,7 @@ impl Tasks {
             unwritten: Mutex::default(),
             revoked,
             revocations,
+            cutoffs,
             sooner: Notify::new(),
         };
         tasks.adopt(all);
@@ -239,7 +244,7 @@ impl Tasks {
         if agent.jti().is_some_and(|jti| self.revoked.holds(jti)) {
             return Err(Unbound::TokenRevoked);
         }
-        self.revocations.check_agent(&agent)?;
+        self.check_proof(&agent)?;
         let declared = Declared::read(headers, &self.config.load().headers)?;
         let entry = self.find_of(agent.id().as_str(), agent.txn(), declared.task.as_deref())?;
         // The thread by which it is cut is taken first: who revokes comes before that, and is seen, or after, and cuts it.
@@ -483,6 +488,7 @@ impl Tasks {
         }
         self.unwritten.lock().retain(|entry| !entry.is_closed());
         self.revoked.forget(self.clock.now() / 1000).await?;
+        self.cutoffs.forget(self.clock.now() / 1000).await?;
         let all_are_written = self.unwritten.lock().is_empty();
         self.revocations.sweep(all_are_written).await?;
         let forgotten = self.forget();
@@ -709,8 +715,8 @@ pub enum Unbound {
     /// It is paused, or one that it was delegated from is.
     #[error("task `{0}` is paused")]
     Paused(TaskId),
-    /// Its task token was taken back.
-    #[error("task token was revoked")]
+    /// It was taken back, or is of before its subject's tokens count.
+    #[error("token was revoked")]
     TokenRevoked,
     /// Somebody it depends on is revoked.
     #[error(transparent)]

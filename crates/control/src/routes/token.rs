@@ -147,6 +147,10 @@ async fn delegated(
     let parent = parent.map_err(|cause| token("subject_token", cause))?;
     let child = tokens.workload(actor).await;
     let child = child.map_err(|cause| token("actor_token", cause))?;
+    control
+        .tasks
+        .check_proof(&child)
+        .map_err(Refusal::Unbound)?;
     let parent = control.tasks.bind(parent, &HeaderMap::new());
     let parent = parent.map_err(Refusal::Unbound)?;
     let request = DelegationRequest {
@@ -177,6 +181,14 @@ async fn on_behalf(
     let actor = exchange.actor.as_deref().unwrap_or_default();
     let agent = tokens.workload(actor).await;
     let agent = agent.map_err(|cause| token("actor_token", cause))?;
+    control
+        .tasks
+        .check_owner(&owner)
+        .map_err(Refusal::Unbound)?;
+    control
+        .tasks
+        .check_proof(&agent)
+        .map_err(Refusal::Unbound)?;
     if !may_act(owner.claims(), agent.claims()) {
         return Err(OAuthRefusal::MayNotAct);
     }
@@ -197,6 +209,10 @@ async fn for_itself(
 ) -> Result<Wish, OAuthRefusal> {
     let agent = tokens.workload(&exchange.subject).await;
     let agent = agent.map_err(|cause| token("subject_token", cause))?;
+    control
+        .tasks
+        .check_proof(&agent)
+        .map_err(Refusal::Unbound)?;
     let id = agent.id().as_str();
     let live = control.live.load();
     let owner = live.owners_of_record.of(id);

@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
+use identity::{Agent, Owner};
+use jiff::Timestamp;
+
 use super::{Cut, PATIENCE, Tasks};
+use crate::cutoffs::Whose;
 use crate::entry::Entry;
 use crate::open_calls::{OpenCall, Reach};
 use crate::revocation::Revocation;
 use crate::{
     Blocked, Ending, InvalidOpening, Opening, RevocationRequest, RevocationView, StoreError,
-    Subject, Task, TaskId, ToolName,
+    Subject, Task, TaskId, ToolName, Unbound,
 };
 
 /// How long calls that are cut are waited for, and how often it is looked whether they are over.
@@ -92,6 +96,35 @@ impl Tasks {
     /// All revocations that stand, newest first.
     pub fn revocations(&self) -> Vec<RevocationView> {
         self.revocations.list()
+    }
+
+    /// Refuses an agent that is revoked, or whose proof is of before its tokens count. Where it is bound to a task that is
+    /// asked already.
+    pub fn check_proof(&self, agent: &Agent) -> Result<(), Unbound> {
+        self.revocations.check_agent(agent)?;
+        if self.cutoffs.hold_back(agent) {
+            return Err(Unbound::TokenRevoked);
+        }
+        Ok(())
+    }
+
+    /// Refuses the token of an owner that is of before its tokens count.
+    pub fn check_owner(&self, owner: &Owner) -> Result<(), Unbound> {
+        if self.cutoffs.hold_back_owner(owner.name(), owner.claims()) {
+            return Err(Unbound::TokenRevoked);
+        }
+        Ok(())
+    }
+
+    /// Takes no tokens of an agent or owner any more that were issued until then; for a day, which is longer than they live.
+    /// Durable when it returns.
+    pub async fn cut_off(&self, subject: &Subject, until: Timestamp) -> Result<(), StoreError> {
+        let whose = match subject {
+            Subject::Agent(name) => Whose::Agent(name),
+            Subject::Owner(name) => Whose::Owner(name),
+            Subject::Issuer(_) | Subject::Tool(_) => return Ok(()),
+        };
+        self.cutoffs.add(whose, until.as_second()).await
     }
 
     /// Refuses an issuer that is revoked.
