@@ -1,14 +1,17 @@
 //! The kill switch, with streams open: an agent, a tool, an issuer or an owner is revoked as a whole.
 
+use std::io::Read;
 use std::path::Path;
 
 use futures::SinkExt;
 use futures::StreamExt;
 use http::StatusCode;
 use hyper::body::Incoming;
+use reqwest::blocking::Response;
 use serde_json::{Value, json};
+use testkit::issuer::Algorithm;
 use testkit::remit::Remit;
-use testkit::{Answer, Upstream};
+use testkit::{Answer, Issuer, Upstream};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::caller::{Caller, Wire};
@@ -281,7 +284,7 @@ async fn tasks_end_at_once_and_may_begin_anew_without_a_block() {
 }
 
 /// Starts a gateway on these files, which outlive it.
-fn start(folder: &Path, upstream: &str) -> Remit {
+fn start(folder: &Path, upstream: &str, issuers: &Value) -> Remit {
     let policy = folder.join("policy");
     std::fs::create_dir_all(&policy).unwrap();
     std::fs::write(
@@ -293,6 +296,7 @@ fn start(folder: &Path, upstream: &str) -> Remit {
         "listen": { "calls": "127.0.0.1:0", "control": "127.0.0.1:0" },
         "tools": { "events": { "upstream": upstream, "access": { "read": ["GET /**"] } } },
         "policy": { "path": policy },
+        "identity": { "issuers": issuers },
     });
     let path = folder.join("remit.yaml");
     std::fs::write(&path, config.to_string()).unwrap();
@@ -327,14 +331,14 @@ async fn c6_a_crash_keeps_what_is_revoked() {
     let url = upstream.url();
     let done = tokio::task::spawn_blocking(move || {
         let folder = tempfile::tempdir().unwrap();
-        let remit = start(folder.path(), &url);
+        let remit = start(folder.path(), &url, &json!([]));
         let (_, token) = plain(&remit, "rogue");
         let (_, other) = plain(&remit, "honest");
         assert_eq!(code(&remit, &token), "ok");
         let told = run(&remit, &["revoke", "agent", "rogue", "--reason", "INC-7"]);
         assert!(told.contains("a task has ended"), "{told}");
         remit.kill();
-        let remit = start(folder.path(), &url);
+        let remit = start(folder.path(), &url, &json!([]));
         assert_eq!(code(&remit, &token), "agent_revoked");
         assert_eq!(code(&remit, &other), "ok");
         let listed = run(&remit, &["revocation", "list"]);
@@ -353,6 +357,61 @@ async fn c6_a_crash_keeps_what_is_revoked() {
         assert_eq!(code(&remit, &token), "task_ended");
         let (_, token) = plain(&remit, "rogue");
         assert_eq!(code(&remit, &token), "ok");
+    });
+    done.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c6_calls_by_proofs_of_a_revoked_issuer_are_cut() {
+    let upstream = Upstream::start(Answer::Ticks(2, FAR)).await;
+    let issuer = Issuer::start().await;
+    let url = upstream.url();
+    let done = tokio::task::spawn_blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let issuers = json!([{ "issuer": issuer.url(), "audience": "remit" }]);
+        let remit = start(folder.path(), &url, &issuers);
+        let (id, token) = plain(&remit, "job");
+        let workload = issuer.mint(Algorithm::ES256, &issuer.claims("job", "remit"));
+        let listen = |proof: &str| {
+            let url = format!("http://{}/events/a", remit.calls_address());
+            let request = testkit::http().get(url).bearer_auth(proof);
+            request.header("agent-task", &id).send().unwrap()
+        };
+        let first = |stream: &mut Response| {
+            let mut event = [0; 9];
+            stream.read_exact(&mut event).unwrap();
+            assert_eq!(&event, b"data: 0\n\n");
+        };
+        let [mut by_workload, mut by_task_token] = [&workload, &token].map(|proof| listen(proof));
+        first(&mut by_workload);
+        first(&mut by_task_token);
+        let told = run(
+            &remit,
+            &[
+                "revoke",
+                "issuer",
+                issuer.url(),
+                "--reason",
+                "INC-8",
+                "--json",
+            ],
+        );
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(
+            (
+                &told["tasks_ended"],
+                &told["calls_cut"],
+                &told["calls_left"]
+            ),
+            (&json!(0), &json!(1), &json!(0))
+        );
+        assert!(by_workload.read(&mut [0; 1]).is_err());
+        let refused: Value = listen(&workload).json().unwrap();
+        assert_eq!(refused["code"], "issuer_revoked");
+        // Nobody of that issuer speaks by the task token.
+        let mut again = listen(&token);
+        first(&mut again);
+        drop(by_task_token);
     });
     done.await.unwrap();
 }
