@@ -80,7 +80,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-fn is_declared_as(headers: &HeaderMap, kind: &str) -> bool {
+pub(crate) fn is_declared_as(headers: &HeaderMap, kind: &str) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return false;
@@ -91,7 +91,7 @@ fn is_declared_as(headers: &HeaderMap, kind: &str) -> bool {
     })
 }
 
-async fn read(body: Body) -> Result<Bytes, Refusal> {
+pub(crate) async fn read(body: Body) -> Result<Bytes, Refusal> {
     let whole = Limited::new(body, LIMIT).collect();
     match tokio::time::timeout(PATIENCE, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

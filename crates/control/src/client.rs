@@ -8,7 +8,7 @@ use http::{HeaderValue, Method};
 use policy::ShadowReport;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tasks::{ApprovalState, ApprovalView, TaskId, TaskView};
+use tasks::{ApprovalState, ApprovalView, RevocationView, TaskId, TaskView};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -16,7 +16,8 @@ use credentials::LeaseView;
 
 use crate::{
     ApprovalPage, DelegateRequest, EndRequest, EndedTask, ExplainAnswer, ExplainRequest, LeasePage,
-    OpenRequest, OpenedTask, Problem, Reloaded, StatusView, TaskPage, VoteRequest,
+    OpenRequest, OpenedTask, Problem, Reloaded, RevocationPage, RevokeRequest, RevokedSubject,
+    StatusView, TaskPage, VoteRequest,
 };
 
 /// How long an answer may take: a little longer than the gateway takes to give up.
@@ -238,6 +239,33 @@ impl Client {
                 return Ok(leases);
             }
         }
+    }
+
+    /// Revokes everything of an agent, an issuer, a tool or an owner.
+    pub async fn revoke(&self, request: &RevokeRequest) -> Result<RevokedSubject, ClientError> {
+        self.post(&["v1", "revocations"], request).await
+    }
+
+    /// All revocations that stand, newest first.
+    pub async fn revocations(&self) -> Result<Vec<RevocationView>, ClientError> {
+        let mut revocations: Vec<RevocationView> = Vec::new();
+        loop {
+            let before = revocations.last().map(|each| each.id.as_str());
+            let query = [("before", before)];
+            let page: RevocationPage = self.get(&["v1", "revocations"], &query).await?;
+            let more = page.more && !page.revocations.is_empty();
+            revocations.extend(page.revocations);
+            if !more {
+                return Ok(revocations);
+            }
+        }
+    }
+
+    /// Lifts a revocation.
+    pub async fn lift(&self, id: &str) -> Result<RevocationView, ClientError> {
+        let url = self.url(&["v1", "revocations", id])?;
+        let request = self.http.request(Method::DELETE, url.clone());
+        self.send(url, request).await
     }
 
     /// What would be decided for a call.

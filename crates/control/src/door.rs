@@ -78,6 +78,8 @@ pub(crate) struct Asker {
     pub(crate) role: Option<Role>,
     /// The one task that an agent works on; none of an operator.
     pub(crate) task: Option<TaskId>,
+    /// Who vouches for the agent, besides this gateway.
+    pub(crate) issuers: Vec<String>,
 }
 
 impl Asker {
@@ -108,6 +110,7 @@ async fn asker(control: &Control, right: Right, parts: &Parts) -> Result<Asker, 
                 opener: caller.opener(),
                 role: Some(caller.role()),
                 task: None,
+                issuers: Vec::new(),
             });
         }
         Either::Agent(agent) => agent,
@@ -118,6 +121,12 @@ async fn asker(control: &Control, right: Right, parts: &Parts) -> Result<Asker, 
         opener: Opener::agent(task.agent()),
         role: None,
         task: Some(task.id().clone()),
+        issuers: task
+            .agent()
+            .voucher()
+            .map(str::to_owned)
+            .into_iter()
+            .collect(),
     })
 }
 
@@ -280,7 +289,7 @@ impl<S: Sync> FromRequestParts<S> for Peer {
 }
 
 /// A token that crossed the network readably is not taken: whoever sent it shall notice at once.
-fn check_plaintext(peer: Peer, plaintext: Plaintext) -> Result<(), Refusal> {
+pub(crate) fn check_plaintext(peer: Peer, plaintext: Plaintext) -> Result<(), Refusal> {
     match plaintext {
         Plaintext::Loopback if !peer.is_loopback() => Err(Refusal::Plaintext),
         Plaintext::Loopback | Plaintext::Anywhere => Ok(()),

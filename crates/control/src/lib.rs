@@ -31,8 +31,10 @@ mod page;
 mod parameters;
 mod problem;
 mod refusal;
+mod revocation;
 mod routes;
 mod server;
+mod signals;
 mod status;
 mod task_request;
 
@@ -53,9 +55,11 @@ pub use live::{Live, Reload, ReloadError, Reloaded};
 pub use opening::event;
 pub use operators::{Caller, InvalidOperators, Operator, Operators, Right, Role};
 pub use owners_of_record::{AgentPattern, InvalidAgentPattern, OwnerOfRecord, OwnersOfRecord};
-pub use page::{ApprovalPage, LeasePage, TaskPage};
+pub use page::{ApprovalPage, LeasePage, RevocationPage, TaskPage};
 pub use problem::Problem;
+pub use revocation::{RevokeRequest, RevokedSubject};
 pub use server::ServeError;
+pub use signals::{SignalSender, Signals, Unreceived};
 pub use status::{
     BridgeStatus, ConfigStatus, Counts, ListenerStatus, ReloadStatus, Status, StatusView,
 };
@@ -69,6 +73,8 @@ pub struct Control {
     pub live: Arc<ArcSwap<Live>>,
     /// Every task.
     pub tasks: Arc<Tasks>,
+    /// Where signals of identity providers come in.
+    pub signals: Arc<Signals>,
     /// Every approval.
     pub approvals: Arc<Approvals>,
     /// For `/metrics`.

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use identity::Unauthenticated;
 use policy::DenialKind;
 use serde_json::json;
-use tasks::InvalidOpening;
+use tasks::{InvalidOpening, Unbound};
 
 use crate::refusal::Refusal;
 
@@ -208,6 +208,9 @@ fn other_row(refusal: &Refusal) -> Row {
             (status, error, code)
         }
         Refusal::Forbidden { .. } => (status, "unauthorized_client", code),
+        Refusal::Blocked(_)
+        | Refusal::Opening(InvalidOpening::Blocked(_))
+        | Refusal::Unbound(Unbound::Blocked(_)) => bad("access_denied"),
         Refusal::Opening(InvalidOpening::Wider { .. }) => bad("invalid_authorization_details"),
         Refusal::NotAdmitted { denial, .. } => match denial.kind {
             DenialKind::Denied | DenialKind::Undefined => bad("access_denied"),
@@ -239,6 +242,7 @@ fn other_row(refusal: &Refusal) -> Row {
         | Refusal::Opening(_)
         | Refusal::ParentEnded
         | Refusal::Unbound(_)
+        | Refusal::UnknownRevocation(_)
         | Refusal::UnknownApproval(_)
         | Refusal::NotWaiting(_)
         | Refusal::OwnTask
@@ -296,7 +300,7 @@ impl IntoResponse for OAuthRefusal {
 mod tests {
     use policy::Denial;
     use serde_json::Value;
-    use tasks::Unbound;
+    use tasks::{Blocked, Subject};
 
     use super::*;
     use crate::operators::{Right, Role};
@@ -421,6 +425,9 @@ mod tests {
             Refusal::ParentEnded,
             Refusal::Unbound(Unbound::Unknown(text())),
             Refusal::Unbound(Unbound::TokenRevoked),
+            Refusal::Blocked(Blocked(Subject::Agent(text()))),
+            Refusal::Blocked(Blocked(Subject::Issuer(text()))),
+            Refusal::Blocked(Blocked(Subject::Owner(text()))),
             denied(DenialKind::Denied),
             denied(DenialKind::Undefined),
             denied(DenialKind::Failed),

@@ -25,6 +25,7 @@ pub(crate) async fn issue(
     let task = admitted.open(&control.tasks).await;
     let task = task.map_err(|error| match error {
         OpenError::ParentEnded => Refusal::ParentEnded,
+        OpenError::Blocked(blocked) => Refusal::Blocked(blocked),
         error => Refusal::Store(error.to_string()),
     })?;
     let kind = match task.parent {

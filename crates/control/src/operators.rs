@@ -70,7 +70,7 @@ impl Role {
                 Self::Approver | Self::Operator => true,
                 Self::Viewer | Self::Orchestrator => false,
             },
-            Right::Reload => match self {
+            Right::Reload | Right::Revoke => match self {
                 Self::Operator => true,
                 Self::Viewer | Self::Approver | Self::Orchestrator => false,
             },
@@ -89,6 +89,8 @@ pub enum Right {
     EndTasks,
     /// Grant and refuse approvals.
     Approve,
+    /// Revoke everything of an agent, issuer, tool or owner, and lift that.
+    Revoke,
     /// Apply the configuration anew.
     Reload,
 }
@@ -101,6 +103,7 @@ impl Right {
             Self::OpenTasks => "open_tasks",
             Self::EndTasks => "end_tasks",
             Self::Approve => "approve",
+            Self::Revoke => "revoke",
             Self::Reload => "reload",
         }
     }
@@ -238,12 +241,12 @@ impl Operators {
 }
 
 /// The token of `Bearer <b64token>`; the scheme in any case (RFC 9110 11.1).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+pub(crate) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked("Bearer ".len())?;
     (scheme.eq_ignore_ascii_case(b"Bearer ") && is_b64token(token)).then_some(token)
 }
 
-fn is_b64token(text: &[u8]) -> bool {
+pub(crate) fn is_b64token(text: &[u8]) -> bool {
     let padding = text.iter().rev().take_while(|b| **b == b'=').count();
     let (token, _) = text.split_at(text.len().saturating_sub(padding));
     !token.is_empty()

@@ -2,7 +2,7 @@
 
 use credentials::LeaseView;
 use serde::{Deserialize, Serialize};
-use tasks::{ApprovalView, TaskView};
+use tasks::{ApprovalView, RevocationView, TaskView};
 
 /// The most entries of one answer.
 pub(crate) const PAGE: usize = 1000;
@@ -30,6 +30,15 @@ pub struct ApprovalPage {
 pub struct LeasePage {
     /// Newest first, at most 1,000.
     pub leases: Vec<LeaseView>,
+    /// Whether there are older ones: ask again with `?before=` the last id.
+    pub more: bool,
+}
+
+/// The answer of `GET /v1/revocations`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RevocationPage {
+    /// Those that stand, newest first, at most 1,000.
+    pub revocations: Vec<RevocationView>,
     /// Whether there are older ones: ask again with `?before=` the last id.
     pub more: bool,
 }

@@ -6,7 +6,7 @@ use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use identity::Unauthenticated;
 use policy::{Denial, DenialKind};
-use tasks::{ApprovalState, InvalidOpening, TaskId, Unbound};
+use tasks::{ApprovalState, Blocked, InvalidOpening, Subject, TaskId, Unbound};
 
 use crate::operators::{Right, Role};
 use crate::problem::Problem;
@@ -50,6 +50,10 @@ pub(crate) enum Refusal {
     Opening(InvalidOpening),
     #[error("the task that it is delegated from has ended")]
     ParentEnded,
+    #[error("no revocation `{0}`")]
+    UnknownRevocation(String),
+    #[error("task can't be opened: {0}")]
+    Blocked(Blocked),
     #[error("no approval `{0}`")]
     UnknownApproval(String),
     #[error("approval is {} already", .0.as_str())]
@@ -102,6 +106,8 @@ impl Refusal {
             Self::ParentEnded => (StatusCode::CONFLICT, "parent_not_open"),
             Self::Agent(agent) => agent_row(agent),
             Self::Unbound(unbound) => unbound_row(unbound),
+            Self::UnknownRevocation(_) => (StatusCode::NOT_FOUND, "unknown_revocation"),
+            Self::Blocked(blocked) => blocked_row(blocked),
             Self::UnknownApproval(_) => (StatusCode::NOT_FOUND, "unknown_approval"),
             Self::NotWaiting(_) => (StatusCode::CONFLICT, "approval_not_waiting"),
             Self::OwnTask => (StatusCode::FORBIDDEN, "own_task"),
@@ -142,8 +148,12 @@ impl Refusal {
             Self::Opening(invalid) => opening_hint(invalid),
             Self::ParentEnded => "nothing can be delegated from a task that has ended",
             Self::Agent(agent) => agent_hint(agent),
+            Self::Blocked(_) | Self::Unbound(Unbound::Blocked(_)) => BLOCKED_HINT,
             Self::Unbound(_) => {
                 "send the task token of an open task, or name it in `Agent-Task` beside another proof"
+            }
+            Self::UnknownRevocation(_) => {
+                "list those that stand with `remit revocation list` or GET /v1/revocations"
             }
             Self::UnknownApproval(_) => {
                 "list the approvals with `remit approval list` or GET /v1/approvals"
@@ -220,6 +230,8 @@ impl Refusal {
             | Self::ParentEnded
             | Self::Agent(_)
             | Self::Unbound(_)
+            | Self::UnknownRevocation(_)
+            | Self::Blocked(_)
             | Self::UnknownApproval(_)
             | Self::NotWaiting(_)
             | Self::OwnTask
@@ -262,6 +274,8 @@ impl Refusal {
             | Self::ParentEnded
             | Self::Agent(_)
             | Self::Unbound(_)
+            | Self::UnknownRevocation(_)
+            | Self::Blocked(_)
             | Self::UnknownApproval(_)
             | Self::NotWaiting(_)
             | Self::OwnTask
@@ -285,6 +299,19 @@ impl Refusal {
         };
         Some(HeaderValue::from_static(challenge))
     }
+}
+
+const BLOCKED_HINT: &str = "an operator revoked it; `remit revocation list` says why, and `remit revocation lift` lets it begin anew";
+
+/// How whoever depends on what is revoked is answered; the codes are those of calls.
+fn blocked_row(Blocked(subject): &Blocked) -> (StatusCode, &'static str) {
+    let code = match subject {
+        Subject::Agent(_) => "agent_revoked",
+        Subject::Issuer(_) => "issuer_revoked",
+        Subject::Tool(_) => "tool_revoked",
+        Subject::Owner(_) => "owner_revoked",
+    };
+    (StatusCode::FORBIDDEN, code)
 }
 
 /// How an agent is answered that nobody believes; the codes are those of calls.
@@ -361,6 +388,7 @@ fn opening_row(invalid: &InvalidOpening) -> (StatusCode, &'static str) {
         InvalidOpening::TooLargeFamily(_) => (StatusCode::CONFLICT, "family_too_large"),
         InvalidOpening::Loop(_) => (StatusCode::FORBIDDEN, "delegation_loop"),
         InvalidOpening::ParentNotOpen(_) => (StatusCode::CONFLICT, "parent_not_open"),
+        InvalidOpening::Blocked(blocked) => blocked_row(blocked),
     }
 }
 
@@ -378,6 +406,7 @@ fn opening_hint(invalid: &InvalidOpening) -> &'static str {
             "end some first; `tasks.delegation.family` says how many may be open"
         }
         InvalidOpening::Loop(_) => "delegate to another agent",
+        InvalidOpening::Blocked(_) => BLOCKED_HINT,
         InvalidOpening::ParentNotOpen(_) => "nothing can be delegated from a task that is not open",
     }
 }
@@ -390,6 +419,7 @@ fn unbound_row(unbound: &Unbound) -> (StatusCode, &'static str) {
         Unbound::Ended(_) => (StatusCode::FORBIDDEN, "task_ended"),
         Unbound::Expired(_) => (StatusCode::FORBIDDEN, "task_expired"),
         Unbound::Paused(_) => (StatusCode::FORBIDDEN, "task_paused"),
+        Unbound::Blocked(blocked) => blocked_row(blocked),
         Unbound::TokenRevoked => (StatusCode::UNAUTHORIZED, "token_revoked"),
         Unbound::Contradiction => (StatusCode::FORBIDDEN, "declaration_contradicts"),
         Unbound::Malformed { .. } => (StatusCode::BAD_REQUEST, "malformed_declaration"),
@@ -610,6 +640,7 @@ mod tests {
             Refusal::TaskId(text()),
             Refusal::UnknownTask(nil()),
             Refusal::TaskNotOpen(nil()),
+            Refusal::UnknownRevocation(text()),
             Refusal::UnknownApproval(text()),
             Refusal::NotWaiting(ApprovalState::Spent),
             Refusal::OwnTask,
@@ -650,6 +681,12 @@ mod tests {
                 problem: "",
             }),
         ];
+        let blocked = [
+            Subject::Agent(text()),
+            Subject::Issuer(text()),
+            Subject::Owner(text()),
+        ];
+        each.extend(blocked.map(|subject| Refusal::Blocked(Blocked(subject))));
         each.extend(admissions.map(|kind| Refusal::NotAdmitted {
             denial: denial(kind),
             role: Some(Role::Viewer),

@@ -5,6 +5,8 @@ mod explanations;
 mod gateway;
 mod leases;
 mod oauth;
+mod revocations;
+mod signals;
 mod tasks;
 mod token;
 
@@ -14,9 +16,9 @@ use axum::Router;
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 
-use crate::operators::Right::{Approve, EndTasks, OpenTasks, Reload, View};
+use crate::operators::Right::{Approve, EndTasks, OpenTasks, Reload, Revoke, View};
 use crate::refusal::Refusal;
 use crate::{Control, Right, door};
 
@@ -62,6 +64,12 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
             may(Approve, post(approvals::refuse)),
         )
         .route("/v1/leases", may(View, get(leases::list)))
+        .route("/v1/revocations", may(Revoke, post(revocations::revoke)))
+        .route("/v1/revocations", may(View, get(revocations::list)))
+        .route(
+            "/v1/revocations/{id}",
+            may(Revoke, delete(revocations::lift)),
+        )
         .route("/v1/explain", may(View, post(explanations::explain)))
         .route("/v1/status", may(View, get(gateway::status)))
         .route("/v1/policy/shadow", may(View, get(gateway::shadow)))
@@ -78,6 +86,8 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
             "/oauth2/revoke",
             may_or_holds_it(EndTasks, post(oauth::revoke)),
         )
+        // Whoever pushes proves itself by a token of its own.
+        .route("/v1/signals", post(signals::push))
         // Public: a client that asks has no token yet.
         .route(
             "/.well-known/oauth-authorization-server",

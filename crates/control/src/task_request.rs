@@ -46,6 +46,7 @@ impl OpenRequest {
             agent: self.agent.or_else(|| agent.map(str::to_owned))?,
             owner: self.owner.unwrap_or_else(|| caller.to_owned()),
             opener: Some(caller.to_owned()),
+            issuers: Vec::new(),
             cnf: self.cnf,
             purpose: self.purpose,
             grants: self.grants,
@@ -80,8 +81,8 @@ pub struct DelegateRequest {
 }
 
 impl DelegateRequest {
-    /// With the operator who asks, if one does.
-    pub(crate) fn complete(self, opener: Option<&str>) -> DelegationRequest {
+    /// With the operator who asks, if one does, and who vouches for the agent that does.
+    pub(crate) fn complete(self, opener: Option<&str>, issuers: Vec<String>) -> DelegationRequest {
         DelegationRequest {
             agent: self.agent,
             purpose: self.purpose,
@@ -90,6 +91,7 @@ impl DelegateRequest {
             limits: self.limits,
             cnf: self.cnf,
             opener: opener.map(str::to_owned),
+            issuers,
         }
     }
 }

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use control::{
     Client, ClientError, ConfigStatus, Control, EndRequest, EndingWish, ExplainAnswer,
     ExplainError, ExplainRequest, Live, OpenRequest, Operator, Operators, Options, ReloadError,
-    Reloaded, Role, Status,
+    Reloaded, Role, Signals, Status,
 };
 use credentials::{Credentials, Leases};
 use futures::FutureExt;
@@ -122,6 +122,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         service_name: "remit".into(),
     })
     .unwrap();
+    let signals = Signals::new(Arc::clone(&tasks), Arc::clone(&leases), recorder.clone());
     let live = Live {
         policy: Arc::new(DecisionPoint::enforcing(policy)),
         credentials: Arc::new(Credentials::new(vec![], leases)),
@@ -144,6 +145,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
     };
     let draining = CancellationToken::new();
     let control = Control {
+        signals: Arc::new(signals),
         live: Arc::new(ArcSwap::from_pointee(live)),
         tasks,
         approvals,
@@ -535,6 +537,41 @@ async fn who_may_ask_what() {
         (Method::GET, "/", "", [404, 404, 404, 404, 404]),
         (Method::DELETE, "/v1/tasks", "", [405, 405, 405, 405, 405]),
     ];
+    check_rights(&gateway, table).await;
+}
+
+#[tokio::test]
+async fn who_may_revoke_everything() {
+    let gateway = start().await;
+    let wish = r#"{"reason":"INC-7"}"#;
+    let table = [
+        (
+            Method::POST,
+            "/v1/revocations",
+            wish,
+            [401, 403, 403, 403, 400],
+        ),
+        (
+            Method::GET,
+            "/v1/revocations",
+            "",
+            [401, 200, 200, 200, 200],
+        ),
+        (
+            Method::DELETE,
+            "/v1/revocations/none",
+            "",
+            [401, 403, 403, 403, 404],
+        ),
+    ];
+    check_rights(&gateway, table).await;
+}
+
+/// What a route answers nobody, a viewer, an approver, an orchestrator, and an operator.
+type Row<'a> = (Method, &'a str, &'a str, [u16; 5]);
+
+#[expect(clippy::indexing_slicing, reason = "a failure here fails a test")]
+async fn check_rights<const N: usize>(gateway: &Gateway, table: [Row<'_>; N]) {
     let callers = [
         None,
         Some(Role::Viewer),

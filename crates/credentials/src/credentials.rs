@@ -88,6 +88,7 @@ impl Credentials {
             ttl_seconds: narrowing.ttl_seconds,
             task_expires_at: task.expires_at_epoch(),
             task_ended: &task.ended(),
+            cut: &task.cut(),
             decision: permit.id().as_str(),
         };
         let lease = self.leases.lease(asking, &bound.source).await?;

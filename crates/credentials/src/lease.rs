@@ -24,12 +24,14 @@ pub(crate) struct Asking<'a> {
     /// When the task expires, in seconds since the epoch.
     pub(crate) task_expires_at: i64,
     pub(crate) task_ended: &'a CancellationToken,
+    /// Cancelled when the call itself is cut.
+    pub(crate) cut: &'a CancellationToken,
     pub(crate) decision: &'a str,
 }
 
 impl Asking<'_> {
     pub(crate) fn task_is_over(&self, now: i64) -> bool {
-        self.task_expires_at <= now || self.task_ended.is_cancelled()
+        self.task_expires_at <= now || self.task_ended.is_cancelled() || self.cut.is_cancelled()
     }
 
     /// The longest life, in seconds: the decision's, capped by the task.

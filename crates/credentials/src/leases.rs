@@ -4,13 +4,13 @@ mod book;
 mod ledger;
 mod mint;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use parking_lot::RwLock;
-use tasks::{Store, StoreError, TaskId};
+use tasks::{Store, StoreError, TaskId, ToolName};
 use tokio::time::Instant;
 
 use self::book::{Boarding, Book};
@@ -79,10 +79,10 @@ impl Leases {
         lines.iter().map(|line| line.view(now)).collect()
     }
 
-    fn of(&self, tasks: &[TaskId]) -> Vec<LeaseView> {
+    fn of(&self, is_meant: impl Fn(&Line) -> bool) -> Vec<LeaseView> {
         let now = lease::now();
         let mut lines = self.shared.book.read().lines();
-        lines.retain(|line| tasks.contains(&line.key.task));
+        lines.retain(|line| is_meant(line));
         lines.sort_unstable_by(|a, b| b.id.cmp(&a.id));
         lines.iter().map(|line| line.view(now)).collect()
     }
@@ -104,10 +104,34 @@ impl Leases {
     /// same time is waited for, for so long.
     pub async fn conclude(&self, tasks: &[TaskId], patience: Duration) -> Vec<LeaseView> {
         join_all(tasks.iter().map(|task| self.end(task))).await;
+        let tasks: HashSet<&TaskId> = tasks.iter().collect();
+        let is_meant = |line: &Line| tasks.contains(&line.key.task);
+        self.settled(is_meant, patience).await
+    }
+
+    /// Drops all leases for a tool, whatever their tasks; answers with what became of those that were live.
+    ///
+    /// To be called after the calls to it are cut: from then on a secret that is still being obtained is taken back on
+    /// arrival.
+    pub async fn conclude_tool(&self, tool: &ToolName, patience: Duration) -> Vec<LeaseView> {
+        let closing = self.shared.book.write().close_tool(tool);
+        let meant: HashSet<String> = closing.iter().map(|each| each.line.id.clone()).collect();
+        let taking_back = self.take_back(closing);
+        // It goes on when it is not waited for any more.
+        tokio::time::timeout(patience, taking_back).await.ok();
+        self.of(|line| meant.contains(&line.id))
+    }
+
+    /// What became of leases, once it is known of all of them or the time is over.
+    async fn settled(
+        &self,
+        is_meant: impl Fn(&Line) -> bool,
+        patience: Duration,
+    ) -> Vec<LeaseView> {
         let deadline = Instant::now() + patience;
         let mut pause = Duration::from_millis(5);
         loop {
-            let told = self.of(tasks);
+            let told = self.of(&is_meant);
             if told.iter().all(|lease| lease.state != "active") || Instant::now() >= deadline {
                 return told;
             }

@@ -14,6 +14,7 @@ mod policy_matrix;
 mod policy_new;
 mod policy_test;
 mod policy_trial;
+mod revocation;
 mod serve;
 mod story;
 mod task;
@@ -65,6 +66,12 @@ enum Command {
     /// List, show, grant and refuse approvals of single calls.
     #[command(subcommand)]
     Approval(approval::Approval),
+    /// Revoke everything of an agent, issuer, tool or owner, at once.
+    #[command(subcommand)]
+    Revoke(revocation::Revoke),
+    /// List and lift what is revoked.
+    #[command(subcommand)]
+    Revocation(revocation::Revocation),
     /// List leases of upstream credentials.
     #[command(subcommand)]
     Lease(lease::Lease),
@@ -112,6 +119,8 @@ impl Command {
             Self::Serve(serve) => serve.run(screen),
             Self::Task(task) => task.run(screen),
             Self::Approval(approval) => approval.run(screen),
+            Self::Revoke(revoke) => revoke.run(screen),
+            Self::Revocation(revocation) => revocation.run(screen),
             Self::Lease(lease) => lease.run(screen),
             Self::Policy(policy) => policy.run(screen),
             Self::Explain(explain) => explain.run(screen),

@@ -19,6 +19,7 @@ mod outputs;
 mod rules;
 mod scalar;
 mod shape;
+mod signals;
 mod spiffe;
 mod tools;
 mod usage;
@@ -43,10 +44,11 @@ pub use listen::{ClientCertificates, Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
 pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
+pub use signals::SignalsConfig;
 pub use tools::{ClientCertificate, ToolConfig, UpstreamConfig};
 
 use collection::Table;
-use mistake::{Notes, Place};
+use mistake::{At, Notes, Place};
 use node::Node;
 use shape::{Here, Shape, annotate, section};
 
@@ -64,6 +66,8 @@ pub struct Config {
     pub tasks: TasksConfig,
     /// How people are asked for approvals.
     pub approvals: ApprovalsConfig,
+    /// Whose security events end tasks; no two of one issuer.
+    pub signals: Vec<SignalsConfig>,
     /// The upstreams, in the file's order; no two of one name or host.
     pub tools: Vec<ToolConfig>,
     /// Who may use the control listener.
@@ -91,6 +95,8 @@ section! {
         tasks: book::RawTasks = default({});
         /// How people are asked for approvals.
         approvals: approvals::RawApprovals = default({});
+        /// Transmitters of shared signals: what they say was revoked ends the tasks of whom it is about.
+        signals: Vec<At<signals::RawSignals>> = default([]);
         /// The upstreams that agents may call, by name: `[a-z][a-z0-9_]*` without `__`; `mcp`, `oauth2` and `all` are reserved.
         tools: Table<tools::RawTool> = default({});
         /// Who may tell the gateway what to do.
@@ -170,6 +176,9 @@ impl RawConfig {
             .and_then(|raw| raw.value.parse(listen.as_ref(), notes));
         let tasks = self.tasks.and_then(|raw| raw.value.parse(notes));
         let approvals = self.approvals.and_then(|raw| raw.value.parse(notes));
+        let signals = self
+            .signals
+            .and_then(|raw| signals::parse(raw.value, notes));
         let tools = self.tools.and_then(|raw| tools::parse(raw.value, notes));
         let tasks = tasks.map(|tasks| tasks.counting(tools.as_deref().unwrap_or_default()));
         let control = self
@@ -185,6 +194,7 @@ impl RawConfig {
             identity: identity?,
             tasks: tasks?,
             approvals: approvals?,
+            signals: signals?,
             tools: tools?,
             control: control?,
             policy: policy?,

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use control::Signals;
 use credentials::Leases;
 use identity::{KeyKind, TaskTokens};
 use tasks::{Approvals, Embedded, Store, TaskId, Tasks};
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::bundles::Bundles;
 use crate::config::{Config, StoreConfig};
 use crate::reports::Reports;
+use crate::signals::{Polls, Senders};
 use crate::webhook::Webhook;
 
 /// What outlives a reload.
@@ -24,6 +26,9 @@ pub(crate) struct Ground {
     pub(crate) approvals: Arc<Approvals>,
     /// Who is told of approvals.
     pub(crate) webhook: Arc<Webhook>,
+    /// Where signals of identity providers come in, and who is polled for them.
+    pub(crate) signals: Arc<Signals>,
+    pub(crate) polls: Arc<Polls>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) tokens: Arc<TaskTokens>,
     pub(crate) recorder: Recorder,
@@ -106,8 +111,11 @@ impl Ground {
         let asking = config.approvals.asking(&config.listen.control.to_string());
         let approvals = Approvals::load(asking, Arc::clone(&store), is_open.clone()).await?;
         let leases = Leases::load(store, is_open).await?;
+        let signals = Signals::new(Arc::clone(&tasks), Arc::clone(&leases), recorder.clone());
         Ok((
             Self {
+                signals: Arc::new(signals),
+                polls: Arc::default(),
                 tasks,
                 approvals,
                 webhook: Arc::default(),
@@ -120,6 +128,14 @@ impl Ground {
             },
             telemetry,
         ))
+    }
+}
+
+impl Ground {
+    /// Says whose signals are taken from now on.
+    pub(crate) fn take_signals_of(&self, senders: &Senders) {
+        self.signals.configure(senders.all.clone());
+        self.polls.configure(senders.polled.clone());
     }
 }
 

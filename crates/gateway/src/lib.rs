@@ -17,5 +17,6 @@ mod reload;
 mod reports;
 mod running;
 mod setup;
+mod signals;
 mod state_folder;
 mod webhook;

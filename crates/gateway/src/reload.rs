@@ -74,6 +74,7 @@ impl Reloader {
             self.ground.approvals.configure(asking);
             let webhook = applied.approvals.webhook.clone();
             self.ground.webhook.configure(webhook);
+            self.ground.take_signals_of(&applied.senders);
             tend(self, &applied.policy, applied.gathered.as_ref());
             turn.policy = applied.policy.clone();
             turn.warnings.clone_from(&applied.warnings);

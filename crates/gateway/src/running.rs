@@ -107,6 +107,8 @@ impl Keeping {
         open.spawn_on(forget_approvals(approvals, stop.clone()), handle);
         let (webhook, approvals) = (Arc::clone(&ground.webhook), Arc::clone(&ground.approvals));
         open.spawn_on(webhook.tell(approvals, stop.clone()), handle);
+        let (polls, signals) = (Arc::clone(&ground.polls), Arc::clone(&ground.signals));
+        open.spawn_on(polls.keep(signals, stop.clone()), handle);
         open.close();
         Self { stop, open }
     }
@@ -280,6 +282,7 @@ fn start(
     let asking = applied.approvals.asking(&bound.to_string());
     ground.approvals.configure(asking);
     ground.webhook.configure(applied.approvals.webhook.clone());
+    ground.take_signals_of(&applied.senders);
 
     let (policy, gathered) = (applied.policy.clone(), applied.gathered.take());
     let turn = Turn {
@@ -310,6 +313,7 @@ fn start(
     let api = Control {
         live: Arc::clone(&reloader.live),
         tasks: Arc::clone(&ground.tasks),
+        signals: Arc::clone(&ground.signals),
         approvals: Arc::clone(&ground.approvals),
         recorder: ground.recorder.clone(),
         explain: explain::by(&way),

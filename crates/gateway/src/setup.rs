@@ -24,6 +24,7 @@ use crate::config::{
     ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
 };
 use crate::ground::Ground;
+use crate::signals::Senders;
 
 /// Where calls are kept, in the state folder.
 pub(crate) const RECORDED: &str = "calls.jsonl";
@@ -42,6 +43,8 @@ pub(crate) struct Applied {
     pub(crate) origins: Vec<Origin>,
     /// Bounds of new tasks, and header names.
     pub(crate) book: tasks::Config,
+    /// Whose signals are taken.
+    pub(crate) senders: Senders,
     /// How people are asked for approvals.
     pub(crate) approvals: ApprovalsConfig,
     /// The SHA-256 of the config's text.
@@ -80,6 +83,8 @@ pub(crate) async fn build(
     mistakes.extend(control_plane(&config.policy));
     let operators = operators(&config, own).await;
     let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
+    let senders = Senders::read(&config.signals).await;
+    let senders = senders.map_err(|mistake| mistakes.push(mistake)).ok();
     let origins = config.identity.dpop.origins.clone();
     let issuer = config.tasks.issuer.as_ref();
     // Taken at start, as the issuer of tokens is.
@@ -133,8 +138,8 @@ pub(crate) async fn build(
             .iter()
             .fold(tools.with_declarations(declarations), allow)
     });
-    let (Some(tools), Some(deciding), Some(operators), true) =
-        (tools, policy, operators, mistakes.is_empty())
+    let (Some(tools), Some(deciding), Some(operators), Some(senders), true) =
+        (tools, policy, operators, senders, mistakes.is_empty())
     else {
         return Err(mistakes);
     };
@@ -152,6 +157,7 @@ pub(crate) async fn build(
         owners_of_record: Arc::new(config.tasks.owners_of_record),
         origins,
         book,
+        senders,
         approvals: config.approvals,
         hash: config.hash,
         warnings,

@@ -902,3 +902,34 @@ proptest! {
         drop(parse(&text, "remit.yaml"));
     }
 }
+
+// signals
+
+#[test]
+fn a_transmitter_has_keys_over_tls_and_a_way_for_its_events() {
+    let signals = |keys: &str| {
+        format!(
+            "signals: [{{ issuer: i, audience: a, jwks_uri: 'https://i.example/jwks', {keys} }}]"
+        )
+    };
+    let push = "push: { token: 'file:t' }";
+    check(&signals(push), &[]);
+    check(
+        &signals("poll: { endpoint: 'https://i.example/poll' }"),
+        &[],
+    );
+    check(&signals(""), &["signals[0] wrong_value"]);
+    check(
+        &signals("poll: { endpoint: 'http://i.example/poll' }"),
+        &["signals[0].poll.endpoint plaintext_control_plane"],
+    );
+    check(&signals("push: {}"), &["signals[0].push missing_key"]);
+    let plain = signals(push).replace("https://i.example/jwks", "http://i.example/jwks");
+    check(&plain, &["signals[0].jwks_uri plaintext_issuer"]);
+    let one = signals(push);
+    let one = one.trim_start_matches("signals: [").trim_end_matches(']');
+    check(
+        &format!("signals: [{one}, {one}]"),
+        &["signals[1] duplicate_issuer"],
+    );
+}

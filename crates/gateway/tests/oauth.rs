@@ -1205,3 +1205,100 @@ fn txn_no_whole_token_is_written_down() {
             .all(|one| !format!("{one:?}").contains(signature))
     );
 }
+
+// The kill switch.
+
+impl World {
+    fn kill(&self, body: &Value) -> Value {
+        let request = testkit::http().post(self.remit.control("/v1/revocations"));
+        let request = request.bearer_auth(self.remit.operator_token());
+        let answer = request.json(body).send().unwrap();
+        assert_eq!(answer.status().as_u16(), 201);
+        answer.json().unwrap()
+    }
+
+    fn lift(&self, revoked: &Value) {
+        let path = format!("/v1/revocations/{}", revoked["id"].as_str().unwrap());
+        let request = testkit::http().delete(self.remit.control(&path));
+        let request = request.bearer_auth(self.remit.operator_token());
+        assert_eq!(request.send().unwrap().status().as_u16(), 200);
+    }
+
+    fn open_tasks(&self) -> usize {
+        let tasks = self.tasks();
+        tasks.iter().filter(|task| task["state"] == "open").count()
+    }
+}
+
+#[test]
+fn c6_with_an_issuer_all_that_it_vouched_for_ends_and_none_of_its_tokens_is_taken() {
+    let world = World::new();
+    let job = world.workload("jobs/nightly");
+    let night = token_of(&world.issued(&job, &[BATCH]));
+    let assistant = world.workload("assistant");
+    let actor = [("actor_token", &*assistant), ("actor_token_type", JWT)];
+    let annas = token_of(&world.issued(&world.person(), &actor));
+    let (own, _) = world
+        .remit
+        .open_task(&["--agent", "jobs/nightly", "--tool", "notes"]);
+    let by_workload = || {
+        let request = testkit::http().get(world.remit.call("/notes/notes"));
+        let answer = request.bearer_auth(&job).header("agent-task", &own).send();
+        let answer: Value = answer.unwrap().json().unwrap();
+        answer["code"].as_str().map(str::to_owned)
+    };
+    assert_eq!(by_workload(), None);
+    assert_eq!(world.open_tasks(), 3);
+
+    // Who vouches for people takes what is done for them along, and no other.
+    let people = world.kill(&json!({ "issuer": world.people.url(), "reason": "its key leaked" }));
+    assert_eq!(people["tasks_ended"], 1);
+    world.reads(&annas, (403, Some("issuer_revoked")));
+    world.refused(&world.person(), &actor, "access_denied", "issuer_revoked");
+    world.reads(&night, (200, None));
+    world.lift(&people);
+    world.reads(&annas, (403, Some("task_ended")));
+    let annas = token_of(&world.issued(&world.person(), &actor));
+
+    // Who vouches for agents takes along what they opened, and whatever was opened for them.
+    let agents = world.kill(&json!({ "issuer": world.agents.url(), "reason": "its key leaked" }));
+    assert_eq!(agents["tasks_ended"], 2);
+    world.reads(&night, (403, Some("issuer_revoked")));
+    world.reads(&annas, (403, Some("issuer_revoked")));
+    world.active(&night, false);
+    world.refused(&job, &[BATCH], "access_denied", "issuer_revoked");
+    assert_eq!(by_workload().as_deref(), Some("issuer_revoked"));
+    // What an operator opened is worked on by whoever else can prove to be its agent.
+    assert_eq!(world.open_tasks(), 1);
+
+    let world = world.restarted();
+    world.reads(&night, (403, Some("issuer_revoked")));
+    world.lift(&agents);
+    world.issued(&world.workload("jobs/nightly"), &[BATCH]);
+}
+
+#[test]
+fn c6_without_our_own_issuer_no_task_token_is_taken() {
+    let world = World::new();
+    let night = token_of(&world.issued(&world.workload("jobs/nightly"), &[BATCH]));
+    let revoked = world.kill(&json!({ "issuer": GATEWAY, "reason": "task.key leaked" }));
+    world.reads(&night, (403, Some("issuer_revoked")));
+    world.active(&night, false);
+    world.lift(&revoked);
+    world.reads(&night, (200, None));
+}
+
+#[test]
+fn c6_an_agent_or_owner_who_is_revoked_exchanges_nothing() {
+    let world = World::new();
+    let job = world.workload("jobs/nightly");
+    let night = token_of(&world.issued(&job, &[BATCH]));
+    let assistant = world.workload("assistant");
+    let actor = [("actor_token", &*assistant), ("actor_token_type", JWT)];
+    world.kill(&json!({ "agent": "assistant", "reason": "INC-7" }));
+    world.refused(&world.person(), &actor, "access_denied", "agent_revoked");
+    world.refused(&night, &actor, "access_denied", "agent_revoked");
+    world.kill(&json!({ "owner": "bert@example.org", "reason": "INC-7" }));
+    world.refused(&job, &[BATCH], "access_denied", "owner_revoked");
+    world.reads(&night, (403, Some("owner_revoked")));
+}

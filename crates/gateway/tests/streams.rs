@@ -13,6 +13,8 @@ mod ends;
 mod flows;
 #[path = "streams/hostile.rs"]
 mod hostile;
+#[path = "streams/kill_switch.rs"]
+mod kill_switch;
 #[path = "streams/upstreams.rs"]
 mod upstreams;
 #[path = "streams/world.rs"]

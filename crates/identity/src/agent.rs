@@ -64,6 +64,18 @@ impl Agent {
         &self.proof.issuer
     }
 
+    /// The issuers of all of its proofs: who vouches for it, and whose its task token is.
+    pub fn issuers(&self) -> impl Iterator<Item = &str> {
+        let task = self.task.as_ref().map(|task| &*task.issuer);
+        let other = task.filter(|issuer| *issuer != self.proof.issuer);
+        std::iter::once(&*self.proof.issuer).chain(other)
+    }
+
+    /// Who vouches for it besides this gateway itself.
+    pub fn voucher(&self) -> Option<&str> {
+        (self.method() != Method::TaskToken).then(|| self.issuer())
+    }
+
     /// The verified claims of its proof; of a certificate its `subject`, `san_uri`, `san_dns`.
     pub fn claims(&self) -> &Map<String, Value> {
         &self.proof.claims

@@ -29,6 +29,7 @@ mod owner;
 mod presented;
 mod proofs;
 mod replay;
+mod security_events;
 mod sender;
 mod slot;
 mod spiffe;
@@ -61,6 +62,9 @@ pub use handover::Handover;
 pub use issuer::{IssuerConfig, Vouching};
 pub use owner::Owner;
 pub use presented::{Presented, Transport};
+pub use security_events::{
+    EventSubject, InvalidSet, SecurityEvents, Transmitter, TransmitterConfig,
+};
 pub use spiffe_id::{InvalidTrustDomain, TrustDomain};
 pub use task_tokens::{InvalidKey, KeyKind, TaskClaims, TaskTokens};
 pub use template::{AgentTemplate, InvalidTemplate};

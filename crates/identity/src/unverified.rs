@@ -79,6 +79,11 @@ impl<'t> Unverified<'t> {
         })
     }
 
+    /// Its claims, as they were sent.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     /// The `iss` it claims.
     pub(crate) fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()

@@ -8,7 +8,7 @@ use credentials::Credential;
 use identity::Agent;
 use parking_lot::Mutex;
 use policy::Permit;
-use tasks::{Slot, Task};
+use tasks::{Reach, Slot, Task};
 use telemetry::{CallRecord, DecisionId, Delegated, Ending, Mcp, StrippedKey, Trace, Verdict};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -47,6 +47,8 @@ pub(crate) struct Open {
     ended: Option<CancellationToken>,
     /// Whoever begins a session of MCP with this call, and can show a person a link.
     elicitor: Option<Elicitor>,
+    /// Its place among those that are cut when their tool or issuer is revoked.
+    reach: Option<Reach>,
     /// The call counts as under way until it is closed.
     under_way: Option<Slot>,
 }
@@ -55,6 +57,7 @@ pub(crate) struct Open {
 #[derive(Debug)]
 pub(crate) struct Closed {
     pub(crate) record: CallRecord,
+    _reach: Option<Reach>,
     _under_way: Option<Slot>,
 }
 
@@ -85,6 +88,7 @@ impl Exchange {
             step: now,
             ended: None,
             elicitor: None,
+            reach: None,
             under_way: None,
         });
     }
@@ -133,6 +137,13 @@ impl Exchange {
     pub(crate) fn keep(&self, slot: Slot) {
         if let Some(open) = self.open.lock().as_mut() {
             open.under_way = Some(slot);
+        }
+    }
+
+    /// Holds on to the call's place among those that are on their way to a tool.
+    pub(crate) fn hold(&self, reach: Reach) {
+        if let Some(open) = self.open.lock().as_mut() {
+            open.reach = Some(reach);
         }
     }
 
@@ -241,6 +252,7 @@ impl Exchange {
         let Open {
             mut record,
             since,
+            reach,
             under_way,
             ..
         } = self.open.lock().take().filter(|open| !open.is_aside)?;
@@ -250,6 +262,7 @@ impl Exchange {
         }
         Some(Closed {
             record,
+            _reach: reach,
             _under_way: under_way,
         })
     }

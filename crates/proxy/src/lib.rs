@@ -114,6 +114,7 @@ impl Way {
         let agent = exchange.saw(setup.identity.authenticate(&head.presented()).await?); // Who asks?
         let task = exchange.saw(self.tasks.bind(agent, head.headers())?); // What for?
         let route = exchange.saw(setup.tools.route(&head)?);
+        exchange.hold(self.tasks.reach(&task, &route.tool().name)?); // revoked, it is cut
         exchange.keep(
             self.tasks
                 .enter(&task, &route.tool().name, route.tool().gate)?,
@@ -197,6 +198,7 @@ impl Way {
             .rehearse(agent, task)
             .ok_or_else(|| unknown(task))?;
         let route = setup.tools.route(&head)?;
+        self.tasks.check_tool(&route.tool().name)?;
         let body = if body.is_empty() {
             Body::Empty
         } else {

@@ -10,7 +10,7 @@ use http::StatusCode;
 use identity::Unauthenticated;
 use policy::{Denial, DenialKind, Unaskable};
 use serde_json::Value;
-use tasks::{ApprovalState, Limited, NotAsked, Question, TaskId, Unbound, Unmet};
+use tasks::{ApprovalState, Blocked, Limited, NotAsked, Question, Subject, TaskId, Unbound, Unmet};
 use telemetry::{AuditUnavailable, PolicyFailure, Verdict};
 
 /// Why a call was not forwarded, or not answered.
@@ -32,6 +32,9 @@ pub enum Refusal {
     /// No open task.
     #[error(transparent)]
     Unbound(#[from] Unbound),
+    /// The tool is revoked, or who asks for it.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
     /// No such task (asked by an operator).
     #[error("no task `{0}`")]
     UnknownTask(TaskId),
@@ -144,7 +147,11 @@ codes! {
     INVALID_WIT = BAD_REQUEST, "invalid_wit", "send one workload identity token, of an issuer that this gateway believes, in `Workload-Identity-Token`; it is bound to a key by `cnf.jwk`, has no `aud`, and has not expired";
     INVALID_WPT = BAD_REQUEST, "invalid_wpt", "make a new `Workload-Proof-Token` for each request, by the key of the token: with its `aud` (the URL), `exp` (at most 5 minutes ahead), `iat`, `jti` and `wth`, and `ath` or `tth` where a token stands beside it";
     WPT_REPLAYED = BAD_REQUEST, "wpt_replayed", "make a new `Workload-Proof-Token` for each request, with a `jti` of its own";
-    TOKEN_REVOKED = UNAUTHORIZED, "token_revoked", "the task token was taken back; get a new one for the task, or open another";
+    TOKEN_REVOKED = UNAUTHORIZED, "token_revoked", "the token was taken back, or was issued before the session or credential of whom it is about was; get a new one";
+    AGENT_REVOKED = FORBIDDEN, "agent_revoked", "an operator revoked this agent; it calls nothing until that is lifted";
+    ISSUER_REVOKED = FORBIDDEN, "issuer_revoked", "an operator revoked who vouches for the agent or the task; no proof of theirs is taken until that is lifted";
+    OWNER_REVOKED = FORBIDDEN, "owner_revoked", "an operator revoked whom the task is done for; nothing is done for them until that is lifted";
+    TOOL_REVOKED = FORBIDDEN, "tool_revoked", "an operator revoked this tool; nothing calls it until that is lifted";
     ISSUER_UNAVAILABLE = SERVICE_UNAVAILABLE, "issuer_unavailable", "the keys of the token's issuer, or the answer of its cluster, can't be had right now; try again";
     NO_TASK = FORBIDDEN, "no_task", "name an open task: send a task token, or `Agent-Task: <id>` beside your credential";
     UNKNOWN_TASK = FORBIDDEN, "unknown_task", "there is no open task of this id for this agent";
@@ -196,6 +203,7 @@ impl Refusal {
             Self::Malformed(malformed) => malformed_code(malformed),
             Self::Unauthenticated(unauthenticated) => unauthenticated_code(unauthenticated),
             Self::Unbound(unbound) => unbound_code(unbound),
+            Self::Blocked(blocked) => blocked_code(blocked),
             Self::UnknownTask(_) => UNKNOWN_TASK,
             Self::NoRoute(_) => UNKNOWN_TOOL,
             Self::BodyTooLarge { .. } => BODY_TOO_LARGE,
@@ -357,9 +365,19 @@ fn unbound_code(unbound: &Unbound) -> Code {
         Unbound::Expired(_) => TASK_EXPIRED,
         Unbound::Paused(_) => TASK_PAUSED,
         Unbound::TokenRevoked => TOKEN_REVOKED,
+        Unbound::Blocked(blocked) => blocked_code(blocked),
         Unbound::Contradiction => DECLARATION_CONTRADICTS,
         Unbound::Malformed { .. } => MALFORMED_DECLARATION,
         Unbound::Unknown(_) => UNKNOWN_TASK,
+    }
+}
+
+fn blocked_code(Blocked(subject): &Blocked) -> Code {
+    match subject {
+        Subject::Agent(_) => AGENT_REVOKED,
+        Subject::Issuer(_) => ISSUER_REVOKED,
+        Subject::Tool(_) => TOOL_REVOKED,
+        Subject::Owner(_) => OWNER_REVOKED,
     }
 }
 

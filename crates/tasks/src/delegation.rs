@@ -44,6 +44,9 @@ pub struct DelegationRequest {
     /// The operator who asks, if it is no agent: like the one who opened the parent, it approves no calls of the child.
     #[serde(skip)]
     pub opener: Option<String>,
+    /// Who vouches for whoever asks, and for the agent that is to work on it.
+    #[serde(skip)]
+    pub issuers: Vec<String>,
 }
 
 /// Four deep, 16 wide, 64 in all.
@@ -87,6 +90,7 @@ impl DelegationRequest {
             agent: self.agent,
             owner: facts.owner().to_owned(),
             opener: None,
+            issuers: distinct([facts.issuers(), &self.issuers].concat()),
             cnf: self.cnf,
             purpose: self.purpose.unwrap_or_else(|| facts.purpose().to_owned()),
             grants: self.grants,
@@ -107,6 +111,12 @@ impl DelegationRequest {
         opening.place = Some(Place::reserve(parent, &bounds)?);
         Ok(opening)
     }
+}
+
+fn distinct(mut names: Vec<String>) -> Vec<String> {
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn wider(field: &'static str, problem: String) -> InvalidOpening {

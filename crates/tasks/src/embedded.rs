@@ -213,6 +213,8 @@ fn check_format(database: &Database) -> Result<(), StoreError> {
         Table::Leases,
         Table::Approvals,
         Table::Tokens,
+        Table::Revocations,
+        Table::Cutoffs,
     ] {
         transaction.open_table(definition(table)).map_err(failed)?;
     }
@@ -226,6 +228,8 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
         Table::Leases => "leases",
         Table::Approvals => "approvals",
         Table::Tokens => "tokens",
+        Table::Revocations => "revocations",
+        Table::Cutoffs => "cutoffs",
     })
 }
 
@@ -323,6 +327,12 @@ impl Writer {
             let mut tokens = transaction
                 .open_table(definition(Table::Tokens))
                 .map_err(failed)?;
+            let mut revocations = transaction
+                .open_table(definition(Table::Revocations))
+                .map_err(failed)?;
+            let mut cutoffs = transaction
+                .open_table(definition(Table::Cutoffs))
+                .map_err(failed)?;
             for write in writes {
                 let (Write::Put { table, .. } | Write::Delete { table, .. }) = write;
                 let table = match table {
@@ -331,6 +341,8 @@ impl Writer {
                     Table::Leases => &mut leases,
                     Table::Approvals => &mut approvals,
                     Table::Tokens => &mut tokens,
+                    Table::Revocations => &mut revocations,
+                    Table::Cutoffs => &mut cutoffs,
                 };
                 match write {
                     Write::Put { key, value, .. } => {

@@ -17,6 +17,7 @@ use crate::facts::Wish;
 use crate::gates::Gate;
 use crate::history::History;
 use crate::marks::Marks;
+use crate::open_calls::OpenCall;
 use crate::purse::{Purse, Spent};
 use crate::spending::{Costs, Spending};
 use crate::{
@@ -40,6 +41,8 @@ pub(crate) struct Entry {
     /// Cancelled when its open calls are to be cut: when it ends, and when it is paused; then there is another one. None while
     /// nobody has called.
     calls: Mutex<Option<CancellationToken>>,
+    /// Those that are on their way to a tool.
+    open: Mutex<Vec<Arc<OpenCall>>>,
     paused: AtomicBool,
     /// The labels that its calls gave it, besides those it was opened with.
     marks: Marks,
@@ -191,6 +194,7 @@ impl Entry {
             parent,
             children: OnceLock::new(),
             calls: Mutex::default(),
+            open: Mutex::default(),
             cancellation: OnceLock::new(),
             paused: AtomicBool::new(false),
             marks: Marks::load(marks),
@@ -230,6 +234,24 @@ impl Entry {
         calls
             .get_or_insert_with(|| self.cancellation().child_token())
             .clone()
+    }
+
+    /// Notes a call that is on its way to a tool.
+    pub(crate) fn join(&self, call: &Arc<OpenCall>) {
+        self.open.lock().push(Arc::clone(call));
+    }
+
+    /// Forgets it.
+    pub(crate) fn leave(&self, call: &Arc<OpenCall>) {
+        let mut open = self.open.lock();
+        if let Some(place) = open.iter().rposition(|other| Arc::ptr_eq(other, call)) {
+            open.swap_remove(place);
+        }
+    }
+
+    /// Those that are on their way to a tool.
+    pub(crate) fn open_calls(&self) -> Vec<Arc<OpenCall>> {
+        self.open.lock().clone()
     }
 
     pub(crate) fn parent(&self) -> Option<&Arc<Self>> {
@@ -575,6 +597,7 @@ impl Entry {
             id: facts.id().clone(),
             agent: facts.agent().to_owned(),
             owner: facts.owner().to_owned(),
+            issuers: facts.issuers().to_vec(),
             purpose: facts.purpose().to_owned(),
             state: match ending {
                 Some(_) => "ended",

@@ -28,6 +28,9 @@ pub(crate) struct Wish {
     pub(crate) owner: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) openers: Vec<String>,
+    /// Who vouched for whom it was opened by and for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) issuers: Vec<String>,
     pub(crate) purpose: String,
     pub(crate) grants: Vec<Grant>,
     #[serde(default)]
@@ -86,6 +89,11 @@ impl Facts {
     /// The operators who opened it and what it was delegated from, where that is known.
     pub fn openers(&self) -> &[String] {
         &self.wish.openers
+    }
+
+    /// Who vouched for whom it was opened by and for, and for what it was delegated from; none where an operator opened it.
+    pub fn issuers(&self) -> &[String] {
+        &self.wish.issuers
     }
 
     /// What for.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::children::Place;
 use crate::facts::Wish;
-use crate::{Amount, Grant, Limits, Rate, TaskId};
+use crate::{Amount, Blocked, Grant, Limits, Rate, TaskId};
 
 // Our own bounds, so that a task stays small enough to be held in memory a million times.
 const MAX_OWNER_CHARS: usize = 256;
@@ -36,6 +36,9 @@ pub struct OpeningRequest {
     /// Who opens it, by name: it approves none of the task's calls.
     #[serde(default)]
     pub opener: Option<String>,
+    /// Who vouches for whoever opens it, and for whom: what of theirs is revoked takes it along.
+    #[serde(skip)]
+    pub issuers: Vec<String>,
     /// What its tokens are bound to (RFC 7800); identity says what it may be.
     #[serde(default)]
     pub cnf: Option<Value>,
@@ -105,6 +108,7 @@ impl Opening {
                 agent: request.agent,
                 owner: request.owner,
                 openers: request.opener.into_iter().collect(),
+                issuers: request.issuers,
                 purpose: request.purpose,
                 grants,
                 limits: request.limits,
@@ -170,6 +174,9 @@ pub enum InvalidOpening {
     /// Its agent delegated it itself.
     #[error("agent `{0}` is among those that delegate the task")]
     Loop(String),
+    /// It is for, of, or vouched for by somebody who is revoked.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
     /// What it would be delegated from ended, or is paused.
     #[error("task `{0}` is not open")]
     ParentNotOpen(TaskId),

@@ -1,6 +1,6 @@
-//! Where tasks, counters, leases, approvals and revoked tokens outlive a crash.
+//! Where tasks, counters, leases, approvals, revoked tokens and revocations outlive a crash.
 
-/// Where tasks, counters, leases, approvals and revoked tokens outlive a crash.
+/// Where tasks, counters, leases, approvals, revoked tokens and revocations outlive a crash.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Everything in a table, in key order.
@@ -23,6 +23,10 @@ pub enum Table {
     Approvals,
     /// Task tokens that were taken back, by their `jti`.
     Tokens,
+    /// What was revoked as a whole, by its id.
+    Revocations,
+    /// Since when the tokens of agents and owners count.
+    Cutoffs,
 }
 
 /// One write to a store.

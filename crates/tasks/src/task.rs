@@ -39,7 +39,7 @@ pub struct Task {
 impl Task {
     pub(crate) fn new(agent: Agent, entry: Arc<Entry>, declared: Declared) -> Self {
         Self {
-            cut: entry.calls(),
+            cut: entry.calls().child_token(),
             agent,
             entry,
             declared,

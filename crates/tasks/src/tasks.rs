@@ -15,12 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::clock::Clock;
+use crate::cutoffs::Cutoffs;
 use crate::desk::Desk;
 use crate::entry::{Entry, Loaded};
 use crate::gates::{Entering, Gates};
+use crate::revocations::Revocations;
 use crate::revoked::Revoked;
 use crate::{
-    DeclarationHeaders, Declared, DelegationBounds, DelegationRequest, Ending, GateBounds,
+    Blocked, DeclarationHeaders, Declared, DelegationBounds, DelegationRequest, Ending, GateBounds,
     InvalidOpening, Limited, Limits, Opening, OpeningRequest, Slot, Store, StoreError, Table, Task,
     TaskId, TaskView, ToolName, Unit, Write,
 };
@@ -65,6 +67,10 @@ pub struct Tasks {
     unwritten: Mutex<Vec<Arc<Entry>>>,
     /// Task tokens that nobody may use any more.
     revoked: Revoked,
+    /// What was revoked as a whole.
+    revocations: Revocations,
+    /// Since when tokens count.
+    cutoffs: Cutoffs,
     /// A task was opened that expires before all others.
     sooner: Notify,
 }
@@ -143,6 +149,9 @@ impl Tasks {
             all.push(entry);
         }
         let revoked = Revoked::load(Arc::clone(&store)).await?;
+        let cutoffs = Cutoffs::load(Arc::clone(&store)).await?;
+        let loading = Revocations::load(Arc::clone(&store), clock.clone());
+        let (revocations, standing) = loading.await?;
         let tasks = Self {
             config: ArcSwap::from_pointee(config),
             store,
@@ -157,11 +166,15 @@ impl Tasks {
             ended: Mutex::default(),
             unwritten: Mutex::default(),
             revoked,
+            revocations,
+            cutoffs,
             sooner: Notify::new(),
         };
         tasks.adopt(all);
         // A crash came between the end of a parent and that of its children.
         tasks.end_all(&orphans, Ending::ParentEnded);
+        // Or between a revocation and the end of what it is about.
+        tasks.end_revoked(&standing);
         tasks.sweep().await?;
         // Counters of a task that was forgotten while they were written.
         tasks.delete(Table::Counters, counters.into_keys()).await?;
@@ -188,7 +201,8 @@ impl Tasks {
     pub fn opening(&self, request: OpeningRequest) -> Result<Opening, InvalidOpening> {
         let config = self.config.load();
         config.check_budget(&request.limits)?;
-        Opening::new(request, config.ttl_default, config.ttl_max)
+        let opening = Opening::new(request, config.ttl_default, config.ttl_max)?;
+        self.admit(opening)
     }
 
     /// Checks a wish to delegate a part of a task against the task and the configured bounds. None if there is no such
@@ -204,7 +218,8 @@ impl Tasks {
         if let Err(problem) = config.check_budget(&request.limits) {
             return Some(Err(problem));
         }
-        Some(request.opening(&parent, config.delegation, life))
+        let opening = request.opening(&parent, config.delegation, life);
+        Some(opening.and_then(|opening| self.admit(opening)))
     }
 
     /// Opens a task; durable when it returns. Called by `policy::Admitted::open` alone.
@@ -233,6 +248,11 @@ impl Tasks {
             self.sooner.notify_one();
             return Err(OpenError::ParentEnded);
         }
+        if let Err(blocked) = self.check_opened(&entry) {
+            self.end_all(&[entry], Ending::Revoked);
+            self.sooner.notify_one();
+            return Err(blocked.into());
+        }
         Ok(view)
     }
 
@@ -243,9 +263,14 @@ impl Tasks {
         if agent.jti().is_some_and(|jti| self.revoked.holds(jti)) {
             return Err(Unbound::TokenRevoked);
         }
+        self.check_proof(&agent)?;
         let declared = Declared::read(headers, &self.config.load().headers)?;
-        let entry = self.find_open(agent.id().as_str(), agent.txn(), declared.task.as_deref())?;
-        Ok(Task::new(agent, entry, declared))
+        let entry = self.find_of(agent.id().as_str(), agent.txn(), declared.task.as_deref())?;
+        // The thread by which it is cut is taken first: who revokes comes before that, and is seen, or after, and cuts it.
+        let task = Task::new(agent, entry, declared);
+        self.revocations.check_facts(task.facts())?;
+        check_open(task.entry())?;
+        Ok(task)
     }
 
     /// Counts a call that begins: refused where its task, those above it, its agent or its tool make calls too often, or too
@@ -264,7 +289,7 @@ impl Tasks {
         entry.map_or(0, |entry| entry.gate().running())
     }
 
-    fn find_open(
+    fn find_of(
         &self,
         agent: &str,
         proven: Option<&str>,
@@ -277,18 +302,9 @@ impl Tasks {
             (Some(id), _) | (None, Some(id)) => id,
             (None, None) => return Err(Unbound::NoTask),
         };
-        let entry = self
-            .find(id)
+        self.find(id)
             .filter(|entry| entry.facts().agent() == agent)
-            .ok_or_else(|| Unbound::Unknown(id.to_owned()))?;
-        match entry.ending() {
-            None if entry.is_paused() => Err(Unbound::Paused(entry.facts().id().clone())),
-            None => Ok(entry),
-            Some(Ending::Expired) => Err(Unbound::Expired(entry.facts().id().clone())),
-            Some(Ending::Completed | Ending::Revoked | Ending::ParentEnded) => {
-                Err(Unbound::Ended(entry.facts().id().clone()))
-            }
-        }
+            .ok_or_else(|| Unbound::Unknown(id.to_owned()))
     }
 
     pub(crate) fn find(&self, id: &str) -> Option<Arc<Entry>> {
@@ -491,6 +507,9 @@ impl Tasks {
         }
         self.unwritten.lock().retain(|entry| !entry.is_closed());
         self.revoked.forget(self.clock.now() / 1000).await?;
+        self.cutoffs.forget(self.clock.now() / 1000).await?;
+        let all_are_written = self.unwritten.lock().is_empty();
+        self.revocations.sweep(all_are_written).await?;
         let forgotten = self.forget();
         self.delete(Table::Counters, forgotten.iter().map(TaskId::to_string))
             .await?;
@@ -565,7 +584,12 @@ impl Tasks {
 
     /// Writes exact counters of all tasks, several at once so that they share transactions.
     async fn settle(&self) {
-        let entries: Vec<_> = self.entries.pin().values().map(Arc::clone).collect();
+        let entries: Vec<_> = self.entries.pin().values().cloned().collect();
+        self.settle_each(&entries).await;
+    }
+
+    /// The same of these.
+    async fn settle_each(&self, entries: &[Arc<Entry>]) {
         let mut settling = JoinSet::new();
         let mut failed = 0_usize;
         let mut note = |settled: Result<Result<(), StoreError>, _>| {
@@ -577,6 +601,7 @@ impl Tasks {
             {
                 note(settled);
             }
+            let entry = Arc::clone(entry);
             settling.spawn(async move { entry.settle().await });
         }
         while let Some(settled) = settling.join_next().await {
@@ -622,6 +647,19 @@ impl Drop for Cut<'_> {
     }
 }
 
+/// Refuses calls of a task that has ended or is paused.
+fn check_open(entry: &Entry) -> Result<(), Unbound> {
+    let id = || entry.facts().id().clone();
+    match entry.ending() {
+        None if entry.is_paused() => Err(Unbound::Paused(id())),
+        None => Ok(()),
+        Some(Ending::Expired) => Err(Unbound::Expired(id())),
+        Some(Ending::Completed | Ending::Revoked | Ending::ParentEnded) => {
+            Err(Unbound::Ended(id()))
+        }
+    }
+}
+
 fn expiry(entry: &Entry) -> Reverse<(i64, TaskId)> {
     let facts = entry.facts();
     Reverse((facts.expires_at_epoch(), facts.id().clone()))
@@ -643,6 +681,9 @@ pub enum OpenError {
     /// The task that it is delegated from ended meanwhile.
     #[error("the task that it is delegated from has ended")]
     ParentEnded,
+    /// What it is for, of, or vouched for by was revoked meanwhile.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -693,9 +734,12 @@ pub enum Unbound {
     /// It is paused, or one that it was delegated from is.
     #[error("task `{0}` is paused")]
     Paused(TaskId),
-    /// Its task token was taken back.
-    #[error("task token was revoked")]
+    /// It was taken back, or is of before its subject's tokens count.
+    #[error("token was revoked")]
     TokenRevoked,
+    /// Somebody it depends on is revoked.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
     /// A declaration contradicts the proof.
     #[error("declared task differs from the proven one")]
     Contradiction,
@@ -709,5 +753,8 @@ pub enum Unbound {
     },
 }
 
+mod revoking;
 #[cfg(test)]
 mod tests;
+
+pub use revoking::RevocationOutcome;

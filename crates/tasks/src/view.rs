@@ -14,6 +14,9 @@ pub struct TaskView {
     pub agent: String,
     /// On whose behalf.
     pub owner: String,
+    /// Who vouched for whom it was opened by and for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<String>,
     /// What for.
     pub purpose: String,
     /// `open`, `paused` or `ended`.

@@ -236,6 +236,7 @@ impl Sender {
                     calls += 1;
                 }
                 Told::Task(event) => logs::write_task(event, &mut self.events),
+                Told::Revocation(event) => logs::write_revocation(event, &mut self.events),
             }
         }
         let (traces, logs) = tokio::join!(

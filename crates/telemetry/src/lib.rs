@@ -22,6 +22,8 @@ mod protobuf;
 mod queue;
 mod record;
 mod recorder;
+mod revocation_event;
+mod signal_result;
 mod spans;
 mod stderr;
 mod task_event;
@@ -36,6 +38,8 @@ pub use record::{
     CallRecord, Delegated, Ending, LeaseNote, Mcp, PolicyFailure, StrippedKey, Verdict,
 };
 pub use recorder::{AuditUnavailable, Recorder, StartError, Telemetry};
+pub use revocation_event::{RevocationEvent, RevocationEventKind};
+pub use signal_result::SignalResult;
 pub use stderr::{LogFormat, LogGuard, init_logs};
 pub use task_event::{EndedLease, TaskEvent, TaskEventKind};
 pub use trace::Trace;

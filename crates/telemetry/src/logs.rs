@@ -3,7 +3,7 @@
 use crate::attributes::Attributes;
 use crate::envelope::ITEM;
 use crate::protobuf::Message;
-use crate::{CallRecord, TaskEvent, names, spans};
+use crate::{CallRecord, RevocationEvent, RevocationEventKind, TaskEvent, names, spans};
 
 /// `SEVERITY_NUMBER_INFO`.
 const INFO: u64 = 9;
@@ -60,6 +60,48 @@ fn task_attributes(told: &TaskEvent, attributes: &mut Attributes<'_>) {
         let leases = told.leases.iter();
         let leases = leases.filter(|lease| lease.is_revoked() == is_revoked);
         let mut ids = leases.map(|lease| &*lease.id).peekable();
+        if ids.peek().is_some() {
+            attributes.texts(name, ids);
+        }
+    }
+}
+
+/// Adds the event of what was revoked as a whole, a `LogRecord`.
+pub(crate) fn write_revocation(told: &RevocationEvent, events: &mut Message) {
+    let at = spans::nanoseconds(told.at);
+    events.message(ITEM, |event| {
+        event.fixed64(1, at);
+        event.varint(2, INFO);
+        event.text(3, "INFO");
+        event.message(5, |body| {
+            body.text(1, &format!("{} {}", told.subject, told.kind.as_str()));
+        });
+        revocation_attributes(told, &mut Attributes::new(event, 6));
+        event.fixed64(11, at);
+        event.text(12, names::REVOCATION_EVENT);
+    });
+}
+
+fn revocation_attributes(told: &RevocationEvent, attributes: &mut Attributes<'_>) {
+    attributes.put(names::REVOCATION_CHANGE, told.kind.as_str());
+    attributes.put(names::REVOCATION_ID, &*told.id);
+    attributes.put(names::REVOCATION_SUBJECT, told.subject);
+    attributes.put(names::REVOCATION_NAME, &*told.name);
+    attributes.put(names::REVOCATION_BY, &*told.by);
+    attributes.put(names::REVOCATION_REASON, &*told.reason);
+    attributes.put(names::REVOCATION_BLOCK, told.block);
+    attributes.text(names::REVOCATION_UNTIL, told.until.as_deref());
+    if told.kind == RevocationEventKind::Lifted {
+        return;
+    }
+    attributes.number(names::REVOCATION_TASKS_ENDED, told.tasks);
+    attributes.number(names::REVOCATION_CALLS_CUT, told.calls_cut);
+    attributes.number(names::REVOCATION_CALLS_LEFT, told.calls_left);
+    for (name, is_revoked) in [
+        (names::REVOCATION_LEASES_REVOKED, true),
+        (names::REVOCATION_LEASES_NOT_REVOKED, false),
+    ] {
+        let mut ids = told.lease_ids(is_revoked).peekable();
         if ids.peek().is_some() {
             attributes.texts(name, ids);
         }

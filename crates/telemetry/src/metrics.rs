@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::{CallRecord, PolicyFailure, names};
+use crate::{CallRecord, PolicyFailure, SignalResult, names};
 
 mod otlp;
 
@@ -39,6 +39,8 @@ pub(crate) struct Metrics {
     dropped: [Counter; 5],
     audit_failures: Counter,
     reloads: [Counter; 2],
+    revocations: [Counter; 4],
+    signals: [Counter; 5],
     config: Family<RevisionLabels, Gauge>,
     bundles: Family<BundleLabels, Gauge>,
     durations: OnceLock<Durations>,
@@ -141,6 +143,9 @@ const SIGNALS: [(Signal, &str); 5] = [
 /// In the order of [`Metrics::reloads`].
 const RESULTS: [&str; 2] = ["applied", "failed"];
 
+/// In the order of [`Metrics::revocations`].
+const SUBJECTS: [&str; 4] = ["agent", "issuer", "tool", "owner"];
+
 /// Seconds. The gateway's own share: from 10 µs, where a call without policy lies, to 1 s.
 const GATEWAY_BUCKETS: [f64; 16] = [
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
@@ -167,11 +172,14 @@ impl Metrics {
             dropped: Default::default(),
             audit_failures: Counter::default(),
             reloads: Default::default(),
+            revocations: Default::default(),
+            signals: Default::default(),
             config: Family::default(),
             bundles: Family::default(),
             durations: OnceLock::new(),
         };
         metrics.register();
+        metrics.register_signals();
         metrics
     }
 
@@ -228,6 +236,15 @@ impl Metrics {
             *counter = reloads.get_or_create_owned(&[("result", *name)]);
         }
         registry.register("reload", "Reloads of the config", reloads);
+        let revocations = Family::<[(&str, &str); 1], Counter>::default();
+        for (name, counter) in SUBJECTS.iter().zip(&mut self.revocations) {
+            *counter = revocations.get_or_create_owned(&[("subject", *name)]);
+        }
+        registry.register(
+            "revocations",
+            "Agents, issuers, tools and owners that were revoked",
+            revocations,
+        );
         registry.register(
             "config_info",
             "The config revision that is applied",
@@ -238,6 +255,23 @@ impl Metrics {
             "1 where nothing is wrong with a bundle of the policy and its server, else 0",
             self.bundles.clone(),
         );
+    }
+
+    fn register_signals(&mut self) {
+        let signals = Family::<[(&str, &str); 1], Counter>::default();
+        for (result, counter) in SignalResult::ALL.iter().zip(&mut self.signals) {
+            *counter = signals.get_or_create_owned(&[("result", result.as_str())]);
+        }
+        let about = "Signals of identity providers, by what came of them";
+        self.registry.register("signals", about, signals);
+    }
+
+    /// Counts a signal.
+    pub(crate) fn signal(&self, result: SignalResult) {
+        let mut counters = SignalResult::ALL.iter().zip(&self.signals);
+        if let Some((_, counter)) = counters.find(|(known, _)| **known == result) {
+            counter.inc();
+        }
     }
 
     /// Tells whether nothing is wrong with a bundle.
@@ -302,6 +336,14 @@ impl Metrics {
             .set(1);
     }
 
+    /// Counts an agent, issuer, tool or owner that was revoked.
+    pub(crate) fn revoked(&self, subject: &str) {
+        let mut counters = SUBJECTS.iter().zip(&self.revocations);
+        if let Some((_, counter)) = counters.find(|(named, _)| **named == subject) {
+            counter.inc();
+        }
+    }
+
     /// Counts a reload that changed nothing.
     pub(crate) fn reload_failed(&self) {
         let [_, failed] = &self.reloads;
@@ -349,6 +391,21 @@ impl Metrics {
         otlp::counter(meter, names::METRIC_RELOADS, "{reload}", move |tell| {
             for (name, counter) in RESULTS.iter().zip(&reloads) {
                 tell(counter.get(), &[KeyValue::new(names::RESULT, *name)]);
+            }
+        });
+        let revocations = self.revocations.clone();
+        let name = names::METRIC_REVOCATIONS;
+        otlp::counter(meter, name, "{revocation}", move |tell| {
+            for (name, counter) in SUBJECTS.iter().zip(&revocations) {
+                let subject = KeyValue::new(names::REVOCATION_SUBJECT, *name);
+                tell(counter.get(), &[subject]);
+            }
+        });
+        let signals = self.signals.clone();
+        otlp::counter(meter, names::METRIC_SIGNALS, "{signal}", move |tell| {
+            for (result, counter) in SignalResult::ALL.iter().zip(&signals) {
+                let result = KeyValue::new(names::RESULT, result.as_str());
+                tell(counter.get(), &[result]);
             }
         });
         self.durations

@@ -10,6 +10,8 @@ pub const SCOPE: &str = "remit";
 pub const EVENT: &str = "remit.decision";
 /// The event of what happened to a task.
 pub const TASK_EVENT: &str = "remit.task";
+/// The event of what was revoked as a whole.
+pub const REVOCATION_EVENT: &str = "remit.revocation";
 /// The span of the decision.
 pub const DECISION_SPAN: &str = "remit.decision";
 /// The target of the log line of each call.
@@ -43,6 +45,32 @@ pub const TASK_LEASES_NOT_REVOKED: &str = "remit.task.leases.not_revoked";
 pub const TASK_PARENT: &str = "remit.task.parent";
 /// The agents that delegated it, the first of all first.
 pub const TASK_CHAIN: &str = "remit.task.chain";
+/// The revocation of an agent, issuer, tool or owner.
+pub const REVOCATION_ID: &str = "remit.revocation.id";
+/// `revoked` or `lifted`.
+pub const REVOCATION_CHANGE: &str = "remit.revocation.change";
+/// `agent`, `issuer`, `tool` or `owner`.
+pub const REVOCATION_SUBJECT: &str = "remit.revocation.subject";
+/// Its name.
+pub const REVOCATION_NAME: &str = "remit.revocation.name";
+/// Who did it.
+pub const REVOCATION_BY: &str = "remit.revocation.by";
+/// Why.
+pub const REVOCATION_REASON: &str = "remit.revocation.reason";
+/// Whether nothing of it may begin from then on.
+pub const REVOCATION_BLOCK: &str = "remit.revocation.block";
+/// Until when, RFC 3339.
+pub const REVOCATION_UNTIL: &str = "remit.revocation.until";
+/// How many tasks ended for it.
+pub const REVOCATION_TASKS_ENDED: &str = "remit.revocation.tasks.ended";
+/// How many calls were cut for it.
+pub const REVOCATION_CALLS_CUT: &str = "remit.revocation.calls.cut";
+/// How many of these were not over after a second.
+pub const REVOCATION_CALLS_LEFT: &str = "remit.revocation.calls.left";
+/// Leases that the upstream takes no more.
+pub const REVOCATION_LEASES_REVOKED: &str = "remit.revocation.leases.revoked";
+/// Those that could not be revoked: they are used no more, and expire.
+pub const REVOCATION_LEASES_NOT_REVOKED: &str = "remit.revocation.leases.not_revoked";
 /// The tool, as the config names it.
 pub const TOOL_NAME: &str = "remit.tool.name";
 /// `read`, `write` or `execute`.
@@ -147,6 +175,10 @@ pub const METRIC_DROPPED: &str = "remit.telemetry.dropped";
 pub const METRIC_AUDIT_FAILURES: &str = "remit.audit.failures";
 /// Counter of reloads.
 pub const METRIC_RELOADS: &str = "remit.reload";
+/// Counter of signals of identity providers.
+pub const METRIC_SIGNALS: &str = "remit.signals";
+/// Counter of what was revoked as a whole.
+pub const METRIC_REVOCATIONS: &str = "remit.revocations";
 /// `{decision}`
 pub const METRIC_POLICY_FAILURES: &str = "remit.policy.failures";
 /// The rule of a policy that failed.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{DecisionId, TaskEvent, Trace};
+use crate::{DecisionId, RevocationEvent, TaskEvent, Trace};
 
 /// Everything worth telling about one call. Filled on the way; texts hold no secret.
 #[derive(Clone, Debug)]
@@ -108,6 +108,8 @@ pub(crate) enum Told {
     Call(Arc<CallRecord>),
     /// Something that happened to a task.
     Task(Arc<TaskEvent>),
+    /// Something was revoked as a whole, or that was lifted.
+    Revocation(Arc<RevocationEvent>),
 }
 
 /// How a policy failed: it took too long, one of its builtins did, or it contradicts itself.

@@ -12,7 +12,9 @@ use crate::export::{self, Export};
 use crate::metrics::{Metrics, Signal};
 use crate::queue::Queue;
 use crate::record::Told;
-use crate::{CallRecord, Config, TaskEvent, stderr};
+use crate::{
+    CallRecord, Config, RevocationEvent, RevocationEventKind, SignalResult, TaskEvent, stderr,
+};
 
 /// Takes records without ever waiting for a collector. Cheap to clone.
 #[derive(Clone)]
@@ -164,6 +166,43 @@ impl Recorder {
         {
             metrics.dropped(Signal::Logs, 1);
         }
+    }
+
+    /// Tells what was revoked as a whole: audit line `revocation`, log, metrics. Never waits.
+    pub fn revocation(&self, event: RevocationEvent) {
+        let outputs = &*self.outputs;
+        tracing::warn!(
+            target: "remit::revocation",
+            revocation = &*event.id,
+            subject = event.subject,
+            name = &*event.name,
+            by = &*event.by,
+            tasks = event.tasks,
+            calls_cut = event.calls_cut,
+            calls_left = event.calls_left,
+            leases = event.leases.len(),
+            not_revoked = event.lease_ids(false).count(),
+            "{} {}",
+            event.subject,
+            event.kind.as_str(),
+        );
+        if event.kind == RevocationEventKind::Revoked {
+            outputs.metrics.revoked(event.subject);
+        }
+        let event = Arc::new(event);
+        if let Some(audit) = &outputs.audit {
+            audit.told(Told::Revocation(Arc::clone(&event)));
+        }
+        if let Some(queue) = &outputs.export
+            && queue.leave(Told::Revocation(event)).is_err()
+        {
+            outputs.metrics.dropped(Signal::Logs, 1);
+        }
+    }
+
+    /// Counts a signal of an identity provider.
+    pub fn signal(&self, result: SignalResult) {
+        self.outputs.metrics.signal(result);
     }
 
     /// The metrics in Prometheus' text format: `application/openmetrics-text; version=1.0.0`.

@@ -13,6 +13,7 @@ pub mod parts;
 pub mod remit;
 pub mod site;
 pub mod spire;
+pub mod transmitter;
 pub mod trust_domain;
 pub mod upstream;
 pub mod workload_api;

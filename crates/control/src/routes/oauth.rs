@@ -97,6 +97,7 @@ pub(super) async fn introspect(
 fn counting(control: &Control, token: &str) -> Option<Map<String, Value>> {
     let claims = control.live.load().tokens.claims_of(token)?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    control.tasks.check_issuer(text("iss")?).ok()?;
     if control.tasks.is_revoked(text("jti")?) {
         return None;
     }

@@ -241,9 +241,10 @@ async fn delegate_task(
         return Err(Refusal::UnknownTask(id));
     }
     check_binding(request.cnf.as_ref())?;
-    let opening = control
-        .tasks
-        .delegation(&id, request.complete(asker.operator()));
+    let opening = control.tasks.delegation(
+        &id,
+        request.complete(asker.operator(), asker.issuers.clone()),
+    );
     let opening = opening.ok_or(Refusal::UnknownTask(id))?;
     let opening = opening.map_err(Refusal::Opening)?;
     opening::issue(&control, opening, (&asker.opener, asker.role)).await

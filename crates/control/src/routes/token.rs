@@ -147,6 +147,10 @@ async fn delegated(
     let parent = parent.map_err(|cause| token("subject_token", cause))?;
     let child = tokens.workload(actor).await;
     let child = child.map_err(|cause| token("actor_token", cause))?;
+    control
+        .tasks
+        .check_proof(&child)
+        .map_err(Refusal::Unbound)?;
     let parent = control.tasks.bind(parent, &HeaderMap::new());
     let parent = parent.map_err(Refusal::Unbound)?;
     let request = DelegationRequest {
@@ -157,6 +161,7 @@ async fn delegated(
         limits: exchange.task.limits,
         cnf,
         opener: None,
+        issuers: vec![child.issuer().to_owned()],
     };
     let opening = control.tasks.delegation(parent.id(), request);
     let opening = opening.ok_or_else(|| Refusal::UnknownTask(parent.id().clone()))?;
@@ -176,10 +181,20 @@ async fn on_behalf(
     let actor = exchange.actor.as_deref().unwrap_or_default();
     let agent = tokens.workload(actor).await;
     let agent = agent.map_err(|cause| token("actor_token", cause))?;
+    control
+        .tasks
+        .check_owner(&owner)
+        .map_err(Refusal::Unbound)?;
+    control
+        .tasks
+        .check_proof(&agent)
+        .map_err(Refusal::Unbound)?;
     if !may_act(owner.claims(), agent.claims()) {
         return Err(OAuthRefusal::MayNotAct);
     }
-    let request = request(agent.id().as_str(), owner.name(), exchange, cnf);
+    let mut request = request(agent.id().as_str(), owner.name(), exchange, cnf);
+    request.issuers = vec![owner.issuer().to_owned(), agent.issuer().to_owned()];
+    request.issuers.dedup();
     let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
     Ok((opening, Opener::owner(&owner, &agent)))
 }
@@ -193,11 +208,16 @@ async fn for_itself(
 ) -> Result<Wish, OAuthRefusal> {
     let agent = tokens.workload(&exchange.subject).await;
     let agent = agent.map_err(|cause| token("subject_token", cause))?;
+    control
+        .tasks
+        .check_proof(&agent)
+        .map_err(Refusal::Unbound)?;
     let id = agent.id().as_str();
     let live = control.live.load();
     let owner = live.owners_of_record.of(id);
     let owner = owner.ok_or_else(|| OAuthRefusal::NoOwner(id.to_owned()))?;
-    let request = request(id, owner, exchange, cnf);
+    let mut request = request(id, owner, exchange, cnf);
+    request.issuers = vec![agent.issuer().to_owned()];
     let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
     Ok((opening, Opener::agent(&agent)))
 }
@@ -207,6 +227,7 @@ fn request(agent: &str, owner: &str, exchange: Exchange, cnf: Option<Value>) -> 
         agent: agent.to_owned(),
         owner: owner.to_owned(),
         opener: None,
+        issuers: Vec::new(),
         cnf,
         purpose: exchange.task.purpose.unwrap_or_default(),
         grants: exchange.grants,

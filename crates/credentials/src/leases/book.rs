@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use tasks::TaskId;
+use tasks::{TaskId, ToolName};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -194,6 +194,18 @@ impl Book {
         closing
     }
 
+    /// Takes out all leases for a tool. Flights under way find themselves too late.
+    pub(super) fn close_tool(&mut self, tool: &ToolName) -> Vec<Closing> {
+        let closing: Vec<_> = self
+            .tasks
+            .values_mut()
+            .flat_map(|leases| leases.take_tool(tool).into_closing())
+            .collect();
+        self.closing
+            .extend(closing.iter().map(|closing| Arc::clone(&closing.line)));
+        closing
+    }
+
     /// The tasks that are over although nobody closed them.
     pub(super) fn over(&self, now: i64) -> Vec<TaskId> {
         let over = self
@@ -303,6 +315,21 @@ impl OfTask {
                 Slot::Flying(_) => None,
             })
             .collect()
+    }
+
+    fn take_tool(&mut self, tool: &ToolName) -> Self {
+        let is_of = |slot: &mut Slot| match slot {
+            Slot::Live(lease) => lease.line.key.tool == *tool,
+            Slot::Flying(flight) => flight.key.tool == *tool,
+        };
+        Self {
+            slots: self.slots.extract_if(.., is_of).collect(),
+            kept: self
+                .kept
+                .extract_if(.., |line| line.key.tool == *tool)
+                .collect(),
+            life: None,
+        }
     }
 
     fn take_kept(&mut self, asking: &Asking<'_>, source: &Source, now: i64) -> Option<Arc<Line>> {

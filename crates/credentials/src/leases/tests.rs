@@ -60,6 +60,9 @@ impl Store for FileStore {
     }
 }
 
+/// Longer than a test takes.
+const FAR: Duration = Duration::from_secs(3600);
+
 /// A provider that counts.
 #[derive(Debug)]
 struct Counting {
@@ -237,6 +240,7 @@ impl Wanted {
             ttl_seconds: self.ttl_seconds,
             task_expires_at: lease::now() + self.task_life,
             task_ended: &self.ended,
+            cut: &self.ended,
             decision: "decision-1",
         }
     }
@@ -314,7 +318,7 @@ async fn a_hundred_calls_at_once_obtain_one_secret() {
         let world = Arc::clone(&world);
         tokio::spawn(async move { world.lease(&Wanted::new()).await.unwrap().id.clone() })
     });
-    let ids: std::collections::HashSet<_> = join_all(calls)
+    let ids: HashSet<_> = join_all(calls)
         .await
         .into_iter()
         .map(Result::unwrap)
@@ -537,6 +541,53 @@ async fn a_secret_that_arrives_after_the_end_is_taken_back_and_not_used() {
     assert!(matches!(refused, Unavailable::TaskEnded));
     world.until(|world| world.states() == ["ended"]).await;
     assert_eq!(world.revoked(), ["handle-1"]);
+}
+#[tokio::test]
+async fn the_leases_of_a_tool_are_taken_back_and_no_others() {
+    let world = World::new().await;
+    let mut other = Wanted::new();
+    other.tool = "desk".parse().unwrap();
+    world.lease(&other).await.unwrap();
+    let wanted = Wanted::new();
+    world.lease(&wanted).await.unwrap();
+    let taken_back = world.leases.conclude_tool(&wanted.tool, FAR).await;
+    assert_eq!(world.revoked(), ["handle-2"]);
+    let outcomes: Vec<_> = taken_back.iter().map(|lease| &lease.outcome).collect();
+    assert_eq!(outcomes, [&Some("revoked".to_owned())]);
+    world.lease(&other).await.unwrap();
+    assert_eq!(world.asked(), 2);
+    // The task may ask for another one, should the tool be back.
+    world.lease(&wanted).await.unwrap();
+    assert_eq!(world.asked(), 3);
+}
+#[tokio::test]
+async fn a_secret_for_a_tool_that_arrives_after_its_leases_were_taken_back_is_not_used() {
+    let world = Arc::new(World::new().await);
+    let closed = world.provider.gate.forget_permits(1_000);
+    let wanted = Wanted::new();
+    let call = tokio::spawn({
+        let (world, wanted) = (Arc::clone(&world), wanted.clone());
+        async move { world.lease(&wanted).await }
+    });
+    world.until(|world| world.asked() == 1).await;
+    world.leases.conclude_tool(&wanted.tool, FAR).await;
+    world.provider.gate.add_permits(closed);
+    call.await.unwrap().unwrap_err();
+    world.until(|world| world.revoked() == ["handle-1"]).await;
+}
+#[tokio::test]
+async fn a_call_that_is_cut_boards_no_flight() {
+    let world = World::new().await;
+    let wanted = Wanted::new();
+    let cut = CancellationToken::new();
+    cut.cancel();
+    let asking = Asking {
+        cut: &cut,
+        ..wanted.asking()
+    };
+    let refused = world.leases.lease(asking, &world.source).await;
+    assert!(matches!(refused, Err(Unavailable::TaskEnded)));
+    assert_eq!(world.asked(), 0);
 }
 #[tokio::test]
 async fn a_secret_that_arrives_between_cancel_and_end_is_taken_back_too() {

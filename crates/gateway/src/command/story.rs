@@ -24,6 +24,10 @@ pub(crate) fn story(view: &TaskView) -> String {
         let chain = view.chain.join(" → ");
         tell("from", format!("task {parent}, delegated by {chain}"));
     }
+    if !view.issuers.is_empty() {
+        let issuers: Vec<String> = view.issuers.iter().map(|issuer| plain(issuer)).collect();
+        tell("vouched", format!("for by {}", issuers.join(", ")));
+    }
     let grants: Vec<String> = view.grants.iter().map(grant).collect();
     tell("may", grants.join(BREAK));
     tell("labels", view.labels.join(", "));

@@ -263,7 +263,7 @@ fn bounds(min: &At<Duration>, max: &At<Duration>, notes: &mut Notes) -> Option<P
     })
 }
 
-fn service(
+pub(super) fn service(
     url: At<Url>,
     token: Option<At<SecretRef>>,
     ca: Option<At<PathBuf>>,

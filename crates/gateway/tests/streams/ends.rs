@@ -20,7 +20,7 @@ use crate::flows::web_socket;
 use crate::world::{FAR, Plan, World, in_a_second, in_time};
 
 /// The first event of a stream is in.
-async fn begun(body: &mut Incoming) {
+pub(crate) async fn begun(body: &mut Incoming) {
     let first = in_time(body.frame()).await.unwrap().unwrap();
     assert_eq!(first.into_data().unwrap(), "data: 0\n\n");
 }
@@ -37,7 +37,7 @@ async fn end_task(world: &World, id: &str) {
 }
 
 /// Waits until the audit tells how every call of a task ended.
-async fn endings(world: &World, task: &str, count: usize) -> Vec<String> {
+pub(crate) async fn endings(world: &World, task: &str, count: usize) -> Vec<String> {
     for _ in 0..500 {
         let lines = world.audit();
         let closed = lines.iter().filter(|line| line["kind"] == "closed");

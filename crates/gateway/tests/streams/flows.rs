@@ -137,12 +137,11 @@ async fn large_bodies_pass_in_bounded_memory() {
     check_large(Wire::Http2, "always").await;
 }
 
+/// An agent's end of a WebSocket.
+pub(crate) type Talk = WebSocketStream<TcpStream>;
+
 /// A WebSocket of an agent, through the gateway.
-pub(crate) async fn web_socket(
-    world: &World,
-    path: &str,
-    token: &str,
-) -> WebSocketStream<TcpStream> {
+pub(crate) async fn web_socket(world: &World, path: &str, token: &str) -> Talk {
     let address = world.remit.calls_address();
     let mut request = format!("ws://{address}{path}")
         .into_client_request()

@@ -1,6 +1,7 @@
 //! A task is open for its own agent, from its opening to its end, across restarts.
 
 mod family;
+mod kill_switch;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -74,7 +75,8 @@ impl Book {
         (agent, proven, declared): (&str, Option<&str>, Option<&str>),
         expect: Result<(), &str>,
     ) {
-        let found = self.tasks.find_open(agent, proven, declared);
+        let found = self.tasks.find_of(agent, proven, declared);
+        let found = found.and_then(|entry| check_open(&entry));
         let found = found.map(drop).map_err(|error| error.to_string());
         assert_eq!(found, expect.map_err(str::to_owned));
     }

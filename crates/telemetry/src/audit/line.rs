@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::digits;
 use crate::json::Object;
 use crate::record::{LONGEST_TEXT, Told};
-use crate::{CallRecord, Delegated, TaskEvent};
+use crate::{CallRecord, Delegated, EndedLease, RevocationEvent, RevocationEventKind, TaskEvent};
 
 /// A line, without `seq` and `prev`, which are put before it when it is written.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub(super) enum Line<'a> {
     Closed(&'a CallRecord),
     /// Of something that happened to a task.
     Task(&'a TaskEvent),
+    /// Of something that was revoked as a whole.
+    Revocation(&'a RevocationEvent),
     /// What a crash left: how many bytes, and their hash.
     Recovered(usize, &'a str),
 }
@@ -26,6 +28,7 @@ impl<'a> Line<'a> {
         match told {
             Told::Call(record) => Self::Closed(record),
             Told::Task(event) => Self::Task(event),
+            Told::Revocation(event) => Self::Revocation(event),
         }
     }
 }
@@ -37,6 +40,7 @@ impl Line<'_> {
             Self::Decided(members) => line.put(members),
             Self::Closed(record) => closed(record, line),
             Self::Task(event) => task(event, line),
+            Self::Revocation(event) => revocation(event, line),
             Self::Recovered(bytes, hash) => {
                 line.plain("at", |text| digits::time(Timestamp::now(), text));
                 line.word("kind", "recovered");
@@ -79,13 +83,38 @@ fn task(event: &TaskEvent, line: &mut Object<'_>) {
     line.maybe("approval", event.approval.as_deref());
     line.maybe("comment", event.comment.as_deref().map(cut));
     line.maybe("because", event.because.as_deref());
-    if !event.leases.is_empty() {
-        line.objects("leases", &event.leases, |told, lease| {
+    leases(&event.leases, line);
+}
+
+fn leases(leases: &[EndedLease], line: &mut Object<'_>) {
+    if !leases.is_empty() {
+        line.objects("leases", leases, |told, lease| {
             told.text("id", &lease.id);
             told.text("tool", &lease.tool);
             told.text("outcome", &lease.outcome);
         });
     }
+}
+
+fn revocation(event: &RevocationEvent, line: &mut Object<'_>) {
+    line.plain("at", |text| digits::time(event.at, text));
+    line.word("kind", "revocation");
+    line.word("event", event.kind.as_str());
+    line.text("revocation", &event.id);
+    line.word("subject", event.subject);
+    line.text("name", cut(&event.name));
+    line.text("by", cut(&event.by));
+    line.text("reason", cut(&event.reason));
+    line.value("block", event.block);
+    line.maybe("until", event.until.as_deref());
+    if event.kind == RevocationEventKind::Lifted {
+        return;
+    }
+    line.value("tasks", event.tasks);
+    line.texts("task_ids", &event.task_ids);
+    line.value("calls_cut", event.calls_cut);
+    line.value("calls_left", event.calls_left);
+    leases(&event.leases, line);
 }
 
 fn delegated(delegated: Option<&Delegated>, line: &mut Object<'_>) {

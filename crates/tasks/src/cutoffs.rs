@@ -1,0 +1,202 @@
+//! Since when the tokens of somebody count: those that were issued before are not taken any more.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use identity::{Agent, Method};
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+
+use crate::{Store, StoreError, Table, Write};
+
+/// How long it is remembered, in seconds: longer than tokens of people and workloads live.
+const REMEMBERED_FOR: i64 = 24 * 60 * 60;
+
+/// Since when the tokens of owners and agents count, in seconds since the epoch.
+#[derive(Debug)]
+pub(crate) struct Cutoffs {
+    store: Arc<dyn Store>,
+    /// Read on every call without waiting.
+    agents: papaya::HashMap<String, i64>,
+    owners: papaya::HashMap<String, i64>,
+    /// When each may be forgotten, in seconds since the epoch, the next first.
+    until: Mutex<BinaryHeap<Reverse<(i64, String)>>>,
+}
+
+/// Whose tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose<'a> {
+    Agent(&'a str),
+    Owner(&'a str),
+}
+
+impl Whose<'_> {
+    fn key(self) -> String {
+        match self {
+            Self::Agent(name) => format!("agent:{name}"),
+            Self::Owner(name) => format!("owner:{name}"),
+        }
+    }
+}
+
+impl Cutoffs {
+    /// Loads them from the store.
+    pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+        let rows = store.scan(Table::Cutoffs).await?;
+        let cutoffs = Self {
+            store,
+            agents: papaya::HashMap::new(),
+            owners: papaya::HashMap::new(),
+            until: Mutex::default(),
+        };
+        for (key, value) in rows {
+            let since = std::str::from_utf8(&value).ok();
+            let since = since.and_then(|since| since.parse().ok());
+            let since =
+                since.ok_or_else(|| StoreError(format!("cut-off of `{key}` can't be read")))?;
+            cutoffs.remember(key, since);
+        }
+        Ok(cutoffs)
+    }
+
+    /// Takes no tokens of somebody that were issued until then, in seconds since the epoch: from the first moment, and durably
+    /// when this returns.
+    pub(crate) async fn add(&self, whose: Whose<'_>, since: i64) -> Result<(), StoreError> {
+        let key = whose.key();
+        let since = self.remember(key.clone(), since);
+        let value = since.to_string().into_bytes();
+        let put = Write::Put {
+            table: Table::Cutoffs,
+            key,
+            value,
+        };
+        self.store.commit(vec![put]).await
+    }
+
+    /// Notes it, and answers with the latest for the same.
+    fn remember(&self, key: String, since: i64) -> i64 {
+        let Some((of, name)) = self.place(&key) else {
+            return since;
+        };
+        let latest = *of
+            .pin()
+            .update_or_insert(name.to_owned(), |known| since.max(*known), since);
+        let until = latest.saturating_add(REMEMBERED_FOR);
+        self.until.lock().push(Reverse((until, key)));
+        latest
+    }
+
+    fn place<'k>(&self, key: &'k str) -> Option<(&papaya::HashMap<String, i64>, &'k str)> {
+        let agent = key.strip_prefix("agent:").map(|name| (&self.agents, name));
+        agent.or_else(|| Some((&self.owners, key.strip_prefix("owner:")?)))
+    }
+
+    /// Whether an agent's proof is a token that was issued too early, or does not tell when.
+    pub(crate) fn hold_back(&self, agent: &Agent) -> bool {
+        // A task token is as old as its task, which ended; a certificate does not tell when it was issued.
+        let is_token = matches!(agent.method(), Method::Jwt | Method::JwtSvid);
+        if self.agents.is_empty() || !is_token {
+            return false;
+        }
+        let since = self.agents.pin().get(agent.id().as_str()).copied();
+        since.is_some_and(|since| is_early(agent.claims(), since))
+    }
+
+    /// The same of an owner's token.
+    pub(crate) fn hold_back_owner(&self, name: &str, claims: &Map<String, Value>) -> bool {
+        let since = self.owners.pin().get(name).copied();
+        since.is_some_and(|since| is_early(claims, since))
+    }
+
+    /// Forgets those of long ago. `now` is in seconds since the epoch.
+    pub(crate) async fn forget(&self, now: i64) -> Result<(), StoreError> {
+        let forgotten = self.take_over(now);
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        let delete = |key| Write::Delete {
+            table: Table::Cutoffs,
+            key,
+        };
+        let deletes = forgotten.into_iter().map(delete).collect();
+        self.store.commit(deletes).await
+    }
+
+    fn take_over(&self, now: i64) -> Vec<String> {
+        let mut until = self.until.lock();
+        let mut over = Vec::new();
+        while until.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            let Some(Reverse((at, key))) = until.pop() else {
+                break;
+            };
+            let Some((of, name)) = self.place(&key) else {
+                continue;
+            };
+            let of = of.pin();
+            // A later one for the same has a place of its own in the queue.
+            let latest = of
+                .get(name)
+                .map(|since| since.saturating_add(REMEMBERED_FOR));
+            if latest == Some(at) {
+                of.remove(name);
+                over.push(key);
+            }
+        }
+        over
+    }
+}
+
+fn is_early(claims: &Map<String, Value>, since: i64) -> bool {
+    let issued_at = claims.get("iat").and_then(Value::as_f64);
+    // A fraction of a second is none that we can count on.
+    issued_at.is_none_or(|issued_at| issued_at.floor() <= since as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::Disk;
+
+    fn early(cutoffs: &Cutoffs, name: &str, claims: &Value) -> bool {
+        cutoffs.hold_back_owner(name, claims.as_object().unwrap())
+    }
+
+    #[tokio::test]
+    async fn tokens_of_before_are_held_back_across_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let cutoffs = Cutoffs::load(Disk::open(folder.path())).await.unwrap();
+            cutoffs.add(Whose::Owner("anna"), 1000).await.unwrap();
+            // An earlier one takes nothing back.
+            cutoffs.add(Whose::Owner("anna"), 900).await.unwrap();
+        }
+        let cutoffs = Cutoffs::load(Disk::open(folder.path())).await.unwrap();
+        assert!(early(&cutoffs, "anna", &json!({"iat": 1000})));
+        assert!(early(&cutoffs, "anna", &json!({"iat": 1000.9})));
+        assert!(early(&cutoffs, "anna", &json!({})));
+        assert!(!early(&cutoffs, "anna", &json!({"iat": 1001})));
+        assert!(!early(&cutoffs, "bert", &json!({"iat": 1})));
+        // An agent of the same name is somebody else.
+        cutoffs.add(Whose::Agent("bert"), 1000).await.unwrap();
+        assert!(!early(&cutoffs, "bert", &json!({"iat": 1})));
+    }
+
+    #[tokio::test]
+    async fn they_are_forgotten_once_such_tokens_are_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path());
+        let store: Arc<dyn Store> = Arc::<Disk>::clone(&disk);
+        let cutoffs = Cutoffs::load(store).await.unwrap();
+        cutoffs.add(Whose::Owner("anna"), 1000).await.unwrap();
+        cutoffs.add(Whose::Owner("anna"), 2000).await.unwrap();
+        let old = json!({"iat": 500});
+        cutoffs.forget(1000 + REMEMBERED_FOR).await.unwrap();
+        assert!(early(&cutoffs, "anna", &old));
+        cutoffs.forget(2000 + REMEMBERED_FOR).await.unwrap();
+        assert!(!early(&cutoffs, "anna", &old));
+        assert!(disk.scan(Table::Cutoffs).await.unwrap().is_empty());
+    }
+}
