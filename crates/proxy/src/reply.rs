@@ -163,12 +163,15 @@ fn elicitation(refusal: &Refusal, code: Code, decision: &DecisionId) -> Option<V
     let question = refusal.question().filter(|_| is_waiting)?;
     let message = refusal.message().unwrap_or(Cow::Borrowed(code.hint));
     let mut data = data(refusal, code, decision);
-    data["elicitations"] = json!([{
+    let elicitation = json!({
         "mode": "url",
         "elicitationId": question.id.as_str(),
         "url": question.link.as_str(),
         "message": message,
-    }]);
+    });
+    if let Some(data) = data.as_object_mut() {
+        data.insert("elicitations".to_owned(), json!([elicitation]));
+    }
     Some(json!({
         "code": MCP_URL_ELICITATION_REQUIRED,
         "message": format!("{}: {message}", code.code),
