@@ -124,6 +124,7 @@ impl World {
         let token = format!("Bearer {}", tokens.mint(&claims).unwrap());
         let identity = identity::Config {
             issuers: Vec::new(),
+            transaction_issuers: Vec::new(),
             tokens,
             dpop: identity::DpopConfig::default(),
             certificates: None,
@@ -155,6 +156,7 @@ impl World {
             headers: DeclarationHeaders::default(),
             delegation: tasks::DelegationBounds::default(),
             agents: tasks::GateBounds::default(),
+            adoption: Vec::new(),
         };
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.join("store")).unwrap());
         let tasks = Tasks::load(config, Arc::clone(&store)).await.unwrap();

@@ -381,6 +381,7 @@ fn unbound_row(unbound: &Unbound) -> (StatusCode, &'static str) {
         Unbound::Ended(_) => (StatusCode::FORBIDDEN, "task_ended"),
         Unbound::Expired(_) => (StatusCode::FORBIDDEN, "task_expired"),
         Unbound::Paused(_) => (StatusCode::FORBIDDEN, "task_paused"),
+        Unbound::TransactionChanged(_) => (StatusCode::FORBIDDEN, "transaction_changed"),
         Unbound::TokenRevoked => (StatusCode::UNAUTHORIZED, "token_revoked"),
         Unbound::Contradiction => (StatusCode::FORBIDDEN, "declaration_contradicts"),
         Unbound::Malformed { .. } => (StatusCode::BAD_REQUEST, "malformed_declaration"),
@@ -629,6 +630,7 @@ mod tests {
             Refusal::Unbound(Unbound::Ended(nil())),
             Refusal::Unbound(Unbound::Expired(nil())),
             Refusal::Unbound(Unbound::Paused(nil())),
+            Refusal::Unbound(Unbound::TransactionChanged(nil())),
             Refusal::Unbound(Unbound::TokenRevoked),
             Refusal::Unbound(Unbound::Contradiction),
             Refusal::Unbound(Unbound::Malformed {

@@ -20,6 +20,7 @@ mod scalar;
 mod shape;
 mod spiffe;
 mod tools;
+mod transactions;
 mod usage;
 
 use std::fs::File;

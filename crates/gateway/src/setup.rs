@@ -90,6 +90,7 @@ pub(crate) async fn build(
     let identity = Identity::new(
         identity::Config {
             issuers: config.identity.issuers,
+            transaction_issuers: config.tasks.transaction_issuers,
             tokens: Arc::clone(&ground.tokens),
             dpop: config.identity.dpop,
             certificates: config.identity.certificates,

@@ -35,6 +35,8 @@ pub mod strict_json;
 mod target;
 mod task_tokens;
 mod template;
+mod transaction;
+mod transaction_issuer;
 mod transaction_tokens;
 mod unauthenticated;
 mod unverified;
@@ -58,6 +60,8 @@ pub use presented::{Presented, Transport};
 pub use spiffe_id::{InvalidTrustDomain, TrustDomain};
 pub use task_tokens::{InvalidKey, KeyKind, TaskClaims, TaskTokens};
 pub use template::{AgentTemplate, InvalidTemplate};
+pub use transaction::Transaction;
+pub use transaction_issuer::TransactionIssuerConfig;
 pub use transaction_tokens::TransactionClaims;
 pub use unauthenticated::Unauthenticated;
 
@@ -69,6 +73,7 @@ use issuer::Issuer;
 use key_source::Pace;
 use proofs::Proofs;
 use sender::Sender;
+use transaction_issuer::TransactionIssuer;
 use transaction_tokens::TXN_TOKEN;
 use unverified::Unverified;
 use verified::Verified;
@@ -78,6 +83,7 @@ use verified::Verified;
 pub struct Identity {
     tokens: Arc<TaskTokens>,
     issuers: Vec<Arc<Issuer>>,
+    transaction_issuers: Vec<TransactionIssuer>,
     spiffe: Spiffe,
     cache: Cache,
     dpop: Dpop,
@@ -89,6 +95,8 @@ pub struct Identity {
 pub struct Config {
     /// The issuers whose workload tokens are believed; where two have the same `issuer`, the first counts.
     pub issuers: Vec<IssuerConfig>,
+    /// The issuers whose transaction tokens are believed; where two have the same `issuer`, the first counts.
+    pub transaction_issuers: Vec<TransactionIssuerConfig>,
     /// The SPIFFE trust domains whose JWT-SVIDs are believed; none unless given.
     pub spiffe: Option<SpiffeConfig>,
     /// Our own task tokens.
@@ -110,15 +118,20 @@ impl Identity {
 
     fn with_pace(config: Config, previous: Option<&Self>, pace: Pace) -> Self {
         crypto::install();
-        let known = previous.map_or(&[][..], |previous| &previous.issuers);
+        let mut known = previous.map_or_else(Vec::new, Self::known);
         let issuers = config.issuers.into_iter();
+        let issuers = issuers.map(|issuer| Arc::new(Issuer::new(issuer, &known, pace)));
+        let issuers: Vec<_> = issuers.collect();
+        known.extend(issuers.iter().map(Arc::clone));
+        let transacting = config.transaction_issuers.into_iter();
         let domains = previous.map(|previous| &previous.spiffe);
         let spiffe = config
             .spiffe
             .map(|spiffe| Spiffe::new(spiffe, domains, pace));
         Self {
-            issuers: issuers
-                .map(|issuer| Arc::new(Issuer::new(issuer, known, pace)))
+            issuers,
+            transaction_issuers: transacting
+                .map(|issuer| TransactionIssuer::new(issuer, &known, pace))
                 .collect(),
             spiffe: spiffe.unwrap_or_default(),
             tokens: config.tokens,
@@ -137,8 +150,8 @@ impl Identity {
     /// vouch for, whatever the `iss`. Equal tokens are one proof. A task token beside a workload token must name the
     /// same agent.
     ///
-    /// `Txn-Token` holds a transaction token of ours, if one: it tells which task a workload token or certificate
-    /// works on, and proves nothing by itself.
+    /// `Txn-Token` holds a transaction token of ours, or of an issuer that is configured for them: it tells which task a
+    /// workload token or certificate works on, and proves nothing by itself.
     ///
     /// A token whose `cnf` binds it is worth nothing without what it is bound to: a key, shown by
     /// `Authorization: DPoP` and a proof in `DPoP` (RFC 9449), or a client certificate (RFC 8705).
@@ -164,7 +177,7 @@ impl Identity {
             sender.confirm(scheme, &verified)?;
             proofs.add(slot, value, verified)?;
         }
-        if let Some((value, verified)) = self.transaction(presented.headers)? {
+        if let Some((value, verified)) = self.transaction(presented.headers).await? {
             proofs.transact(&TXN_TOKEN, value, verified);
         }
         if let Some(proof) = sender.proof() {
@@ -235,6 +248,13 @@ impl Identity {
         let verified = Arc::new(verified);
         self.cache.keep(&verified);
         Ok(Some(verified))
+    }
+
+    /// All that have keys.
+    fn known(&self) -> Vec<Arc<Issuer>> {
+        let transacting = self.transaction_issuers.iter();
+        let transacting = transacting.map(TransactionIssuer::issuer);
+        self.issuers.iter().chain(transacting).cloned().collect()
     }
 
     fn issuer(&self, name: Option<&str>) -> Option<&Arc<Issuer>> {

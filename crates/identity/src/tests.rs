@@ -62,6 +62,7 @@ fn identity(issuers: Vec<IssuerConfig>, pace: Pace) -> Identity {
     Identity::with_pace(
         Config {
             issuers,
+            transaction_issuers: Vec::new(),
             spiffe: None,
             tokens: tokens(KeyKind::P256),
             dpop: DpopConfig::default(),

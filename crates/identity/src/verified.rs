@@ -40,11 +40,26 @@ pub(crate) enum Voucher {
         source: Arc<KeySource>,
         keys: Arc<KeySet>,
     },
+    /// An issuer's of transaction tokens, by a key of this set. What it signed proves nobody's identity.
+    Transaction {
+        source: Arc<KeySource>,
+        keys: Arc<KeySet>,
+        transacted: Transacted,
+    },
     /// A SPIFFE trust domain's, by a key of this bundle.
     TrustDomain {
         source: Arc<KeySource>,
         keys: Arc<KeySet>,
     },
+}
+
+/// What a transaction token of an issuer comes to.
+#[derive(Debug)]
+pub(crate) struct Transacted {
+    /// The SHA-256 of issuer and `txn`, in base64url.
+    pub(crate) key: String,
+    /// The same of all that it says of the transaction.
+    pub(crate) said: String,
 }
 
 impl Verified {
@@ -53,7 +68,7 @@ impl Verified {
         match self.voucher {
             Voucher::Ourselves => Method::TaskToken,
             Voucher::Certificate => Method::Mtls,
-            Voucher::Issuer { .. } => Method::Jwt,
+            Voucher::Issuer { .. } | Voucher::Transaction { .. } => Method::Jwt,
             Voucher::TrustDomain { .. } => Method::JwtSvid,
         }
     }
@@ -64,9 +79,9 @@ impl Verified {
         now < self.expires_at
             && match &self.voucher {
                 Voucher::Ourselves | Voucher::Certificate => true,
-                Voucher::Issuer { source, keys } | Voucher::TrustDomain { source, keys } => {
-                    source.is_current(keys, now)
-                }
+                Voucher::Issuer { source, keys }
+                | Voucher::Transaction { source, keys, .. }
+                | Voucher::TrustDomain { source, keys } => source.is_current(keys, now),
             }
     }
 }

@@ -7,6 +7,7 @@
 //! without its audit line (a head that nobody can read has it right after its refusal); every call that was
 //! opened is closed once, even when it is cut or panics.
 
+mod adoption;
 mod body;
 mod engine;
 mod exchange;
@@ -105,6 +106,7 @@ impl Way {
         exchange: &Exchange,
     ) -> Result<Outbound, Refusal> {
         let agent = exchange.saw(setup.identity.authenticate(&head.presented()).await?); // Who asks?
+        self.adopt(setup, &agent).await?;
         let task = exchange.saw(self.tasks.bind(agent, head.headers())?); // What for?
         let route = exchange.saw(setup.tools.route(&head)?);
         exchange.keep(

@@ -213,6 +213,7 @@ fn check_format(database: &Database) -> Result<(), StoreError> {
         Table::Leases,
         Table::Approvals,
         Table::Tokens,
+        Table::Transactions,
     ] {
         transaction.open_table(definition(table)).map_err(failed)?;
     }
@@ -226,6 +227,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
         Table::Leases => "leases",
         Table::Approvals => "approvals",
         Table::Tokens => "tokens",
+        Table::Transactions => "transactions",
     })
 }
 
@@ -323,6 +325,9 @@ impl Writer {
             let mut tokens = transaction
                 .open_table(definition(Table::Tokens))
                 .map_err(failed)?;
+            let mut transactions = transaction
+                .open_table(definition(Table::Transactions))
+                .map_err(failed)?;
             for write in writes {
                 let (Write::Put { table, .. } | Write::Delete { table, .. }) = write;
                 let table = match table {
@@ -331,6 +336,7 @@ impl Writer {
                     Table::Leases => &mut leases,
                     Table::Approvals => &mut approvals,
                     Table::Tokens => &mut tokens,
+                    Table::Transactions => &mut transactions,
                 };
                 match write {
                     Write::Put { key, value, .. } => {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{Grant, Limits, TaskId};
+use crate::{Grant, Limits, Origin, TaskId};
 
 /// What never changes about a task, prepared once when it is opened or loaded.
 pub struct Facts {
@@ -40,6 +40,9 @@ pub(crate) struct Wish {
     /// What its tokens are bound to (RFC 7800).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cnf: Option<Value>,
+    /// Whose transaction token opened it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<Origin>,
     /// The task that it was delegated from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<TaskId>,
@@ -88,6 +91,11 @@ impl Facts {
     /// The operators who opened it and what it was delegated from, where that is known.
     pub fn openers(&self) -> &[String] {
         &self.wish.openers
+    }
+
+    /// Whose transaction token opened it, if one did.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.wish.origin.as_ref()
     }
 
     /// What for.

@@ -8,6 +8,7 @@ use identity::AgentId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::adopted::IssuerPlace;
 use crate::children::Place;
 use crate::facts::Wish;
 use crate::{Amount, Grant, Limits, Rate, TaskId};
@@ -77,6 +78,20 @@ pub struct Opening {
     pub(crate) ttl: u64,
     /// Among the children of its parent, if it is delegated.
     pub(crate) place: Option<Place>,
+    /// The transaction that it is opened for, if it is.
+    pub(crate) adopting: Option<Adopting>,
+}
+
+/// The transaction that a task is opened for.
+#[derive(Debug)]
+pub(crate) struct Adopting {
+    pub(crate) key: String,
+    pub(crate) said: String,
+    /// When its token expires, in seconds since the epoch.
+    pub(crate) not_after: i64,
+    /// The longest life of a token of its issuer, in seconds.
+    pub(crate) ttl_max: i64,
+    pub(crate) place: IssuerPlace,
 }
 
 impl Opening {
@@ -110,12 +125,14 @@ impl Opening {
                 attributes: request.attributes,
                 labels: request.labels,
                 cnf: request.cnf,
+                origin: None,
                 parent: None,
                 root: None,
                 chain: Arc::default(),
             },
             ttl,
             place: None,
+            adopting: None,
         })
     }
 

@@ -1,6 +1,6 @@
-//! Where tasks, counters, leases, approvals and revoked tokens outlive a crash.
+//! Where tasks, counters, leases, approvals, revoked tokens and transactions outlive a crash.
 
-/// Where tasks, counters, leases, approvals and revoked tokens outlive a crash.
+/// Where tasks, counters, leases, approvals, revoked tokens and transactions outlive a crash.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Everything in a table, in key order.
@@ -23,6 +23,8 @@ pub enum Table {
     Approvals,
     /// Task tokens that were taken back, by their `jti`.
     Tokens,
+    /// Transactions of other issuers that became tasks, by the SHA-256 of issuer and `txn`.
+    Transactions,
 }
 
 /// One write to a store.

@@ -14,15 +14,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::adopted::{Adopted, Bound};
 use crate::clock::Clock;
 use crate::desk::Desk;
-use crate::entry::{Entry, Loaded};
+use crate::entry::{Entry, Life, Loaded};
 use crate::gates::{Entering, Gates};
+use crate::opening::Adopting;
 use crate::revoked::Revoked;
 use crate::{
-    DeclarationHeaders, Declared, DelegationBounds, DelegationRequest, Ending, GateBounds,
-    InvalidOpening, Limited, Opening, OpeningRequest, Slot, Store, StoreError, Table, Task, TaskId,
-    TaskView, ToolName, Write,
+    Adoption, AdoptionRules, DeclarationHeaders, Declared, DelegationBounds, DelegationRequest,
+    Ending, GateBounds, InvalidOpening, Limited, Opening, OpeningRequest, Origin, Slot, Store,
+    StoreError, Table, Task, TaskId, TaskView, ToolName, Turn, Unadoptable, Write,
 };
 
 /// How long an ended task is remembered, in milliseconds: a day.
@@ -65,6 +67,8 @@ pub struct Tasks {
     unwritten: Mutex<Vec<Arc<Entry>>>,
     /// Task tokens that nobody may use any more.
     revoked: Revoked,
+    /// Transactions of other issuers that became tasks.
+    adopted: Arc<Adopted>,
     /// A task was opened that expires before all others.
     sooner: Notify,
 }
@@ -82,6 +86,8 @@ pub struct Config {
     pub delegation: DelegationBounds,
     /// What bounds the calls of each agent, whatever their tasks.
     pub agents: GateBounds,
+    /// How the transactions of other issuers become tasks; no two of one issuer.
+    pub adoption: Vec<AdoptionRules>,
 }
 
 impl Tasks {
@@ -128,6 +134,9 @@ impl Tasks {
             all.push(entry);
         }
         let revoked = Revoked::load(Arc::clone(&store)).await?;
+        let adopted = Adopted::load(Arc::clone(&store)).await?;
+        let open = all.iter().filter(|entry| entry.ending().is_none());
+        let unknown = adopted.count_open(open.cloned());
         let tasks = Self {
             config: ArcSwap::from_pointee(config),
             store,
@@ -142,11 +151,13 @@ impl Tasks {
             ended: Mutex::default(),
             unwritten: Mutex::default(),
             revoked,
+            adopted,
             sooner: Notify::new(),
         };
         tasks.adopt(all);
         // A crash came between the end of a parent and that of its children.
         tasks.end_all(&orphans, Ending::ParentEnded);
+        tasks.end_all(&unknown, Ending::Revoked);
         tasks.sweep().await?;
         // Counters of a task that was forgotten while they were written.
         tasks.delete(Table::Counters, counters.into_keys()).await?;
@@ -188,18 +199,68 @@ impl Tasks {
         Some(request.opening(&parent, config.delegation, life))
     }
 
+    /// Whether an agent's transaction is known already: its task is open, or it was.
+    pub fn has_adopted(&self, key: &str) -> bool {
+        self.adopted.find(key).is_some()
+    }
+
+    /// Waits until nobody else adopts this transaction; whoever has the turn asks again whether it is known.
+    pub async fn turn(&self, adoption: &Adoption) -> Turn {
+        self.adopted.turn(&adoption.key).await
+    }
+
+    /// Checks what a transaction's token asks for against how its issuer's transactions become tasks, and keeps a place for
+    /// the task. It lives no longer than the token.
+    pub fn adoption(&self, adoption: Adoption) -> Result<Opening, Unadoptable> {
+        let config = self.config.load();
+        let mut rules = config.adoption.iter();
+        let rules = rules.find(|rules| rules.issuer == adoption.issuer);
+        let rules = rules.ok_or_else(|| Unadoptable::UnknownIssuer(adoption.issuer.clone()))?;
+        let left = adoption
+            .expires_at
+            .saturating_sub(self.clock.now().div_euclid(1000));
+        let ttl = u64::try_from(left).unwrap_or(0);
+        let ttl = ttl.min(config.ttl_max.as_secs());
+        let request = adoption.request(rules, ttl)?;
+        let mut opening = Opening::new(request, config.ttl_default, config.ttl_max)?;
+        opening.wish.origin = Some(Origin {
+            issuer: adoption.issuer,
+            txn: adoption.txn,
+        });
+        opening.adopting = Some(Adopting {
+            place: self.adopted.reserve(&rules.issuer, rules.open)?,
+            key: adoption.key,
+            said: adoption.said,
+            not_after: adoption.expires_at,
+            ttl_max: i64::try_from(rules.ttl_max.as_secs()).unwrap_or(i64::MAX),
+        });
+        Ok(opening)
+    }
+
     /// Opens a task; durable when it returns. Called by `policy::Admitted::open` alone.
     pub async fn open(&self, opening: Opening) -> Result<TaskView, OpenError> {
-        let Opening { wish, ttl, place } = opening;
+        let Opening {
+            wish,
+            ttl,
+            place,
+            adopting,
+        } = opening;
         let desk = Arc::clone(&self.desk);
         let parent = place.as_ref().map(|place| Arc::clone(place.parent()));
-        let entry = Arc::new(Entry::open(wish, ttl, parent, self.clock.clone(), desk));
-        self.desk.write(std::slice::from_ref(&entry)).await?;
+        let not_after = adopting.as_ref().map(|adopting| adopting.not_after);
+        let life = Life { ttl, not_after };
+        let entry = Arc::new(Entry::open(wish, life, parent, self.clock.clone(), desk));
+        let bound = adopting.map(|adopting| adopting.bind(&entry));
+        let more = bound.as_ref().map(Bound::put).transpose()?;
+        self.desk.write_with(&entry, more).await?;
         let is_late = place.is_some_and(|place| !place.take(&entry));
         let view = entry.view();
         self.entries
             .pin()
             .insert(view.id.clone(), Arc::clone(&entry));
+        if let Some(bound) = bound {
+            bound.take(&entry);
+        }
         let expiry = expiry(&entry);
         let mut expiries = self.expiries.lock();
         let sooner = expiries.peek().is_none_or(|next| expiry.0 < next.0);
@@ -225,7 +286,14 @@ impl Tasks {
             return Err(Unbound::TokenRevoked);
         }
         let declared = Declared::read(headers, &self.config.load().headers)?;
-        let entry = self.find_open(agent.id().as_str(), agent.txn(), declared.task.as_deref())?;
+        let name = agent.id().as_str();
+        let entry = match agent.transaction() {
+            Some(transaction) => {
+                let (key, said) = (transaction.key(), transaction.said());
+                self.find_adopted(name, (key, said), declared.task.as_deref())?
+            }
+            None => self.find_open(name, agent.txn(), declared.task.as_deref())?,
+        };
         Ok(Task::new(agent, entry, declared))
     }
 
@@ -269,6 +337,25 @@ impl Tasks {
             Some(Ending::Completed | Ending::Revoked | Ending::ParentEnded) => {
                 Err(Unbound::Ended(entry.facts().id().clone()))
             }
+        }
+    }
+
+    /// The task of a transaction, for a token that says the same of it as its first one.
+    fn find_adopted(
+        &self,
+        agent: &str,
+        (key, said): (&str, &str),
+        declared: Option<&str>,
+    ) -> Result<Arc<Entry>, Unbound> {
+        let known = self.adopted.find(key).ok_or(Unbound::NoTask)?;
+        let id = &known.task;
+        if known.said != said {
+            return Err(Unbound::TransactionChanged(id.clone()));
+        }
+        match self.find_open(agent, Some(id.as_str()), declared) {
+            // Forgotten, but not what became of it.
+            Err(Unbound::Unknown(_)) => Err(Unbound::Ended(id.clone())),
+            found => found,
         }
     }
 
@@ -472,6 +559,7 @@ impl Tasks {
         }
         self.unwritten.lock().retain(|entry| !entry.is_closed());
         self.revoked.forget(self.clock.now() / 1000).await?;
+        self.adopted.forget(self.clock.now() / 1000).await?;
         let forgotten = self.forget();
         self.delete(Table::Counters, forgotten.iter().map(TaskId::to_string))
             .await?;
@@ -674,6 +762,9 @@ pub enum Unbound {
     /// It is paused, or one that it was delegated from is.
     #[error("task `{0}` is paused")]
     Paused(TaskId),
+    /// A token of its transaction said something else before.
+    #[error("the transaction of task `{0}` was another one when it was opened")]
+    TransactionChanged(TaskId),
     /// Its task token was taken back.
     #[error("task token was revoked")]
     TokenRevoked,

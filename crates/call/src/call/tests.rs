@@ -32,6 +32,7 @@ impl World {
             headers: DeclarationHeaders::default(),
             delegation: tasks::DelegationBounds::default(),
             agents: tasks::GateBounds::default(),
+            adoption: Vec::new(),
         };
         let store = Arc::new(Embedded::open(folder.path()).unwrap());
         let tasks = Tasks::load(config, store).await.unwrap();
@@ -59,6 +60,7 @@ impl World {
         let token = tokens.mint(&claims).unwrap();
         let config = identity::Config {
             issuers: Vec::new(),
+            transaction_issuers: Vec::new(),
             tokens,
             dpop: identity::DpopConfig::default(),
             certificates: None,
