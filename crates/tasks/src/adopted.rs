@@ -271,3 +271,6 @@ impl Bound {
         place.adopted.remember(key, known);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,10 @@ pub(crate) fn story(view: &TaskView) -> String {
         let chain = view.chain.join(" → ");
         tell("from", format!("task {parent}, delegated by {chain}"));
     }
+    if let Some(origin) = &view.origin {
+        let (txn, issuer) = (plain(&origin.txn), plain(&origin.issuer));
+        tell("opened by", format!("transaction {txn} of {issuer}"));
+    }
     let grants: Vec<String> = view.grants.iter().map(grant).collect();
     tell("may", grants.join(BREAK));
     tell("labels", view.labels.join(", "));

@@ -1,6 +1,7 @@
 //! A task is open for its own agent, from its opening to its end, across restarts.
 
 mod family;
+mod transactions;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
