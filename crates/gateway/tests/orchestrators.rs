@@ -650,7 +650,7 @@ fn c2_a_transaction_that_ended_opens_nothing_again() {
 fn c2_a_task_expires_with_its_token() {
     let world = World::new();
     let now = jiff::Timestamp::now().as_second();
-    let brief = json!({ "exp": now + 2 });
+    let brief = json!({ "exp": now + 6 });
     let token = world.token("t-1", &brief);
     world.reads(&token);
     until("it has expired", || world.task()["state"] == "ended");

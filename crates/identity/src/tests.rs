@@ -10,6 +10,7 @@ mod key_rotation;
 mod signer;
 mod slots;
 mod task_token;
+mod transaction;
 mod workload_token;
 
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Places and turns of transactions.
+
 use std::time::Duration;
 
 use super::*;

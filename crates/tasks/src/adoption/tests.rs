@@ -1,3 +1,5 @@
+//! What claims make of a task, and what they can not make.
+
 use serde_json::json;
 
 use super::*;
