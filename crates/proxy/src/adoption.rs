@@ -8,10 +8,14 @@ use jiff::Timestamp;
 use policy::{Opener, Policy};
 use tasks::{Adoption, TaskView, Tasks};
 use telemetry::{Recorder, TaskEvent, TaskEventKind};
+use tokio::sync::Semaphore;
 
 use crate::Way;
 use crate::refusal::Refusal;
 use crate::setup::Setup;
+
+/// How many are admitted at once: each takes a thread.
+pub(crate) const ADMITTING: usize = 16;
 
 impl Way {
     /// Opens the task of the transaction that an agent brought, if it is another issuer's and was not seen before.
@@ -32,6 +36,7 @@ impl Way {
             tasks: Arc::clone(&self.tasks),
             policy: Arc::clone(setup.policy.policy()),
             recorder: self.recorder.clone(),
+            admitting: Arc::clone(&self.admitting),
         };
         // By itself: an agent that goes away must not leave a task that is half open.
         let opened = tokio::spawn(opening.open()).await;
@@ -46,6 +51,7 @@ struct First {
     tasks: Arc<Tasks>,
     policy: Arc<Policy>,
     recorder: Recorder,
+    admitting: Arc<Semaphore>,
 }
 
 impl First {
@@ -57,6 +63,7 @@ impl First {
             tasks,
             policy,
             recorder,
+            admitting,
         } = self;
         let _alone = tasks.turn(&adoption).await;
         if tasks.has_adopted(adoption.key()) {
@@ -64,8 +71,10 @@ impl First {
         }
         let opening = tasks.adoption(adoption)?;
         let name = opener.name().to_owned();
+        let place = admitting.acquire().await;
         // It waits for a thread with a deadline.
         let admitted = tokio::task::spawn_blocking(move || policy.admit(opening, &opener)).await;
+        drop(place);
         let admitted = admitted.map_err(|error| Refusal::Internal(error.to_string()))?;
         let task = admitted.map_err(Refusal::NotAdmitted)?.open(&tasks).await?;
         recorder.task(opened(&task, &name));

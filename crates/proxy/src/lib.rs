@@ -40,6 +40,7 @@ use tasks::{ApprovalState, Approvals, TaskId, Tasks};
 use telemetry::Recorder;
 use tokio::sync::Semaphore;
 
+use crate::adoption::ADMITTING;
 use crate::body::{Budget, Reader};
 use crate::exchange::Exchange;
 use crate::hold::HELD;
@@ -60,6 +61,8 @@ pub struct Way {
     approvals: Arc<Approvals>,
     /// Places of calls that wait for people.
     held: Semaphore,
+    /// Places of admissions.
+    admitting: Arc<Semaphore>,
     recorder: Recorder,
     limits: Limits,
     /// Of all listeners together.
@@ -81,6 +84,7 @@ impl Way {
             tasks,
             approvals,
             held: Semaphore::new(HELD),
+            admitting: Arc::new(Semaphore::new(ADMITTING)),
             recorder,
             limits,
             budget: Budget::new(limits.buffered),
