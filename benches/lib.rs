@@ -156,6 +156,7 @@ impl World {
             headers: DeclarationHeaders::default(),
             delegation: tasks::DelegationBounds::default(),
             agents: tasks::GateBounds::default(),
+            own: 1000,
             adoption: Vec::new(),
         };
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.join("store")).unwrap());

@@ -34,6 +34,7 @@ async fn main() {
         headers: DeclarationHeaders::default(),
         delegation: tasks::DelegationBounds::default(),
         agents: tasks::GateBounds::default(),
+        own: 1000,
         adoption: Vec::new(),
     };
     let tasks = Tasks::load(config, store).await.unwrap();

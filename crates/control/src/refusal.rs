@@ -350,6 +350,7 @@ fn opening_row(invalid: &InvalidOpening) -> (StatusCode, &'static str) {
         InvalidOpening::TooDeep(_) => (StatusCode::FORBIDDEN, "delegation_too_deep"),
         InvalidOpening::TooManyChildren(_) => (StatusCode::CONFLICT, "too_many_children"),
         InvalidOpening::TooLargeFamily(_) => (StatusCode::CONFLICT, "family_too_large"),
+        InvalidOpening::TooManyOpen(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_tasks"),
         InvalidOpening::Loop(_) => (StatusCode::FORBIDDEN, "delegation_loop"),
         InvalidOpening::ParentNotOpen(_) => (StatusCode::CONFLICT, "parent_not_open"),
     }
@@ -367,6 +368,9 @@ fn opening_hint(invalid: &InvalidOpening) -> &'static str {
         }
         InvalidOpening::TooLargeFamily(_) => {
             "end some first; `tasks.delegation.family` says how many may be open"
+        }
+        InvalidOpening::TooManyOpen(_) => {
+            "end some first; `tasks.open_by_agent` says how many may be open"
         }
         InvalidOpening::Loop(_) => "delegate to another agent",
         InvalidOpening::ParentNotOpen(_) => "nothing can be delegated from a task that is not open",
@@ -616,6 +620,7 @@ mod tests {
             Refusal::Opening(InvalidOpening::Loop(text())),
             Refusal::Opening(InvalidOpening::TooManyChildren(16)),
             Refusal::Opening(InvalidOpening::TooLargeFamily(64)),
+            Refusal::Opening(InvalidOpening::TooManyOpen(1000)),
             Refusal::ParentEnded,
             Refusal::Agent(Unauthenticated::KeysUnavailable(text())),
             Refusal::Agent(Unauthenticated::Busy),

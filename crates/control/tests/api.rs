@@ -92,6 +92,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         },
         delegation: tasks::DelegationBounds::default(),
         agents: tasks::GateBounds::default(),
+        own: 1000,
         adoption: Vec::new(),
     };
     let tasks = Tasks::load(config, store.clone()).await.unwrap();

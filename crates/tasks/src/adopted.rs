@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::adoption::Unadoptable;
 use crate::entry::Entry;
 use crate::opening::Adopting;
+use crate::quota::{Full, Quota, QuotaPlace};
 use crate::revoked::MARGIN;
 use crate::{Store, StoreError, Table, TaskId, Write};
 
@@ -28,8 +29,10 @@ pub(crate) struct Adopted {
     known: papaya::HashMap<String, Arc<Known>>,
     /// Who adopts which transaction just now.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    /// Held for a look at one issuer's tasks, when one is to be opened.
-    issuers: Mutex<HashMap<String, Issued>>,
+    /// How many of an issuer's tasks are open.
+    open: Arc<Quota>,
+    /// How many transactions of an issuer are remembered.
+    remembered: Mutex<HashMap<String, usize>>,
     /// When each may be forgotten, in seconds since the epoch, the next first.
     until: Mutex<BinaryHeap<Reverse<(i64, String)>>>,
 }
@@ -45,14 +48,6 @@ pub(crate) struct Known {
     until: i64,
 }
 
-#[derive(Debug, Default)]
-struct Issued {
-    open: Vec<Weak<Entry>>,
-    /// Places of tasks that are about to be opened.
-    reserved: usize,
-    remembered: usize,
-}
-
 impl Adopted {
     /// Loads what is remembered from the store.
     pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
@@ -61,7 +56,8 @@ impl Adopted {
             store,
             known: papaya::HashMap::new(),
             turns: Mutex::default(),
-            issuers: Mutex::default(),
+            open: Arc::default(),
+            remembered: Mutex::default(),
             until: Mutex::default(),
         });
         for (key, row) in rows {
@@ -77,7 +73,6 @@ impl Adopted {
     pub(crate) fn count_open(&self, open: impl Iterator<Item = Arc<Entry>>) -> Vec<Arc<Entry>> {
         let known = self.known.pin();
         let tasks: HashSet<&TaskId> = known.values().map(|known| &known.task).collect();
-        let mut issuers = self.issuers.lock();
         let mut orphans = Vec::new();
         for entry in open {
             let Some(origin) = entry.facts().origin() else {
@@ -87,8 +82,7 @@ impl Adopted {
                 orphans.push(entry);
                 continue;
             }
-            let issued = issuers.entry(origin.issuer.clone()).or_default();
-            issued.open.push(Arc::downgrade(&entry));
+            self.open.count(&origin.issuer, &entry);
         }
         orphans
     }
@@ -109,32 +103,18 @@ impl Adopted {
     }
 
     /// Keeps a place for a task of this issuer, of which so many may be open.
-    pub(crate) fn reserve(
-        self: &Arc<Self>,
-        issuer: &str,
-        open: usize,
-    ) -> Result<IssuerPlace, Unadoptable> {
-        let mut issuers = self.issuers.lock();
-        let issued = issuers.entry(issuer.to_owned()).or_default();
-        let issuer = issuer.to_owned();
-        if issued.remembered.saturating_add(issued.reserved) >= REMEMBERED {
-            let most = REMEMBERED;
-            return Err(Unadoptable::TooManyRemembered { issuer, most });
+    pub(crate) fn reserve(&self, issuer: &str, open: usize) -> Result<QuotaPlace, Unadoptable> {
+        let remembered = self.remembered.lock().get(issuer).copied().unwrap_or(0);
+        if remembered.saturating_add(self.open.reserved(issuer)) >= REMEMBERED {
+            return Err(Unadoptable::TooManyRemembered {
+                issuer: issuer.to_owned(),
+                most: REMEMBERED,
+            });
         }
-        if issued.open.len().saturating_add(issued.reserved) >= open {
-            // Only now, so that a look at all of them is taken as seldom as they are many.
-            let is_open = |entry: Arc<Entry>| entry.ending().is_none();
-            issued
-                .open
-                .retain(|entry| entry.upgrade().is_some_and(is_open));
-            if issued.open.len().saturating_add(issued.reserved) >= open {
-                return Err(Unadoptable::TooManyOpen { issuer, most: open });
-            }
-        }
-        issued.reserved = issued.reserved.saturating_add(1);
-        Ok(IssuerPlace {
-            adopted: Arc::clone(self),
-            issuer,
+        let place = self.open.reserve(issuer, open);
+        place.map_err(|Full| Unadoptable::TooManyOpen {
+            issuer: issuer.to_owned(),
+            most: open,
         })
     }
 
@@ -146,9 +126,9 @@ impl Adopted {
             .insert(key.clone(), Arc::new(known))
             .is_none()
         {
-            let mut issuers = self.issuers.lock();
-            let issued = issuers.entry(issuer).or_default();
-            issued.remembered = issued.remembered.saturating_add(1);
+            let mut remembered = self.remembered.lock();
+            let count = remembered.entry(issuer).or_default();
+            *count = count.saturating_add(1);
         }
         self.until.lock().push(Reverse((until, key)));
     }
@@ -175,9 +155,9 @@ impl Adopted {
                 break;
             };
             if let Some(known) = self.known.pin().remove(&key)
-                && let Some(issued) = self.issuers.lock().get_mut(&known.issuer)
+                && let Some(count) = self.remembered.lock().get_mut(&known.issuer)
             {
-                issued.remembered = issued.remembered.saturating_sub(1);
+                *count = count.saturating_sub(1);
             }
             expired.push(key);
         }
@@ -209,24 +189,9 @@ impl Drop for Turn {
     }
 }
 
-/// The place of a task that is about to be opened for a transaction: given back unless it is taken.
-#[derive(Debug)]
-pub(crate) struct IssuerPlace {
-    adopted: Arc<Adopted>,
-    issuer: String,
-}
-
-impl Drop for IssuerPlace {
-    fn drop(&mut self) {
-        if let Some(issued) = self.adopted.issuers.lock().get_mut(&self.issuer) {
-            issued.reserved = issued.reserved.saturating_sub(1);
-        }
-    }
-}
-
 impl Adopting {
     /// Binds the transaction to its task.
-    pub(crate) fn bind(self, task: &Entry) -> Bound {
+    pub(crate) fn bind(self, adopted: &Arc<Adopted>, task: &Entry) -> Bound {
         // Any token of it that was issued before its end has expired by then.
         let until = task.facts().expires_at_epoch();
         let until = until.saturating_add(self.ttl_max).saturating_add(MARGIN);
@@ -234,9 +199,10 @@ impl Adopting {
             known: Known {
                 task: task.facts().id().clone(),
                 said: self.said,
-                issuer: self.place.issuer.clone(),
+                issuer: self.place.opener().to_owned(),
                 until,
             },
+            adopted: Arc::clone(adopted),
             key: self.key,
             place: self.place,
         }
@@ -246,9 +212,10 @@ impl Adopting {
 /// A transaction and its task, of which nobody else knows yet.
 #[derive(Debug)]
 pub(crate) struct Bound {
+    adopted: Arc<Adopted>,
     key: String,
     known: Known,
-    place: IssuerPlace,
+    place: QuotaPlace,
 }
 
 impl Bound {
@@ -264,11 +231,8 @@ impl Bound {
 
     /// The task takes its place, and is found by the transaction from now on.
     pub(crate) fn take(self, task: &Arc<Entry>) {
-        let Self { key, known, place } = self;
-        if let Some(issued) = place.adopted.issuers.lock().get_mut(&place.issuer) {
-            issued.open.push(Arc::downgrade(task));
-        }
-        place.adopted.remember(key, known);
+        self.place.take(task);
+        self.adopted.remember(self.key, self.known);
     }
 }
 

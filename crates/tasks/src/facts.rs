@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::entry::is_false;
 use crate::{Grant, Limits, Origin, TaskId};
 
 /// What never changes about a task, prepared once when it is opened or loaded.
@@ -43,6 +44,9 @@ pub(crate) struct Wish {
     /// Whose transaction token opened it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) origin: Option<Origin>,
+    /// Whether its agent opened it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) own: bool,
     /// The task that it was delegated from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<TaskId>,

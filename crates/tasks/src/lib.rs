@@ -28,6 +28,7 @@ mod marks;
 mod opening;
 mod pattern;
 mod purse;
+mod quota;
 mod revoked;
 mod spending;
 mod store;

@@ -20,6 +20,7 @@ use crate::desk::Desk;
 use crate::entry::{Entry, Life, Loaded};
 use crate::gates::{Entering, Gates};
 use crate::opening::Adopting;
+use crate::quota::{Full, Quota};
 use crate::revoked::Revoked;
 use crate::{
     Adoption, AdoptionRules, DeclarationHeaders, Declared, DelegationBounds, DelegationRequest,
@@ -69,6 +70,8 @@ pub struct Tasks {
     revoked: Revoked,
     /// Transactions of other issuers that became tasks.
     adopted: Arc<Adopted>,
+    /// How many open tasks agents have that they opened.
+    own: Arc<Quota>,
     /// A task was opened that expires before all others.
     sooner: Notify,
 }
@@ -86,6 +89,8 @@ pub struct Config {
     pub delegation: DelegationBounds,
     /// What bounds the calls of each agent, whatever their tasks.
     pub agents: GateBounds,
+    /// How many open tasks an agent may have that it opened.
+    pub own: usize,
     /// How the transactions of other issuers become tasks; no two of one issuer.
     pub adoption: Vec<AdoptionRules>,
 }
@@ -136,7 +141,11 @@ impl Tasks {
         let revoked = Revoked::load(Arc::clone(&store)).await?;
         let adopted = Adopted::load(Arc::clone(&store)).await?;
         let open = all.iter().filter(|entry| entry.ending().is_none());
-        let unknown = adopted.count_open(open.cloned());
+        let unknown = adopted.count_open(open.clone().cloned());
+        let own = Arc::new(Quota::default());
+        for entry in open.filter(|entry| entry.facts().wish().own) {
+            own.count(entry.facts().agent(), entry);
+        }
         let tasks = Self {
             config: ArcSwap::from_pointee(config),
             store,
@@ -152,6 +161,7 @@ impl Tasks {
             unwritten: Mutex::default(),
             revoked,
             adopted,
+            own,
             sooner: Notify::new(),
         };
         tasks.adopt(all);
@@ -184,6 +194,16 @@ impl Tasks {
     pub fn opening(&self, request: OpeningRequest) -> Result<Opening, InvalidOpening> {
         let config = self.config.load();
         Opening::new(request, config.ttl_default, config.ttl_max)
+    }
+
+    /// Checks the wish of an agent to open a task of its own, for itself or on behalf of somebody, and keeps a place for it.
+    pub fn opening_of_agent(&self, request: OpeningRequest) -> Result<Opening, InvalidOpening> {
+        let config = self.config.load();
+        let mut opening = Opening::new(request, config.ttl_default, config.ttl_max)?;
+        let place = self.own.reserve(&opening.wish.agent, config.own);
+        opening.own = Some(place.map_err(|Full| InvalidOpening::TooManyOpen(config.own))?);
+        opening.wish.own = true;
+        Ok(opening)
     }
 
     /// Checks a wish to delegate a part of a task against the task and the configured bounds. None if there is no such
@@ -243,6 +263,7 @@ impl Tasks {
             wish,
             ttl,
             place,
+            own,
             adopting,
         } = opening;
         let desk = Arc::clone(&self.desk);
@@ -250,7 +271,7 @@ impl Tasks {
         let not_after = adopting.as_ref().map(|adopting| adopting.not_after);
         let life = Life { ttl, not_after };
         let entry = Arc::new(Entry::open(wish, life, parent, self.clock.clone(), desk));
-        let bound = adopting.map(|adopting| adopting.bind(&entry));
+        let bound = adopting.map(|adopting| adopting.bind(&self.adopted, &entry));
         let more = bound.as_ref().map(Bound::put).transpose()?;
         self.desk.write_with(&entry, more).await?;
         let is_late = place.is_some_and(|place| !place.take(&entry));
@@ -260,6 +281,9 @@ impl Tasks {
             .insert(view.id.clone(), Arc::clone(&entry));
         if let Some(bound) = bound {
             bound.take(&entry);
+        }
+        if let Some(own) = own {
+            own.take(&entry);
         }
         let expiry = expiry(&entry);
         let mut expiries = self.expiries.lock();

@@ -87,6 +87,7 @@ pub(crate) fn config() -> Config {
             family: 20,
         },
         agents: crate::GateBounds::default(),
+        own: 3,
         adoption: Vec::new(),
     }
 }

@@ -32,6 +32,7 @@ impl World {
             headers: DeclarationHeaders::default(),
             delegation: tasks::DelegationBounds::default(),
             agents: tasks::GateBounds::default(),
+            own: 1000,
             adoption: Vec::new(),
         };
         let store = Arc::new(Embedded::open(folder.path()).unwrap());

@@ -181,7 +181,8 @@ async fn on_behalf(
     }
     let (grants, attributes) = (exchange.grants, exchange.attributes);
     let request = request(agent.id().as_str(), owner.name(), (grants, attributes), cnf);
-    let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
+    let opening = control.tasks.opening_of_agent(request);
+    let opening = opening.map_err(Refusal::Opening)?;
     Ok((opening, Opener::owner(&owner, &agent)))
 }
 
@@ -199,7 +200,8 @@ async fn for_itself(
     let owner = live.owners_of_record.of(id);
     let owner = owner.ok_or_else(|| OAuthRefusal::NoOwner(id.to_owned()))?;
     let request = request(id, owner, (exchange.grants, exchange.attributes), cnf);
-    let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
+    let opening = control.tasks.opening_of_agent(request);
+    let opening = opening.map_err(Refusal::Opening)?;
     Ok((opening, Opener::agent(&agent)))
 }
 

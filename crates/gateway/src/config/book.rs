@@ -62,6 +62,8 @@ section! {
         headers: RawHeaders = default({});
         /// How far agents may delegate parts of their tasks.
         delegation: RawDelegation = default({});
+        /// How many tasks an agent may have open at once that it opened by OAuth, for itself and on behalf of people.
+        open_by_agent: Count = default(1000);
         /// What bounds the calls of each agent, whatever their tasks.
         agents: RawGate = default({});
     }
@@ -207,6 +209,7 @@ impl RawTasks {
                 headers: headers?,
                 delegation: delegation?,
                 agents: agents?,
+                own: self.open_by_agent?.value.0,
                 adoption,
             },
         })

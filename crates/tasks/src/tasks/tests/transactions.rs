@@ -1,7 +1,6 @@
 //! A transaction of another issuer becomes one task, and is not forgotten before its tokens are worth nothing.
 
 use super::*;
-use crate::testing::opened;
 use crate::{AdoptionRules, GrantsFrom};
 
 const ISSUER: &str = "https://orchestrator.example";
