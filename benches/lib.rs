@@ -124,6 +124,7 @@ impl World {
         let token = format!("Bearer {}", tokens.mint(&claims).unwrap());
         let identity = identity::Config {
             issuers: Vec::new(),
+            transaction_issuers: Vec::new(),
             tokens,
             dpop: identity::DpopConfig::default(),
             certificates: None,
@@ -158,6 +159,8 @@ impl World {
             delegation: tasks::DelegationBounds::default(),
             agents: tasks::GateBounds::default(),
             units: Vec::new(),
+            own: 1000,
+            adoption: Vec::new(),
         };
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.join("store")).unwrap());
         let tasks = Tasks::load(config, Arc::clone(&store)).await.unwrap();

@@ -39,6 +39,8 @@ async fn main() {
         delegation: tasks::DelegationBounds::default(),
         agents: tasks::GateBounds::default(),
         units: Vec::new(),
+        own: 1000,
+        adoption: Vec::new(),
     };
     let tasks = Tasks::load(config, store).await.unwrap();
     let took = began.elapsed();

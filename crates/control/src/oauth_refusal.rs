@@ -212,6 +212,9 @@ fn other_row(refusal: &Refusal) -> Row {
         | Refusal::Opening(InvalidOpening::Blocked(_))
         | Refusal::Unbound(Unbound::Blocked(_)) => bad("access_denied"),
         Refusal::Opening(InvalidOpening::Wider { .. }) => bad("invalid_authorization_details"),
+        Refusal::Opening(InvalidOpening::TooManyOpen(_)) => {
+            (status, "temporarily_unavailable", code)
+        }
         Refusal::NotAdmitted { denial, .. } => match denial.kind {
             DenialKind::Denied | DenialKind::Undefined => bad("access_denied"),
             DenialKind::StoreFailed => (status, "temporarily_unavailable", code),
@@ -422,6 +425,7 @@ mod tests {
             Refusal::Opening(InvalidOpening::TooDeep(4)),
             Refusal::Opening(InvalidOpening::Loop(text())),
             Refusal::Opening(InvalidOpening::TooManyChildren(16)),
+            Refusal::Opening(InvalidOpening::TooManyOpen(1000)),
             Refusal::ParentEnded,
             Refusal::Unbound(Unbound::Unknown(text())),
             Refusal::Unbound(Unbound::TokenRevoked),

@@ -386,6 +386,7 @@ fn opening_row(invalid: &InvalidOpening) -> (StatusCode, &'static str) {
         InvalidOpening::TooDeep(_) => (StatusCode::FORBIDDEN, "delegation_too_deep"),
         InvalidOpening::TooManyChildren(_) => (StatusCode::CONFLICT, "too_many_children"),
         InvalidOpening::TooLargeFamily(_) => (StatusCode::CONFLICT, "family_too_large"),
+        InvalidOpening::TooManyOpen(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_tasks"),
         InvalidOpening::Loop(_) => (StatusCode::FORBIDDEN, "delegation_loop"),
         InvalidOpening::ParentNotOpen(_) => (StatusCode::CONFLICT, "parent_not_open"),
         InvalidOpening::Blocked(blocked) => blocked_row(blocked),
@@ -405,6 +406,9 @@ fn opening_hint(invalid: &InvalidOpening) -> &'static str {
         InvalidOpening::TooLargeFamily(_) => {
             "end some first; `tasks.delegation.family` says how many may be open"
         }
+        InvalidOpening::TooManyOpen(_) => {
+            "end some first; `tasks.open_by_agent` says how many may be open"
+        }
         InvalidOpening::Loop(_) => "delegate to another agent",
         InvalidOpening::Blocked(_) => BLOCKED_HINT,
         InvalidOpening::ParentNotOpen(_) => "nothing can be delegated from a task that is not open",
@@ -420,6 +424,7 @@ fn unbound_row(unbound: &Unbound) -> (StatusCode, &'static str) {
         Unbound::Expired(_) => (StatusCode::FORBIDDEN, "task_expired"),
         Unbound::Paused(_) => (StatusCode::FORBIDDEN, "task_paused"),
         Unbound::Blocked(blocked) => blocked_row(blocked),
+        Unbound::TransactionChanged(_) => (StatusCode::FORBIDDEN, "transaction_changed"),
         Unbound::TokenRevoked => (StatusCode::UNAUTHORIZED, "token_revoked"),
         Unbound::Contradiction => (StatusCode::FORBIDDEN, "declaration_contradicts"),
         Unbound::Malformed { .. } => (StatusCode::BAD_REQUEST, "malformed_declaration"),
@@ -657,6 +662,7 @@ mod tests {
             Refusal::Opening(InvalidOpening::Loop(text())),
             Refusal::Opening(InvalidOpening::TooManyChildren(16)),
             Refusal::Opening(InvalidOpening::TooLargeFamily(64)),
+            Refusal::Opening(InvalidOpening::TooManyOpen(1000)),
             Refusal::ParentEnded,
             Refusal::Agent(Unauthenticated::KeysUnavailable(text())),
             Refusal::Agent(Unauthenticated::Busy),
@@ -674,6 +680,7 @@ mod tests {
             Refusal::Unbound(Unbound::Ended(nil())),
             Refusal::Unbound(Unbound::Expired(nil())),
             Refusal::Unbound(Unbound::Paused(nil())),
+            Refusal::Unbound(Unbound::TransactionChanged(nil())),
             Refusal::Unbound(Unbound::TokenRevoked),
             Refusal::Unbound(Unbound::Contradiction),
             Refusal::Unbound(Unbound::Malformed {

@@ -93,6 +93,8 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         delegation: tasks::DelegationBounds::default(),
         agents: tasks::GateBounds::default(),
         units: Vec::new(),
+        own: 1000,
+        adoption: Vec::new(),
     };
     let tasks = Tasks::load(config, store.clone()).await.unwrap();
     let asking = ApprovalsConfig {
@@ -108,6 +110,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
     let tokens = Arc::new(tokens);
     let identity = identity::Config {
         issuers: Vec::new(),
+        transaction_issuers: Vec::new(),
         tokens: Arc::clone(&tokens),
         dpop: identity::DpopConfig::default(),
         certificates: None,

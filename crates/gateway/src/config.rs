@@ -22,6 +22,7 @@ mod shape;
 mod signals;
 mod spiffe;
 mod tools;
+mod transactions;
 mod usage;
 mod wimse;
 

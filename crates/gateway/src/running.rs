@@ -13,7 +13,7 @@ use proxy::{Server, Way};
 use tasks::{Approvals, TaskView};
 use telemetry::{EndedLease, TaskEventKind};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -63,8 +63,15 @@ pub(crate) fn run<E: From<StartError>>(
     let (ground, telemetry) = control.block_on(Ground::lay(&plan.config, &plan.state))?;
     let (listening, serving) = start(plan, &ground, &calls, &control, &stop)?;
     let keeping = Keeping::start(&control, &ground);
+    let signals = {
+        let _entered = control.enter();
+        (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        )
+    };
     ready(&listening)?;
-    control.block_on(until_told(&stop));
+    control.block_on(until_told(signals, &stop));
     control.block_on(serving.finish());
     control.block_on(keeping.finish());
     control.block_on(ground.reports.finish(FLUSH));
@@ -304,12 +311,18 @@ fn start(
         turn: Mutex::new(turn),
         stop: stop.clone(),
     });
-    {
+    // Before anybody is told that it runs: a signal that comes at once must not end it.
+    let hangup = {
         let _entered = control.enter();
         reload::tend(&reloader, &policy, gathered.as_ref());
-    }
+        signal(SignalKind::hangup())
+    };
     control.spawn(Arc::clone(&reloader).watch(stop.clone()));
-    control.spawn(reload_at_hangup(Arc::clone(&reloader), stop.clone()));
+    control.spawn(reload_at_hangup(
+        Arc::clone(&reloader),
+        hangup,
+        stop.clone(),
+    ));
     let api = Control {
         live: Arc::clone(&reloader.live),
         tasks: Arc::clone(&ground.tasks),
@@ -465,11 +478,11 @@ fn listen_error(address: SocketAddr, error: std::io::Error) -> StartError {
 }
 
 /// Waits for SIGTERM, SIGINT, or whoever stops the gateway.
-async fn until_told(stop: &CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
+async fn until_told(
+    signals: (std::io::Result<Signal>, std::io::Result<Signal>),
+    stop: &CancellationToken,
+) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
         tracing::warn!("signals can't be received; the gateway runs until it is killed");
         return stop.cancelled().await;
     };
@@ -480,8 +493,12 @@ async fn until_told(stop: &CancellationToken) {
     }
 }
 
-async fn reload_at_hangup(reloader: Arc<Reloader>, stop: CancellationToken) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+async fn reload_at_hangup(
+    reloader: Arc<Reloader>,
+    hangup: std::io::Result<Signal>,
+    stop: CancellationToken,
+) {
+    let Ok(mut hangup) = hangup else {
         return;
     };
     loop {

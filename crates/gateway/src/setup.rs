@@ -98,6 +98,7 @@ pub(crate) async fn build(
             issuers: config.identity.issuers,
             clusters,
             wit_issuers: config.identity.wit_issuers,
+            transaction_issuers: config.tasks.transaction_issuers,
             tokens: Arc::clone(&ground.tokens),
             dpop: config.identity.dpop,
             certificates: config.identity.certificates,

@@ -68,6 +68,115 @@ fn an_issuer_of_ours_is_reached_over_tls() {
     );
 }
 
+// orchestrators
+
+const SCOPES: &str = "scopes: { 'notes.read': [{ tool: notes, access: [read] }] }";
+
+#[track_caller]
+fn check_orchestrator(keys: &str, expected: &[&str]) {
+    let issuer = "issuer: 'https://o.example', audience: prod";
+    check(
+        &format!("tasks: {{ transaction_issuers: [{{ {issuer}, {keys} }}] }}"),
+        expected,
+    );
+}
+
+#[test]
+fn the_tasks_of_an_orchestrator_have_grants() {
+    let at = "tasks.transaction_issuers[0]";
+    check_orchestrator(&format!("map: {{ {SCOPES} }}"), &[]);
+    check_orchestrator("map: { authorization_details: tctx.details }", &[]);
+    check_orchestrator("open: 7", &[&format!("{at} missing_key")]);
+    check_orchestrator("map: {}", &[&format!("{at} no_grants")]);
+    check_orchestrator(
+        &format!("map: {{ {SCOPES}, authorization_details: details }}"),
+        &[&format!("{at}.map.authorization_details wrong_value")],
+    );
+    check_orchestrator(
+        "map: { scopes: { 'notes.read': [{ tool: Notes, access: [read] }] } }",
+        &[&format!("{at}.map.scopes.notes.read[0].tool wrong_value")],
+    );
+    check_orchestrator(
+        "map: { scopes: { 'two words': [{ tool: notes, access: [read] }] } }",
+        &[&format!("{at}.map.scopes.two words wrong_value")],
+    );
+    check_orchestrator(
+        "map: { scopes: { a: [{ tool: notes, access: [] }] } }",
+        &[&format!("{at}.map.scopes.a[0].access wrong_value")],
+    );
+}
+
+#[test]
+fn what_is_mapped_is_a_claim() {
+    let at = "tasks.transaction_issuers[0].map";
+    let map = |more: &str, expected: &[&str]| {
+        check_orchestrator(&format!("map: {{ {SCOPES}, {more} }}"), expected);
+    };
+    map(
+        "attributes: { ticket: tctx.ticket }, limits: tctx.limits",
+        &[],
+    );
+    map(
+        "owner: '{sub}', purpose: 'for {tctx.purpose}', labels: [a]",
+        &[],
+    );
+    map(
+        "attributes: { ticket: 'tctx.' }",
+        &[&format!("{at}.attributes.ticket wrong_value")],
+    );
+    map("limits: '{tctx}'", &[&format!("{at}.limits wrong_value")]);
+    map("owner: anna", &[&format!("{at}.owner wrong_value")]);
+    map("labels: [A]", &[&format!("{at}.labels[0] wrong_value")]);
+    map("grants: []", &[&format!("{at}.grants unknown_key")]);
+}
+
+#[test]
+fn an_orchestrator_is_there_once_and_reached_over_tls() {
+    let one = format!("{{ issuer: 'https://o.example', audience: a, map: {{ {SCOPES} }} }}");
+    check(
+        &format!("tasks: {{ transaction_issuers: [{one}, {one}] }}"),
+        &["tasks.transaction_issuers[1] duplicate_issuer"],
+    );
+    check(
+        &format!("tasks: {{ issuer: 'https://o.example', transaction_issuers: [{one}] }}"),
+        &["tasks.transaction_issuers[0] own_issuer"],
+    );
+    check(
+        &format!(
+            "tasks: {{ transaction_issuers: [{}] }}",
+            one.replace("https", "http")
+        ),
+        &["tasks.transaction_issuers[0].issuer plaintext_issuer"],
+    );
+    check_orchestrator(
+        &format!("map: {{ {SCOPES} }}, algorithms: [HS256], ttl_max: 25h, open: 0"),
+        &[
+            "tasks.transaction_issuers[0].algorithms[0] wrong_value",
+            "tasks.transaction_issuers[0].ttl_max wrong_value",
+            "tasks.transaction_issuers[0].open wrong_value",
+        ],
+    );
+    let config = accept(&format!("tasks: {{ transaction_issuers: [{one}] }}"));
+    let rules = &config.tasks.book.adoption[0];
+    assert_eq!(rules.issuer, "https://o.example");
+    assert_eq!(
+        (rules.ttl_max, rules.open),
+        (Duration::from_secs(900), 1000)
+    );
+}
+
+#[test]
+fn b2_no_issuer_of_identities_takes_transaction_tokens_for_such() {
+    for kind in ["txntoken+jwt", "application/TXNTOKEN+JWT"] {
+        check(
+            &format!(
+                "identity: {{ issuers: [{{ issuer: 'https://i.example', audience: a, types: [JWT, '{kind}'] }}] }}"
+            ),
+            &["identity.issuers[0].types[1] transaction_type"],
+        );
+    }
+}
+
 #[test]
 fn owners_of_record_have_an_agent_and_a_name() {
     let owners = |entry: &str| format!("tasks: {{ owners_of_record: [{{ {entry} }}] }}");

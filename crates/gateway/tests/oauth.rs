@@ -314,6 +314,45 @@ fn a_job_opens_no_task_that_nobody_answers_for() {
 }
 
 #[test]
+fn an_agent_opens_no_more_tasks_than_it_may() {
+    let world = World::with(
+        Some(ADMIT),
+        &format!("issuer: {GATEWAY}, open_by_agent: 2, "),
+    );
+    let job = world.workload("jobs/nightly");
+    let first = world.issued(&job, &[BATCH]);
+    let delegated = world.workload("jobs/child");
+    let actor = [
+        ("actor_token", delegated.as_str()),
+        ("actor_token_type", JWT),
+        ("subject_token_type", ACCESS_TOKEN),
+    ];
+    // What is not admitted, and parts of tasks, take no place.
+    world.refused(&job, &[], "access_denied", "admission_undefined");
+    world.issued(&token_of(&first), &actor);
+    world.issued(&job, &[BATCH]);
+    let before = world.tasks().len();
+    let full = ("temporarily_unavailable", "too_many_tasks");
+    check(world.exchange(&job, &[BATCH]), 429, full.0, full.1);
+    assert_eq!(world.tasks().len(), before);
+    // Another agent has its own, operators open more, and an end makes room; a restart forgets nothing of that.
+    world.issued(&world.workload("jobs/weekly"), &[BATCH]);
+    world.remit.open_task(&[
+        "--agent",
+        "jobs/nightly",
+        "--tool",
+        "notes",
+        "--access",
+        "read",
+    ]);
+    let world = world.restarted();
+    check(world.exchange(&job, &[BATCH]), 429, full.0, full.1);
+    let id = first["task"].as_str().unwrap();
+    assert!(world.remit.command(&["task", "end", id]).status.success());
+    world.issued(&job, &[BATCH]);
+}
+
+#[test]
 fn policy_decides_what_a_job_opens() {
     let world = World::new();
     let job = world.workload("jobs/nightly");

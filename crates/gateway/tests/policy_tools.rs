@@ -186,8 +186,16 @@ fn a_decision_is_as_its_schema_says() {
     let operator = json!({ "name": "ops", "role": "operator" });
     let agent = json!({ "id": "a", "method": "jwt", "issuer": "i", "claims": {} });
     let owner = json!({ "subject": "anna", "issuer": "i", "claims": {}, "actor": agent });
-    for (who, asker) in [("operator", operator), ("agent", agent), ("owner", owner)] {
-        let mut wish = json!({ "operator": null, "agent": null, "owner": null, "task": task });
+    let transaction = json!({ "issuer": "i", "txn": "t", "claims": {}, "actor": agent });
+    for (who, asker) in [
+        ("operator", operator),
+        ("agent", agent),
+        ("owner", owner),
+        ("transaction", transaction),
+    ] {
+        let mut wish = json!({
+            "operator": null, "agent": null, "owner": null, "transaction": null, "task": task,
+        });
         wish[who] = asker;
         assert!(admission.is_valid(&wish), "{wish}");
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use crate::AgentId;
 use crate::verified::Verified;
+use crate::{AgentId, Transaction};
 
 /// An authenticated workload.
 ///
@@ -31,6 +31,7 @@ use crate::verified::Verified;
 pub struct Agent {
     proof: Arc<Verified>,
     task: Option<Arc<Verified>>,
+    transaction: Option<Arc<Verified>>,
     places: Vec<(&'static HeaderName, HeaderValue)>,
 }
 
@@ -45,7 +46,16 @@ impl Agent {
         Self {
             proof,
             task,
+            transaction: None,
             places,
+        }
+    }
+
+    /// Adds the transaction token that another issuer gave it.
+    pub(crate) fn with_transaction(self, transaction: Option<Arc<Verified>>) -> Self {
+        Self {
+            transaction,
+            ..self
         }
     }
 
@@ -94,6 +104,11 @@ impl Agent {
     /// The task its task token or transaction token was minted for (`txn`), if it brought one.
     pub fn txn(&self) -> Option<&str> {
         self.task.as_ref()?.claims.get("txn")?.as_str()
+    }
+
+    /// What it works on as another issuer's transaction token has it. Then there is no [`Self::txn`].
+    pub fn transaction(&self) -> Option<Transaction<'_>> {
+        Transaction::of(self.transaction.as_deref()?)
     }
 
     /// The `jti` of its task token.

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use serde_json::{Map, Value};
 use url::Url;
 
 use crate::confirmation::Confirmation;
@@ -12,7 +13,7 @@ use crate::owner::Owner;
 use crate::unverified::Checked;
 use crate::unverified::{Expected, Unverified, media_type};
 use crate::verified::{Verified, Voucher};
-use crate::{AgentTemplate, Algorithm, Unauthenticated, clock};
+use crate::{AgentId, AgentTemplate, Algorithm, Unauthenticated, clock};
 
 /// One OpenID issuer whose workload tokens are believed.
 #[derive(Clone, Debug)]
@@ -67,6 +68,15 @@ pub(crate) fn is_name_of(issuer: &Url, name: &str) -> bool {
     name == spelled || is_root && spelled.strip_suffix('/') == Some(name)
 }
 
+/// How an issuer is spelled: without a `/` at the end where it is at a root.
+pub(crate) fn name_of(issuer: &Url) -> &str {
+    let spelled = issuer.as_str();
+    let short = spelled.strip_suffix('/');
+    short
+        .filter(|short| is_name_of(issuer, short))
+        .unwrap_or(spelled)
+}
+
 impl Issuer {
     /// Makes an issuer with the keys of one in `known`, if one is fetched from the same place.
     pub(crate) fn new(mut config: IssuerConfig, known: &[Arc<Self>], pace: Pace) -> Self {
@@ -89,6 +99,20 @@ impl Issuer {
         is_name_of(&self.config.issuer, name)
     }
 
+    /// Its name, in one spelling.
+    pub(crate) fn name(&self) -> &str {
+        name_of(&self.config.issuer)
+    }
+
+    pub(crate) fn keys(&self) -> &Arc<KeySource> {
+        &self.keys
+    }
+
+    /// The agent that claims name.
+    pub(crate) fn agent(&self, claims: &Map<String, Value>) -> Result<AgentId, Unauthenticated> {
+        self.config.agent.resolve(claims)
+    }
+
     /// Verifies a token that claims to be of this issuer, and to name an agent.
     pub(crate) async fn verify(
         &self,
@@ -103,7 +127,7 @@ impl Issuer {
         Ok(Verified {
             digest,
             confirmations: Confirmation::all(&checked.claims)?,
-            agent: self.config.agent.resolve(&checked.claims)?,
+            agent: self.agent(&checked.claims)?,
             issuer: checked.issuer,
             claims: checked.claims,
             expires_at: checked.expires_at,
@@ -128,7 +152,8 @@ impl Issuer {
         Owner::new(&self.config.owner, checked)
     }
 
-    async fn check(
+    /// Checks header, signature, audience and time.
+    pub(crate) async fn check(
         &self,
         token: Unverified<'_>,
     ) -> Result<(Checked, Arc<KeySet>), Unauthenticated> {
@@ -167,7 +192,7 @@ impl Issuer {
 
 #[cfg(test)]
 mod tests {
-    use super::is_name_of;
+    use super::{is_name_of, name_of};
 
     #[track_caller]
     fn check(issuer: &str, name: &str, expect: bool) {
@@ -179,6 +204,13 @@ mod tests {
         check("https://idp.example", "https://idp.example", true);
         check("https://idp.example", "https://idp.example/", true);
         check("https://idp.example", "https://idp.example//", false);
+    }
+    #[test]
+    fn both_are_one_name() {
+        let name = |issuer: &str| name_of(&issuer.parse().unwrap()).to_owned();
+        assert_eq!(name("https://idp.example/"), "https://idp.example");
+        assert_eq!(name("https://idp.example"), "https://idp.example");
+        assert_eq!(name("https://idp.example/a/"), "https://idp.example/a/");
     }
     #[test]
     fn a_path_goes_by_one() {

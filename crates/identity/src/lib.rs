@@ -39,6 +39,8 @@ mod target;
 mod task_tokens;
 mod template;
 mod token_review;
+mod transaction;
+mod transaction_issuer;
 mod transaction_tokens;
 mod unauthenticated;
 mod unverified;
@@ -69,6 +71,8 @@ pub use spiffe_id::{InvalidTrustDomain, TrustDomain};
 pub use task_tokens::{InvalidKey, KeyKind, TaskClaims, TaskTokens};
 pub use template::{AgentTemplate, InvalidTemplate};
 pub use token_review::ClusterConfig;
+pub use transaction::Transaction;
+pub use transaction_issuer::TransactionIssuerConfig;
 pub use transaction_tokens::TransactionClaims;
 pub use unauthenticated::Unauthenticated;
 pub use wimse::WitIssuerConfig;
@@ -82,6 +86,7 @@ use key_source::Pace;
 use proofs::Proofs;
 use sender::Sender;
 use token_review::Cluster;
+use transaction_issuer::TransactionIssuer;
 use transaction_tokens::TXN_TOKEN;
 use unverified::Unverified;
 use verified::Verified;
@@ -92,6 +97,7 @@ use wimse::{Beside, WORKLOAD_IDENTITY_TOKEN, WORKLOAD_PROOF_TOKEN, Wimse};
 pub struct Identity {
     tokens: Arc<TaskTokens>,
     issuers: Vec<Arc<Issuer>>,
+    transaction_issuers: Vec<TransactionIssuer>,
     spiffe: Spiffe,
     clusters: Vec<Cluster>,
     wimse: Wimse,
@@ -105,6 +111,8 @@ pub struct Identity {
 pub struct Config {
     /// The issuers whose workload tokens are believed; where two have the same `issuer`, the first counts.
     pub issuers: Vec<IssuerConfig>,
+    /// The issuers whose transaction tokens are believed; where two have the same `issuer`, the first counts.
+    pub transaction_issuers: Vec<TransactionIssuerConfig>,
     /// The SPIFFE trust domains whose SVIDs are believed; none unless given.
     pub spiffe: Option<SpiffeConfig>,
     /// The Kubernetes clusters whose service accounts are agents; no two of one `issuer`.
@@ -130,15 +138,20 @@ impl Identity {
 
     fn with_pace(config: Config, previous: Option<&Self>, pace: Pace) -> Self {
         crypto::install();
-        let known = previous.map_or(&[][..], |previous| &previous.issuers);
+        let mut known = previous.map_or_else(Vec::new, Self::known);
         let issuers = config.issuers.into_iter();
+        let issuers = issuers.map(|issuer| Arc::new(Issuer::new(issuer, &known, pace)));
+        let issuers: Vec<_> = issuers.collect();
+        known.extend(issuers.iter().map(Arc::clone));
+        let transacting = config.transaction_issuers.into_iter();
         let domains = previous.map(|previous| &previous.spiffe);
         let spiffe = config
             .spiffe
             .map(|spiffe| Spiffe::new(spiffe, domains, pace));
         Self {
-            issuers: issuers
-                .map(|issuer| Arc::new(Issuer::new(issuer, known, pace)))
+            issuers,
+            transaction_issuers: transacting
+                .map(|issuer| TransactionIssuer::new(issuer, &known, pace))
                 .collect(),
             spiffe: spiffe.unwrap_or_default(),
             clusters: config.clusters.into_iter().map(Cluster::new).collect(),
@@ -166,8 +179,8 @@ impl Identity {
     /// `Workload-Identity-Token` holds a workload identity token, if one, and `Workload-Proof-Token` the proof by its key,
     /// which must cover every token beside it.
     ///
-    /// `Txn-Token` holds a transaction token of ours, if one: it tells which task a workload token or certificate
-    /// works on, and proves nothing by itself.
+    /// `Txn-Token` holds a transaction token of ours, or of an issuer that is configured for them: it tells which task a
+    /// workload token or certificate works on, and proves nothing by itself.
     ///
     /// A token whose `cnf` binds it is worth nothing without what it is bound to: a key, shown by
     /// `Authorization: DPoP` and a proof in `DPoP` (RFC 9449), or a client certificate (RFC 8705).
@@ -199,7 +212,7 @@ impl Identity {
             });
             proofs.add(slot, value, verified)?;
         }
-        if let Some((value, verified)) = self.transaction(presented.headers)? {
+        if let Some((value, verified)) = self.transaction(presented.headers).await? {
             proofs.transact(&TXN_TOKEN, value, verified);
         }
         if let Some(wit) = self.wimse.token(presented.headers, &self.cache).await? {
@@ -315,6 +328,13 @@ impl Identity {
     fn cluster(&self, name: Option<&str>) -> Option<&Cluster> {
         let name = name?;
         self.clusters.iter().find(|cluster| cluster.is_named(name))
+    }
+
+    /// All that have keys.
+    fn known(&self) -> Vec<Arc<Issuer>> {
+        let transacting = self.transaction_issuers.iter();
+        let transacting = transacting.map(TransactionIssuer::issuer);
+        self.issuers.iter().chain(transacting).cloned().collect()
     }
 
     fn issuer(&self, name: Option<&str>) -> Option<&Arc<Issuer>> {

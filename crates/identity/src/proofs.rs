@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::slot::Slot;
 use crate::verified::Verified;
-use crate::{Agent, Method, Unauthenticated};
+use crate::{Agent, Method, Transaction, Unauthenticated};
 
 /// At most one proof of each kind, and where they were found.
 #[derive(Default)]
@@ -97,13 +97,22 @@ impl Proofs {
                     "a transaction token is taken beside a workload credential",
                 ));
             }
-            let contradicts =
-                |task: &Arc<Verified>| task.claims.get("txn") != transaction.claims.get("txn");
+            // A transaction of another issuer is no task of ours, whatever it is called.
+            let contradicts = |task: &Arc<Verified>| {
+                Transaction::of(transaction).is_some()
+                    || task.claims.get("txn") != transaction.claims.get("txn")
+            };
             if transaction.agent != proof.agent || self.task.as_ref().is_some_and(contradicts) {
                 return Err(Unauthenticated::Disagreement);
             }
         }
-        let task = self.task.or(self.transaction);
-        Ok(Agent::new(proof, task, self.places))
+        let (adopted, ours) = match self.transaction {
+            Some(transaction) if Transaction::of(&transaction).is_some() => {
+                (Some(transaction), None)
+            }
+            transaction => (None, transaction),
+        };
+        let agent = Agent::new(proof, self.task.or(ours), self.places);
+        Ok(agent.with_transaction(adopted))
     }
 }

@@ -79,7 +79,10 @@ impl AgentTemplate {
     }
 
     /// Makes the text.
-    pub(crate) fn fill_in(&self, claims: &Map<String, Value>) -> Result<String, Unauthenticated> {
+    ///
+    /// # Errors
+    /// Where a claim is missing, empty or not text, or could be read in two ways.
+    pub fn fill_in(&self, claims: &Map<String, Value>) -> Result<String, Unauthenticated> {
         let mut id = String::new();
         let mut parts = self.parts.iter().peekable();
         while let Some(part) = parts.next() {

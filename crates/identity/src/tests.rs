@@ -11,6 +11,7 @@ mod signer;
 mod slots;
 mod task_token;
 mod token_review;
+mod transaction;
 mod wimse;
 mod workload_token;
 mod x509_svid;
@@ -65,6 +66,7 @@ fn identity(issuers: Vec<IssuerConfig>, pace: Pace) -> Identity {
     Identity::with_pace(
         Config {
             issuers,
+            transaction_issuers: Vec::new(),
             spiffe: None,
             tokens: tokens(KeyKind::P256),
             dpop: DpopConfig::default(),

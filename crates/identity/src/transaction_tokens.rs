@@ -1,4 +1,4 @@
-//! Transaction tokens of this gateway: what tells which task a workload works on.
+//! Transaction tokens: what tells which task a workload works on.
 //!
 //! draft-ietf-oauth-transaction-tokens-10. One is no credential: it is taken in `Txn-Token`, beside a workload
 //! credential that names the same agent.
@@ -68,8 +68,9 @@ impl TaskTokens {
 }
 
 impl Identity {
-    /// The transaction token of a request head, if it has one of ours; others are the agent's.
-    pub(crate) fn transaction<'h>(
+    /// The transaction token of a request head, if it has one of ours or of an issuer that is configured for them; others
+    /// are the agent's.
+    pub(crate) async fn transaction<'h>(
         &self,
         headers: &'h HeaderMap,
     ) -> Result<Option<(&'h HeaderValue, Arc<Verified>)>, Unauthenticated> {
@@ -93,12 +94,20 @@ impl Identity {
         if let Some(verified) = self.cache.find(&digest) {
             return Ok(Some((value, verified)));
         }
-        let unverified = Unverified::read(text);
-        let Some(unverified) = unverified.filter(|one| one.issuer() == Some(self.tokens.issuer()))
-        else {
+        let Some(unverified) = Unverified::read(text) else {
             return Ok(None);
         };
-        let verified = Arc::new(self.tokens.verify_transaction(unverified, digest)?);
+        let name = unverified.issuer().unwrap_or_default();
+        let verified = if name == self.tokens.issuer() {
+            self.tokens.verify_transaction(unverified, digest)?
+        } else {
+            let mut issuers = self.transaction_issuers.iter();
+            let Some(issuer) = issuers.find(|issuer| issuer.issuer().is_named(name)) else {
+                return Ok(None);
+            };
+            issuer.verify(unverified, digest).await?
+        };
+        let verified = Arc::new(verified);
         self.cache.keep(&verified);
         Ok(Some((value, verified)))
     }

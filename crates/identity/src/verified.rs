@@ -49,6 +49,12 @@ pub(crate) enum Voucher {
         source: Arc<KeySource>,
         keys: Arc<KeySet>,
     },
+    /// An issuer's of transaction tokens, by a key of this set. What it signed proves nobody's identity.
+    Transaction {
+        source: Arc<KeySource>,
+        keys: Arc<KeySet>,
+        transacted: Transacted,
+    },
     /// A SPIFFE trust domain's, by a key or an authority of this bundle.
     TrustDomain {
         svid: Svid,
@@ -57,13 +63,22 @@ pub(crate) enum Voucher {
     },
 }
 
+/// What a transaction token of an issuer comes to.
+#[derive(Debug)]
+pub(crate) struct Transacted {
+    /// The SHA-256 of issuer and `txn`, in base64url.
+    pub(crate) key: String,
+    /// The same of all that it says of the transaction.
+    pub(crate) said: String,
+}
+
 impl Verified {
     /// Which kind of proof it was.
     pub(crate) fn method(&self) -> Method {
         match self.voucher {
             Voucher::Ourselves => Method::TaskToken,
             Voucher::Certificate => Method::Mtls,
-            Voucher::Issuer { .. } => Method::Jwt,
+            Voucher::Issuer { .. } | Voucher::Transaction { .. } => Method::Jwt,
             Voucher::Cluster => Method::TokenReview,
             Voucher::WitIssuer { .. } => Method::Wimse,
             Voucher::TrustDomain { svid, .. } => match svid {
@@ -80,6 +95,7 @@ impl Verified {
             && match &self.voucher {
                 Voucher::Ourselves | Voucher::Certificate | Voucher::Cluster => true,
                 Voucher::Issuer { source, keys }
+                | Voucher::Transaction { source, keys, .. }
                 | Voucher::TrustDomain { source, keys, .. }
                 | Voucher::WitIssuer { source, keys, .. } => source.is_current(keys, now),
             }

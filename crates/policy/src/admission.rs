@@ -36,9 +36,20 @@ pub enum Opener {
         /// The agent.
         actor: Actor,
     },
+    /// `input.transaction`: an issuer of transaction tokens opens a task for the agent that brought one.
+    Transaction {
+        /// The issuer.
+        issuer: String,
+        /// What it calls the task.
+        txn: String,
+        /// The verified claims of its token.
+        claims: Map<String, Json>,
+        /// The agent.
+        actor: Actor,
+    },
 }
 
-/// The agent that acts for an owner, as admission policy sees it.
+/// The agent that acts for an owner or in a transaction, as admission policy sees it.
 #[derive(Clone, Debug)]
 pub struct Actor {
     /// The name it goes by.
@@ -51,6 +62,17 @@ pub struct Actor {
     pub claims: Map<String, Json>,
 }
 
+impl Actor {
+    fn of(agent: &Agent) -> Self {
+        Self {
+            id: agent.id().as_str().to_owned(),
+            method: agent.method().as_str(),
+            issuer: agent.issuer().to_owned(),
+            claims: agent.claims().clone(),
+        }
+    }
+}
+
 impl Opener {
     /// An owner, and the agent that shows its token.
     pub fn owner(owner: &Owner, actor: &Agent) -> Self {
@@ -58,13 +80,19 @@ impl Opener {
             subject: owner.name().to_owned(),
             issuer: owner.issuer().to_owned(),
             claims: owner.claims().clone(),
-            actor: Actor {
-                id: actor.id().as_str().to_owned(),
-                method: actor.method().as_str(),
-                issuer: actor.issuer().to_owned(),
-                claims: actor.claims().clone(),
-            },
+            actor: Actor::of(actor),
         }
+    }
+
+    /// The issuer of the transaction token that an agent brought; none where it brought none of another issuer.
+    pub fn transaction(actor: &Agent) -> Option<Self> {
+        let transaction = actor.transaction()?;
+        Some(Self::Transaction {
+            issuer: transaction.issuer().to_owned(),
+            txn: transaction.txn().to_owned(),
+            claims: transaction.claims().clone(),
+            actor: Actor::of(actor),
+        })
     }
 
     /// An agent that delegates a part of its own task, or opens one for itself.
@@ -83,6 +111,7 @@ impl Opener {
             Self::Operator { name, .. } => name,
             Self::Agent { id, .. } => id,
             Self::Owner { subject, .. } => subject,
+            Self::Transaction { issuer, .. } => issuer,
         }
     }
 }

@@ -10,7 +10,7 @@ use regorus::{Rc, Value};
 use serde_json::{Map, Value as Json};
 use tasks::{Access, Done, Facts, Grant, Granted, Limits, Task};
 
-use crate::admission::Opener;
+use crate::admission::{Actor, Opener};
 use crate::fields::Fields;
 
 /// How deep JSON may nest; nothing in the engine limits it for values that are not parsed there.
@@ -34,7 +34,7 @@ words! {
     client, context, declared, environment, execute, expires_at, granted, grants, headers, history, host,
     id, issuer, labels, limits, method, name, opened_at, operation, operations, operator, owner, parent, path,
     protocol, purpose, query, read, reason, recent, request, resources, rest, role, segments, size, spent, streamed, subject,
-    task, tool, unless_labels, write,
+    task, tool, transaction, txn, unless_labels, write,
 }
 
 /// An object of fixed keys.
@@ -135,6 +135,7 @@ pub(crate) fn of_opening(opening: &Json, opener: &Opener) -> Result<Value, TooDe
     let mut operator = Value::Null;
     let mut agent = Value::Null;
     let mut owner = Value::Null;
+    let mut transaction = Value::Null;
     match opener {
         Opener::Operator { name, role } => {
             operator = object! {
@@ -165,12 +166,20 @@ pub(crate) fn of_opening(opening: &Json, opener: &Opener) -> Result<Value, TooDe
                 subject: Value::from(subject.as_str()),
                 issuer: Value::from(issuer.as_str()),
                 claims: map(claims)?,
-                actor: object! {
-                    id: Value::from(acting.id.as_str()),
-                    method: Value::from(acting.method),
-                    issuer: Value::from(acting.issuer.as_str()),
-                    claims: map(&acting.claims)?,
-                },
+                actor: of_actor(acting)?,
+            };
+        }
+        Opener::Transaction {
+            issuer,
+            txn,
+            claims,
+            actor: acting,
+        } => {
+            transaction = object! {
+                issuer: Value::from(issuer.as_str()),
+                txn: Value::from(txn.as_str()),
+                claims: map(claims)?,
+                actor: of_actor(acting)?,
             };
         }
     }
@@ -179,6 +188,16 @@ pub(crate) fn of_opening(opening: &Json, opener: &Opener) -> Result<Value, TooDe
         operator: operator,
         owner: owner,
         task: json(opening, DEEPEST)?,
+        transaction: transaction,
+    })
+}
+
+fn of_actor(actor: &Actor) -> Result<Value, TooDeep> {
+    Ok(object! {
+        id: Value::from(actor.id.as_str()),
+        method: Value::from(actor.method),
+        issuer: Value::from(actor.issuer.as_str()),
+        claims: map(&actor.claims)?,
     })
 }
 

@@ -221,6 +221,12 @@ fn admission() -> Value {
                 "claims": free("Of the person's token."),
                 "actor": asking_agent("The agent."),
             }))] }),
+            "transaction": json!({ "oneOf": [{ "type": "null" }, whole("Who opens a task for an agent, if it is the issuer of the transaction token that the agent brought.", json!({
+                "issuer": text(),
+                "txn": text(),
+                "claims": free("Of the transaction token."),
+                "actor": asking_agent("The agent."),
+            }))] }),
             "task": json!({
                 "type": "object",
                 "description": "The wish.",

@@ -7,6 +7,7 @@
 //! without its audit line (a head that nobody can read has it right after its refusal); every call that was
 //! opened is closed once, even when it is cut or panics.
 
+mod adoption;
 mod body;
 mod engine;
 mod exchange;
@@ -40,6 +41,7 @@ use tasks::{ApprovalState, Approvals, TaskId, Tasks};
 use telemetry::Recorder;
 use tokio::sync::Semaphore;
 
+use crate::adoption::ADMITTING;
 use crate::body::{Budget, Reader};
 use crate::exchange::Exchange;
 use crate::hold::HELD;
@@ -61,6 +63,8 @@ pub struct Way {
     approvals: Arc<Approvals>,
     /// Places of calls that wait for people.
     held: Semaphore,
+    /// Places of admissions.
+    admitting: Arc<Semaphore>,
     recorder: Recorder,
     sessions: Sessions,
     limits: Limits,
@@ -85,6 +89,7 @@ impl Way {
             tasks,
             approvals,
             held: Semaphore::new(HELD),
+            admitting: Arc::new(Semaphore::new(ADMITTING)),
             recorder,
             sessions: Sessions::new(),
             limits,
@@ -112,6 +117,7 @@ impl Way {
         exchange: &Exchange,
     ) -> Result<Outbound, Refusal> {
         let agent = exchange.saw(setup.identity.authenticate(&head.presented()).await?); // Who asks?
+        self.adopt(setup, &agent).await?;
         let task = exchange.saw(self.tasks.bind(agent, head.headers())?); // What for?
         let route = exchange.saw(setup.tools.route(&head)?);
         exchange.hold(self.tasks.reach(&task, &route.tool().name)?); // revoked, it is cut

@@ -10,7 +10,10 @@ use http::StatusCode;
 use identity::Unauthenticated;
 use policy::{Denial, DenialKind, Unaskable};
 use serde_json::Value;
-use tasks::{ApprovalState, Blocked, Limited, NotAsked, Question, Subject, TaskId, Unbound, Unmet};
+use tasks::{
+    ApprovalState, Blocked, Limited, NotAsked, OpenError, Question, Subject, TaskId, Unadoptable,
+    Unbound, Unmet,
+};
 use telemetry::{AuditUnavailable, PolicyFailure, Verdict};
 
 /// Why a call was not forwarded, or not answered.
@@ -35,6 +38,15 @@ pub enum Refusal {
     /// The tool is revoked, or who asks for it.
     #[error(transparent)]
     Blocked(#[from] Blocked),
+    /// A transaction of another issuer becomes no task.
+    #[error(transparent)]
+    Unadopted(#[from] Unadoptable),
+    /// Policy does not admit that task.
+    #[error("task was not admitted: {0}")]
+    NotAdmitted(Denial),
+    /// That task can't be opened.
+    #[error(transparent)]
+    Unopened(#[from] OpenError),
     /// No such task (asked by an operator).
     #[error("no task `{0}`")]
     UnknownTask(TaskId),
@@ -158,6 +170,12 @@ codes! {
     TASK_ENDED = FORBIDDEN, "task_ended", "the task has ended; open a new one";
     TASK_PAUSED = FORBIDDEN, "task_paused", "the task is paused, or the one it was delegated from; ask whoever opened it";
     TASK_EXPIRED = FORBIDDEN, "task_expired", "the task has expired; open a new one";
+    UNUSABLE_TRANSACTION = FORBIDDEN, "unusable_transaction", "the transaction token is right, but what it says makes no task here: it lacks grants, or a claim that the gateway's config names";
+    TRANSACTION_CHANGED = FORBIDDEN, "transaction_changed", "another token of this transaction said something else, for another agent or another purpose; use a new `txn` for new work";
+    ADMISSION_DENIED = FORBIDDEN, "admission_denied", "admission policy does not allow the task of this transaction; `reason` says why";
+    ADMISSION_UNDEFINED = FORBIDDEN, "admission_undefined", "no rule of admission policy allows the task of this transaction";
+    ADMISSION_FAILED = FORBIDDEN, "admission_failed", "admission policy could not decide; tell the operator the decision id";
+    TOO_MANY_TASKS = TOO_MANY_REQUESTS, "too_many_tasks", "the issuer of the transaction token has as many tasks as it may; wait until some have ended";
     DECLARATION_CONTRADICTS = FORBIDDEN, "declaration_contradicts", "a declared header differs from what is proven or asked; leave it out or correct it";
     MALFORMED_DECLARATION = BAD_REQUEST, "malformed_declaration", "`Agent-Context` is an RFC 9651 dictionary of at most 2 KiB; each declaring header is sent once";
     UNKNOWN_TOOL = NOT_FOUND, "unknown_tool", "call `/{tool}/…` with a tool that this gateway is configured for";
@@ -204,6 +222,9 @@ impl Refusal {
             Self::Unauthenticated(unauthenticated) => unauthenticated_code(unauthenticated),
             Self::Unbound(unbound) => unbound_code(unbound),
             Self::Blocked(blocked) => blocked_code(blocked),
+            Self::Unadopted(unadoptable) => unadoptable_code(unadoptable),
+            Self::NotAdmitted(denial) => admission_code(denial.kind),
+            Self::Unopened(error) => unopened_code(error),
             Self::UnknownTask(_) => UNKNOWN_TASK,
             Self::NoRoute(_) => UNKNOWN_TOOL,
             Self::BodyTooLarge { .. } => BODY_TOO_LARGE,
@@ -275,6 +296,9 @@ impl Refusal {
         if let Self::Denied(Denial {
             reason, message, ..
         })
+        | Self::NotAdmitted(Denial {
+            reason, message, ..
+        })
         | Self::Unapproved {
             reason, message, ..
         }
@@ -292,7 +316,7 @@ impl Refusal {
 
     /// How the policy failed, if that is why.
     pub(crate) fn policy_failure(&self) -> Option<&PolicyFailure> {
-        if let Self::Denied(denial) = self {
+        if let Self::Denied(denial) | Self::NotAdmitted(denial) = self {
             denial.failure.as_ref()
         } else {
             None
@@ -364,6 +388,7 @@ fn unbound_code(unbound: &Unbound) -> Code {
         Unbound::Ended(_) => TASK_ENDED,
         Unbound::Expired(_) => TASK_EXPIRED,
         Unbound::Paused(_) => TASK_PAUSED,
+        Unbound::TransactionChanged(_) => TRANSACTION_CHANGED,
         Unbound::TokenRevoked => TOKEN_REVOKED,
         Unbound::Blocked(blocked) => blocked_code(blocked),
         Unbound::Contradiction => DECLARATION_CONTRADICTS,
@@ -378,6 +403,40 @@ fn blocked_code(Blocked(subject): &Blocked) -> Code {
         Subject::Issuer(_) => ISSUER_REVOKED,
         Subject::Tool(_) => TOOL_REVOKED,
         Subject::Owner(_) => OWNER_REVOKED,
+    }
+}
+
+fn unadoptable_code(unadoptable: &Unadoptable) -> Code {
+    match unadoptable {
+        Unadoptable::Opening(tasks::InvalidOpening::Blocked(blocked)) => blocked_code(blocked),
+        Unadoptable::UnknownIssuer(_) | Unadoptable::Claims(_) | Unadoptable::Opening(_) => {
+            UNUSABLE_TRANSACTION
+        }
+        Unadoptable::TooManyOpen { .. } | Unadoptable::TooManyRemembered { .. } => TOO_MANY_TASKS,
+    }
+}
+
+fn admission_code(kind: DenialKind) -> Code {
+    match kind {
+        DenialKind::Denied => ADMISSION_DENIED,
+        DenialKind::Undefined => ADMISSION_UNDEFINED,
+        DenialKind::Failed
+        | DenialKind::TooSlow
+        | DenialKind::OutOfRemit
+        | DenialKind::Exhausted
+        | DenialKind::TaskEnded
+        | DenialKind::TaskPaused
+        | DenialKind::LabelsFull
+        | DenialKind::StoreFailed => ADMISSION_FAILED,
+    }
+}
+
+fn unopened_code(error: &OpenError) -> Code {
+    match error {
+        OpenError::ParentEnded => TASK_ENDED,
+        OpenError::Store(_) => STORE_UNAVAILABLE,
+        OpenError::Blocked(blocked) => blocked_code(blocked),
+        _ => INTERNAL,
     }
 }
 

@@ -36,7 +36,19 @@ impl Desk {
         self.write_by(entries, Entry::put).await
     }
 
-    /// The same, with records made in another way.
+    /// Writes the record of one that is new and what else is to be known with it, all or nothing.
+    pub(crate) async fn write_with(
+        &self,
+        entry: &Entry,
+        more: Option<Write>,
+    ) -> Result<(), StoreError> {
+        // Nobody else has it yet.
+        let mut writes = vec![entry.put()?];
+        writes.extend(more);
+        self.store.commit(writes).await
+    }
+
+    /// The same as [`Self::write`], with records made in another way.
     pub(crate) async fn write_by(
         &self,
         entries: &[Arc<Entry>],

@@ -215,6 +215,7 @@ fn check_format(database: &Database) -> Result<(), StoreError> {
         Table::Tokens,
         Table::Revocations,
         Table::Cutoffs,
+        Table::Transactions,
     ] {
         transaction.open_table(definition(table)).map_err(failed)?;
     }
@@ -230,6 +231,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
         Table::Tokens => "tokens",
         Table::Revocations => "revocations",
         Table::Cutoffs => "cutoffs",
+        Table::Transactions => "transactions",
     })
 }
 
@@ -333,6 +335,9 @@ impl Writer {
             let mut cutoffs = transaction
                 .open_table(definition(Table::Cutoffs))
                 .map_err(failed)?;
+            let mut transactions = transaction
+                .open_table(definition(Table::Transactions))
+                .map_err(failed)?;
             for write in writes {
                 let (Write::Put { table, .. } | Write::Delete { table, .. }) = write;
                 let table = match table {
@@ -343,6 +348,7 @@ impl Writer {
                     Table::Tokens => &mut tokens,
                     Table::Revocations => &mut revocations,
                     Table::Cutoffs => &mut cutoffs,
+                    Table::Transactions => &mut transactions,
                 };
                 match write {
                     Write::Put { key, value, .. } => {

@@ -93,8 +93,17 @@ struct Record<W> {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
-fn is_false(flag: &bool) -> bool {
+pub(crate) fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+/// How long a task may live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    /// In seconds.
+    pub(crate) ttl: u64,
+    /// Seconds since the epoch.
+    pub(crate) not_after: Option<i64>,
 }
 
 /// A task as it was left, before it is known what it was delegated from.
@@ -130,7 +139,7 @@ impl Entry {
     /// its parent.
     pub(crate) fn open(
         wish: Wish,
-        ttl: u64,
+        life: Life,
         parent: Option<Arc<Self>>,
         clock: Clock,
         desk: Arc<Desk>,
@@ -138,8 +147,9 @@ impl Entry {
         let now = clock.now();
         let opened_at = now.div_euclid(1000);
         let begun = i64::from(now.rem_euclid(1000) > 0);
-        let ttl = i64::try_from(ttl).unwrap_or(i64::MAX);
+        let ttl = i64::try_from(life.ttl).unwrap_or(i64::MAX);
         let expires_at = opened_at.saturating_add(ttl).saturating_add(begun);
+        let expires_at = expires_at.min(life.not_after.unwrap_or(i64::MAX));
         let expires_at = match &parent {
             Some(parent) => expires_at.min(parent.facts.expires_at_epoch()),
             None => expires_at,
@@ -608,6 +618,7 @@ impl Entry {
             ended_because: ending.map(|ending| ending.as_str().to_owned()),
             ended_by: self.ended.get().and_then(|ended| ended.by.clone()),
             cnf: facts.cnf().cloned(),
+            origin: facts.origin().cloned(),
             parent: facts.parent().cloned(),
             chain: facts.chain().to_vec(),
             children: {

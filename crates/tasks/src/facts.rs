@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Grant, Limits, TaskId};
+use crate::entry::is_false;
+use crate::{Grant, Limits, Origin, TaskId};
 
 /// What never changes about a task, prepared once when it is opened or loaded.
 pub struct Facts {
@@ -42,6 +43,12 @@ pub(crate) struct Wish {
     /// What its tokens are bound to (RFC 7800).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cnf: Option<Value>,
+    /// Whose transaction token opened it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<Origin>,
+    /// Whether its agent opened it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) own: bool,
     /// The task that it was delegated from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<TaskId>,
@@ -94,6 +101,11 @@ impl Facts {
     /// Who vouched for whom it was opened by and for, and for what it was delegated from; none where an operator opened it.
     pub fn issuers(&self) -> &[String] {
         &self.wish.issuers
+    }
+
+    /// Whose transaction token opened it, if one did.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.wish.origin.as_ref()
     }
 
     /// What for.

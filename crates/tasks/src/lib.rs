@@ -6,6 +6,8 @@
 //! in this crate and nowhere else. A limit is never passed, and never counted lower than used.
 
 mod access;
+mod adopted;
+mod adoption;
 mod amount;
 mod approvals;
 mod children;
@@ -31,6 +33,7 @@ mod opening;
 mod pattern;
 mod pointer;
 mod purse;
+mod quota;
 mod revocation;
 mod revocations;
 mod revoked;
@@ -45,6 +48,8 @@ mod tool_name;
 mod view;
 
 pub use access::Access;
+pub use adopted::Turn;
+pub use adoption::{Adoption, AdoptionRules, ClaimPath, GrantsFrom, InvalidClaimPath, Unadoptable};
 pub use amount::{Amount, InvalidAmount, InvalidUnit, Unit};
 pub use approvals::{
     ApprovalState, ApprovalView, Approvals, ApprovalsConfig, Approved, DemandView, Escalated,
@@ -75,4 +80,4 @@ pub use tasks::{
     Config, EndError, Ended, OpenError, PauseError, RevocationOutcome, Tasks, Unbound,
 };
 pub use tool_name::{InvalidToolName, ToolName};
-pub use view::{Ending, TaskView};
+pub use view::{Ending, Origin, TaskView};

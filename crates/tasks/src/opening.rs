@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::children::Place;
 use crate::facts::Wish;
+use crate::quota::QuotaPlace;
 use crate::{Amount, Blocked, Grant, Limits, Rate, TaskId};
 
 // Our own bounds, so that a task stays small enough to be held in memory a million times.
@@ -81,6 +82,22 @@ pub struct Opening {
     pub(crate) ttl: u64,
     /// Among the children of its parent, if it is delegated.
     pub(crate) place: Option<Place>,
+    /// Among those that its agent opened, if it did.
+    pub(crate) own: Option<QuotaPlace>,
+    /// The transaction that it is opened for, if it is.
+    pub(crate) adopting: Option<Adopting>,
+}
+
+/// The transaction that a task is opened for.
+#[derive(Debug)]
+pub(crate) struct Adopting {
+    pub(crate) key: String,
+    pub(crate) said: String,
+    /// When its token expires, in seconds since the epoch.
+    pub(crate) not_after: i64,
+    /// The longest life of a token of its issuer, in seconds.
+    pub(crate) ttl_max: i64,
+    pub(crate) place: QuotaPlace,
 }
 
 impl Opening {
@@ -115,12 +132,16 @@ impl Opening {
                 attributes: request.attributes,
                 labels: request.labels,
                 cnf: request.cnf,
+                origin: None,
+                own: false,
                 parent: None,
                 root: None,
                 chain: Arc::default(),
             },
             ttl,
             place: None,
+            own: None,
+            adopting: None,
         })
     }
 
@@ -171,6 +192,9 @@ pub enum InvalidOpening {
     /// As many tasks are open below the one that nobody delegated as there may be.
     #[error("{0} open tasks may hang below one that nobody delegated")]
     TooLargeFamily(usize),
+    /// Its agent has as many open tasks that it opened as it may.
+    #[error("an agent has {0} open tasks at most that it opened")]
+    TooManyOpen(usize),
     /// Its agent delegated it itself.
     #[error("agent `{0}` is among those that delegate the task")]
     Loop(String),

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::{Store, StoreError, Table, Write};
 
 /// How long after its expiry a token is remembered, in seconds: a clock that is set back does not bring it back.
-const MARGIN: i64 = 60 * 60;
+pub(crate) const MARGIN: i64 = 60 * 60;
 
 /// Task tokens that were taken back before their time, by their `jti`.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
-//! Where tasks, counters, leases, approvals, revoked tokens and revocations outlive a crash.
+//! Where tasks, counters, leases, approvals, revoked tokens, revocations and transactions outlive a crash.
 
-/// Where tasks, counters, leases, approvals, revoked tokens and revocations outlive a crash.
+/// Where tasks, counters, leases, approvals, revoked tokens, revocations and transactions outlive a crash.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Everything in a table, in key order.
@@ -27,6 +27,8 @@ pub enum Table {
     Revocations,
     /// Since when the tokens of agents and owners count.
     Cutoffs,
+    /// Transactions of other issuers that became tasks, by the SHA-256 of issuer and `txn`.
+    Transactions,
 }
 
 /// One write to a store.

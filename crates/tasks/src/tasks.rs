@@ -14,17 +14,21 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::adopted::{Adopted, Bound};
 use crate::clock::Clock;
 use crate::cutoffs::Cutoffs;
 use crate::desk::Desk;
-use crate::entry::{Entry, Loaded};
+use crate::entry::{Entry, Life, Loaded};
 use crate::gates::{Entering, Gates};
+use crate::opening::Adopting;
+use crate::quota::{Full, Quota};
 use crate::revocations::Revocations;
 use crate::revoked::Revoked;
 use crate::{
-    Blocked, DeclarationHeaders, Declared, DelegationBounds, DelegationRequest, Ending, GateBounds,
-    InvalidOpening, Limited, Limits, Opening, OpeningRequest, Slot, Store, StoreError, Table, Task,
-    TaskId, TaskView, ToolName, Unit, Write,
+    Adoption, AdoptionRules, Blocked, DeclarationHeaders, Declared, DelegationBounds,
+    DelegationRequest, Ending, GateBounds, InvalidOpening, Limited, Limits, Opening,
+    OpeningRequest, Origin, Slot, Store, StoreError, Table, Task, TaskId, TaskView, ToolName, Turn,
+    Unadoptable, Unit, Write,
 };
 
 /// How long an ended task is remembered, in milliseconds: a day.
@@ -71,6 +75,10 @@ pub struct Tasks {
     revocations: Revocations,
     /// Since when tokens count.
     cutoffs: Cutoffs,
+    /// Transactions of other issuers that became tasks.
+    adopted: Arc<Adopted>,
+    /// How many open tasks agents have that they opened.
+    own: Arc<Quota>,
     /// A task was opened that expires before all others.
     sooner: Notify,
 }
@@ -90,6 +98,10 @@ pub struct Config {
     pub agents: GateBounds,
     /// What the answers of tools tell costs in: a budget of anything else would limit nothing.
     pub units: Vec<Unit>,
+    /// How many open tasks an agent may have that it opened.
+    pub own: usize,
+    /// How the transactions of other issuers become tasks; no two of one issuer.
+    pub adoption: Vec<AdoptionRules>,
 }
 
 impl Config {
@@ -152,6 +164,13 @@ impl Tasks {
         let cutoffs = Cutoffs::load(Arc::clone(&store)).await?;
         let loading = Revocations::load(Arc::clone(&store), clock.clone());
         let (revocations, standing) = loading.await?;
+        let adopted = Adopted::load(Arc::clone(&store)).await?;
+        let open = all.iter().filter(|entry| entry.ending().is_none());
+        let unknown = adopted.count_open(open.clone().cloned());
+        let own = Arc::new(Quota::default());
+        for entry in open.filter(|entry| entry.facts().wish().own) {
+            own.count(entry.facts().agent(), entry);
+        }
         let tasks = Self {
             config: ArcSwap::from_pointee(config),
             store,
@@ -168,6 +187,8 @@ impl Tasks {
             revoked,
             revocations,
             cutoffs,
+            adopted,
+            own,
             sooner: Notify::new(),
         };
         tasks.adopt(all);
@@ -175,6 +196,7 @@ impl Tasks {
         tasks.end_all(&orphans, Ending::ParentEnded);
         // Or between a revocation and the end of what it is about.
         tasks.end_revoked(&standing);
+        tasks.end_all(&unknown, Ending::Revoked);
         tasks.sweep().await?;
         // Counters of a task that was forgotten while they were written.
         tasks.delete(Table::Counters, counters.into_keys()).await?;
@@ -205,6 +227,16 @@ impl Tasks {
         self.admit(opening)
     }
 
+    /// Checks the wish of an agent to open a task of its own, for itself or on behalf of somebody, and keeps a place for it.
+    pub fn opening_of_agent(&self, request: OpeningRequest) -> Result<Opening, InvalidOpening> {
+        let config = self.config.load();
+        let mut opening = self.opening(request)?;
+        let place = self.own.reserve(&opening.wish.agent, config.own);
+        opening.own = Some(place.map_err(|Full| InvalidOpening::TooManyOpen(config.own))?);
+        opening.wish.own = true;
+        Ok(opening)
+    }
+
     /// Checks a wish to delegate a part of a task against the task and the configured bounds. None if there is no such
     /// task.
     pub fn delegation(
@@ -222,18 +254,72 @@ impl Tasks {
         Some(opening.and_then(|opening| self.admit(opening)))
     }
 
+    /// Whether an agent's transaction is known already: its task is open, or it was.
+    pub fn has_adopted(&self, key: &str) -> bool {
+        self.adopted.find(key).is_some()
+    }
+
+    /// Waits until nobody else adopts this transaction; whoever has the turn asks again whether it is known.
+    pub async fn turn(&self, adoption: &Adoption) -> Turn {
+        self.adopted.turn(&adoption.key).await
+    }
+
+    /// Checks what a transaction's token asks for against how its issuer's transactions become tasks, and keeps a place for
+    /// the task. It lives no longer than the token.
+    pub fn adoption(&self, adoption: Adoption) -> Result<Opening, Unadoptable> {
+        let config = self.config.load();
+        let mut rules = config.adoption.iter();
+        let rules = rules.find(|rules| rules.issuer == adoption.issuer);
+        let rules = rules.ok_or_else(|| Unadoptable::UnknownIssuer(adoption.issuer.clone()))?;
+        let left = adoption
+            .expires_at
+            .saturating_sub(self.clock.now().div_euclid(1000));
+        let ttl = u64::try_from(left).unwrap_or(0);
+        let ttl = ttl.min(config.ttl_max.as_secs());
+        let request = adoption.request(rules, ttl)?;
+        let mut opening = self.opening(request)?;
+        opening.wish.origin = Some(Origin {
+            issuer: adoption.issuer,
+            txn: adoption.txn,
+        });
+        opening.adopting = Some(Adopting {
+            place: self.adopted.reserve(&rules.issuer, rules.open)?,
+            key: adoption.key,
+            said: adoption.said,
+            not_after: adoption.expires_at,
+            ttl_max: i64::try_from(rules.ttl_max.as_secs()).unwrap_or(i64::MAX),
+        });
+        Ok(opening)
+    }
+
     /// Opens a task; durable when it returns. Called by `policy::Admitted::open` alone.
     pub async fn open(&self, opening: Opening) -> Result<TaskView, OpenError> {
-        let Opening { wish, ttl, place } = opening;
+        let Opening {
+            wish,
+            ttl,
+            place,
+            own,
+            adopting,
+        } = opening;
         let desk = Arc::clone(&self.desk);
         let parent = place.as_ref().map(|place| Arc::clone(place.parent()));
-        let entry = Arc::new(Entry::open(wish, ttl, parent, self.clock.clone(), desk));
-        self.desk.write(std::slice::from_ref(&entry)).await?;
+        let not_after = adopting.as_ref().map(|adopting| adopting.not_after);
+        let life = Life { ttl, not_after };
+        let entry = Arc::new(Entry::open(wish, life, parent, self.clock.clone(), desk));
+        let bound = adopting.map(|adopting| adopting.bind(&self.adopted, &entry));
+        let more = bound.as_ref().map(Bound::put).transpose()?;
+        self.desk.write_with(&entry, more).await?;
         let is_late = place.is_some_and(|place| !place.take(&entry));
         let view = entry.view();
         self.entries
             .pin()
             .insert(view.id.clone(), Arc::clone(&entry));
+        if let Some(bound) = bound {
+            bound.take(&entry);
+        }
+        if let Some(own) = own {
+            own.take(&entry);
+        }
         let expiry = expiry(&entry);
         let mut expiries = self.expiries.lock();
         let sooner = expiries.peek().is_none_or(|next| expiry.0 < next.0);
@@ -265,7 +351,15 @@ impl Tasks {
         }
         self.check_proof(&agent)?;
         let declared = Declared::read(headers, &self.config.load().headers)?;
-        let entry = self.find_of(agent.id().as_str(), agent.txn(), declared.task.as_deref())?;
+        let name = agent.id().as_str();
+        let declaration = declared.task.as_deref();
+        let entry = match agent.transaction() {
+            Some(transaction) => {
+                let (key, said) = (transaction.key(), transaction.said());
+                self.find_adopted(name, (key, said), declaration)?
+            }
+            None => self.find_of(name, agent.txn(), declaration)?,
+        };
         // The thread by which it is cut is taken first: who revokes comes before that, and is seen, or after, and cuts it.
         let task = Task::new(agent, entry, declared);
         self.revocations.check_facts(task.facts())?;
@@ -305,6 +399,25 @@ impl Tasks {
         self.find(id)
             .filter(|entry| entry.facts().agent() == agent)
             .ok_or_else(|| Unbound::Unknown(id.to_owned()))
+    }
+
+    /// The task of a transaction, for a token that says the same of it as its first one.
+    fn find_adopted(
+        &self,
+        agent: &str,
+        (key, said): (&str, &str),
+        declared: Option<&str>,
+    ) -> Result<Arc<Entry>, Unbound> {
+        let known = self.adopted.find(key).ok_or(Unbound::NoTask)?;
+        let id = &known.task;
+        if known.said != said {
+            return Err(Unbound::TransactionChanged(id.clone()));
+        }
+        match self.find_of(agent, Some(id.as_str()), declared) {
+            // Forgotten, but not what became of it.
+            Err(Unbound::Unknown(_)) => Err(Unbound::Ended(id.clone())),
+            found => found,
+        }
     }
 
     pub(crate) fn find(&self, id: &str) -> Option<Arc<Entry>> {
@@ -510,6 +623,7 @@ impl Tasks {
         self.cutoffs.forget(self.clock.now() / 1000).await?;
         let all_are_written = self.unwritten.lock().is_empty();
         self.revocations.sweep(all_are_written).await?;
+        self.adopted.forget(self.clock.now() / 1000).await?;
         let forgotten = self.forget();
         self.delete(Table::Counters, forgotten.iter().map(TaskId::to_string))
             .await?;
@@ -734,6 +848,9 @@ pub enum Unbound {
     /// It is paused, or one that it was delegated from is.
     #[error("task `{0}` is paused")]
     Paused(TaskId),
+    /// A token of its transaction said something else before.
+    #[error("the transaction of task `{0}` was another one when it was opened")]
+    TransactionChanged(TaskId),
     /// It was taken back, or is of before its subject's tokens count.
     #[error("token was revoked")]
     TokenRevoked,

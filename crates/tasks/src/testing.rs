@@ -88,6 +88,8 @@ pub(crate) fn config() -> Config {
         },
         agents: crate::GateBounds::default(),
         units: vec!["tokens".parse().unwrap()],
+        own: 3,
+        adoption: Vec::new(),
     }
 }
 

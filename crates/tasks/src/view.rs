@@ -30,6 +30,9 @@ pub struct TaskView {
     /// What its tokens are bound to (RFC 7800).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Value>,
+    /// Whose transaction token opened it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// The task that it was delegated from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
@@ -56,6 +59,15 @@ pub struct TaskView {
     /// Its last calls that were permitted, at most 64, the oldest first; a restart forgets them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent: Vec<Done>,
+}
+
+/// Whose transaction token opened a task.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The issuer.
+    pub issuer: String,
+    /// What it calls the task.
+    pub txn: String,
 }
 
 /// Why a task ended.

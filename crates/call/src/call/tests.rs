@@ -35,6 +35,8 @@ impl World {
             delegation: tasks::DelegationBounds::default(),
             agents: tasks::GateBounds::default(),
             units: Vec::new(),
+            own: 1000,
+            adoption: Vec::new(),
         };
         let store = Arc::new(Embedded::open(folder.path()).unwrap());
         let tasks = Tasks::load(config, store).await.unwrap();
@@ -62,6 +64,7 @@ impl World {
         let token = tokens.mint(&claims).unwrap();
         let config = identity::Config {
             issuers: Vec::new(),
+            transaction_issuers: Vec::new(),
             tokens,
             dpop: identity::DpopConfig::default(),
             certificates: None,

@@ -195,7 +195,8 @@ async fn on_behalf(
     let mut request = request(agent.id().as_str(), owner.name(), exchange, cnf);
     request.issuers = vec![owner.issuer().to_owned(), agent.issuer().to_owned()];
     request.issuers.dedup();
-    let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
+    let opening = control.tasks.opening_of_agent(request);
+    let opening = opening.map_err(Refusal::Opening)?;
     Ok((opening, Opener::owner(&owner, &agent)))
 }
 
@@ -218,7 +219,8 @@ async fn for_itself(
     let owner = owner.ok_or_else(|| OAuthRefusal::NoOwner(id.to_owned()))?;
     let mut request = request(id, owner, exchange, cnf);
     request.issuers = vec![agent.issuer().to_owned()];
-    let opening = control.tasks.opening(request).map_err(Refusal::Opening)?;
+    let opening = control.tasks.opening_of_agent(request);
+    let opening = opening.map_err(Refusal::Opening)?;
     Ok((opening, Opener::agent(&agent)))
 }
 

@@ -28,6 +28,10 @@ pub(crate) fn story(view: &TaskView) -> String {
         let issuers: Vec<String> = view.issuers.iter().map(|issuer| plain(issuer)).collect();
         tell("vouched", format!("for by {}", issuers.join(", ")));
     }
+    if let Some(origin) = &view.origin {
+        let (txn, issuer) = (plain(&origin.txn), plain(&origin.issuer));
+        tell("opened by", format!("transaction {txn} of {issuer}"));
+    }
     let grants: Vec<String> = view.grants.iter().map(grant).collect();
     tell("may", grants.join(BREAK));
     tell("labels", view.labels.join(", "));

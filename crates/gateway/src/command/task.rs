@@ -440,6 +440,15 @@ fn table(screen: &Screen, views: &[TaskView]) -> String {
             view.purpose.clone(),
         ]
     }));
+    if views.iter().any(|view| view.origin.is_some()) {
+        let issuer = |view: &TaskView| view.origin.as_ref().map(|origin| origin.issuer.clone());
+        let issuers = views.iter().map(|view| issuer(view).unwrap_or_default());
+        let column = std::iter::once("ISSUER".to_owned()).chain(issuers);
+        for (row, issuer) in rows.iter_mut().zip(column) {
+            // The purpose stays last: it is the longest.
+            row.insert(row.len().saturating_sub(1), issuer);
+        }
+    }
     screen.table(&rows)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use control::{AgentPattern, OwnerOfRecord, OwnersOfRecord};
 use credentials::SecretRef;
 use http::HeaderName;
+use identity::TransactionIssuerConfig;
 use serde_json::{Value, json};
 use tasks::{DeclarationHeaders, DelegationBounds, GateBounds, Rate};
 use url::Url;
@@ -14,6 +15,7 @@ use super::mistake::{At, Notes};
 use super::scalar::Count;
 use super::shape::{Here, Shape, section};
 use super::tools::is_loopback;
+use super::transactions::{self, RawTransactionIssuer};
 
 /// What the book of tasks is made of.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct TasksConfig {
     pub issuer: Option<Url>,
     /// Who answers for the tasks that agents open for themselves; nobody unless given.
     pub owners_of_record: OwnersOfRecord,
+    /// Whose transaction tokens are believed.
+    pub transaction_issuers: Vec<TransactionIssuerConfig>,
     /// Where tasks are kept; in the state folder unless given.
     pub store: Option<StoreConfig>,
     /// Lives and headers.
@@ -48,6 +52,8 @@ section! {
         issuer: Url = optional;
         /// Who answers for the tasks that agents open for themselves by OAuth: the first that fits. Agents for whom there is none open no tasks.
         owners_of_record: Vec<At<RawOwnerOfRecord>> = default([]);
+        /// Issuers whose transaction tokens open tasks: agents send them in `Txn-Token` beside their own credential, and nobody asks the control listener. Who may open what is admission policy's.
+        transaction_issuers: Vec<At<RawTransactionIssuer>> = default([]);
         /// How long tasks live.
         ttl: RawTtl = default({});
         /// Where tasks, counters and leases are kept: `embedded:` and a folder. The state folder unless given.
@@ -56,6 +62,8 @@ section! {
         headers: RawHeaders = default({});
         /// How far agents may delegate parts of their tasks.
         delegation: RawDelegation = default({});
+        /// How many tasks an agent may have open at once that it opened by OAuth, for itself and on behalf of people.
+        open_by_agent: Count = default(1000);
         /// What bounds the calls of each agent, whatever their tasks.
         agents: RawGate = default({});
     }
@@ -177,6 +185,9 @@ impl RawTasks {
         if let Some(issuer) = &self.issuer {
             check_issuer(issuer, notes);
         }
+        let ours = self.issuer.as_ref().map(|issuer| &issuer.value);
+        let transactions = self.transaction_issuers?.value;
+        let (transaction_issuers, adoption) = transactions::parse(transactions, ours, notes);
         let owners = self.owners_of_record?;
         if self.issuer.is_none() && !owners.value.is_empty() {
             let message = "no agent opens a task for itself without `tasks.issuer`";
@@ -190,6 +201,7 @@ impl RawTasks {
             signing_key: self.signing_key.map(|secret| secret.value),
             issuer: self.issuer.map(|url| url.value),
             owners_of_record: OwnersOfRecord::new(owners),
+            transaction_issuers,
             store: self.store.map(|store| store.value),
             book: tasks::Config {
                 ttl_default: ttl.default?.value,
@@ -198,6 +210,8 @@ impl RawTasks {
                 delegation: delegation?,
                 agents: agents?,
                 units: Vec::new(),
+                own: self.open_by_agent?.value.0,
+                adoption,
             },
         })
     }

@@ -271,7 +271,16 @@ impl RawIssuer {
                 notes.mistake(&url.place, "plaintext_issuer", message);
             }
         }
-        let types = self.types?.value.into_iter();
+        let types = self.types?.value;
+        let mut kinds = types.iter().filter(|kind| {
+            let kind = kind.value.to_ascii_lowercase();
+            kind.strip_prefix("application/").unwrap_or(&kind) == "txntoken+jwt"
+        });
+        if let Some(kind) = kinds.next() {
+            let message = "a transaction token authenticates nobody; `tasks.transaction_issuers` is for those";
+            notes.mistake(&kind.place, "transaction_type", message);
+        }
+        let types = types.into_iter();
         let spoken = self.vouches_for?.value.0;
         let speaks = |whom| spoken.iter().any(|spoken| spoken.value == whom);
         let vouches_for = match (speaks(Spoken::Agents), speaks(Spoken::Owners)) {

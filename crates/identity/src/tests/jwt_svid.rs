@@ -48,6 +48,7 @@ fn believer(
     Identity::with_pace(
         Config {
             issuers,
+            transaction_issuers: Vec::new(),
             tokens: tokens(KeyKind::P256),
             dpop: DpopConfig::default(),
             certificates: None,

@@ -196,6 +196,7 @@ fn b4_a_new_config_keeps_the_last_good_keys() {
         let next = Identity::new(
             Config {
                 issuers: vec![issuer],
+                transaction_issuers: Vec::new(),
                 tokens,
                 dpop: crate::DpopConfig::default(),
                 certificates: None,

@@ -264,6 +264,7 @@ fn a_new_config_keeps_its_task_tokens() {
         let brought = Brought::new().await;
         let config = crate::Config {
             issuers: Vec::new(),
+            transaction_issuers: Vec::new(),
             tokens: Arc::clone(brought.identity.tokens()),
             dpop: crate::DpopConfig::default(),
             certificates: None,

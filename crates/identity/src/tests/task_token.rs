@@ -15,6 +15,7 @@ fn authenticate(
 ) -> Result<crate::Agent, Unauthenticated> {
     let config = Config {
         issuers: Vec::new(),
+        transaction_issuers: Vec::new(),
         tokens: std::sync::Arc::clone(tokens),
         dpop: crate::DpopConfig::default(),
         certificates: None,
@@ -251,6 +252,7 @@ fn a_form_is_prepared_once_per_token() {
     let identity = Identity::new(
         Config {
             issuers: Vec::new(),
+            transaction_issuers: Vec::new(),
             tokens: std::sync::Arc::clone(&tokens),
             dpop: crate::DpopConfig::default(),
             certificates: None,

@@ -64,6 +64,7 @@ fn believer(svids: &[Svid], trust_domains: Vec<TrustDomainConfig>) -> Identity {
     });
     let config = Config {
         issuers: Vec::new(),
+        transaction_issuers: Vec::new(),
         tokens: tokens(KeyKind::P256),
         dpop: DpopConfig::default(),
         certificates: None,

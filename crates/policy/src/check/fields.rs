@@ -6,11 +6,12 @@ use crate::fields::{CALL, Fields};
 use crate::finding::Finding;
 
 /// The fields of `input` when a task is to be opened. What `task` holds is the task book's to say.
-const ADMISSION: [(&str, &[&str]); 4] = [
+const ADMISSION: [(&str, &[&str]); 5] = [
     ("agent", &["id", "method", "issuer", "claims"]),
     ("operator", &["name", "role"]),
     ("owner", &["subject", "issuer", "claims", "actor"]),
     ("task", &[]),
+    ("transaction", &["issuer", "txn", "claims", "actor"]),
 ];
 
 /// The fields of a call's input that one file reads.

@@ -2,6 +2,7 @@
 
 mod family;
 mod kill_switch;
+mod transactions;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use serde_json::json;
 
 use super::*;
-use crate::testing::{Disk, config, costs, open, wish};
+use crate::testing::{Disk, config, costs, open, opened, wish};
 
 /// A book on a disk, with a clock that can be moved.
 struct Book {
@@ -344,6 +345,33 @@ async fn the_newest_task_is_listed_first() {
     let second = open(&book.tasks, &json!({})).await;
     let ids: Vec<_> = book.tasks.list().into_iter().map(|view| view.id).collect();
     assert_eq!(ids, [second, first]);
+}
+
+#[tokio::test]
+async fn what_an_agent_opened_is_counted_across_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Book::open(folder.path()).await;
+    let own = |book: &Book| {
+        let request = json!({
+            "agent": "a", "owner": "o", "grants": [{"tool": "notes", "access": ["read"]}],
+        });
+        let request = serde_json::from_value(request).unwrap();
+        book.tasks.opening_of_agent(request)
+    };
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        // Those of operators are not counted.
+        open(&first.tasks, &json!({})).await;
+        ids.push(opened(&first.tasks, own(&first).unwrap()).await);
+    }
+    let full = "an agent has 3 open tasks at most that it opened";
+    assert_eq!(own(&first).unwrap_err().to_string(), full);
+    let second = first.reopen().await;
+    assert_eq!(own(&second).unwrap_err().to_string(), full);
+    second.tasks.end(&ids[0], Ending::Completed).await.unwrap();
+    drop(own(&second).unwrap());
+    opened(&second.tasks, own(&second).unwrap()).await;
+    assert!(own(&second).is_err());
 }
 
 #[tokio::test]

@@ -396,7 +396,7 @@ async fn c3_a_bound_task_delegates_no_bearer_token() {
     let (_folder, book, _) = one().await;
     let bound = json!({ "agent": "a", "owner": "o", "cnf": { "jkt": "x" }, "grants": [{ "tool": "notes", "access": ["read"] }] });
     let opening = book.tasks.opening(serde_json::from_value(bound).unwrap());
-    let parent = crate::testing::opened(&book.tasks, opening.unwrap()).await;
+    let parent = opened(&book.tasks, opening.unwrap()).await;
     let refused = delegate(&book.tasks, &parent, "b", &json!({})).await;
     let problem = "`cnf`: the parent's tokens are bound to a key, so the child's must be, too";
     assert_eq!(refused, Err(problem.to_owned()));
