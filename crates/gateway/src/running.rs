@@ -272,13 +272,8 @@ fn start(
         tls: tls.is_some(),
     };
     for address in listen.calls {
-        let (listener, bound) = bind(address)?;
+        let (listener, bound) = take_calls(address, calls)?;
         listening.calls.push(bound);
-        let listener = {
-            let _entered = calls.enter();
-            tokio::net::TcpListener::from_std(listener)
-                .map_err(|error| listen_error(address, error))?
-        };
         let server = Server::new(&way, tls.clone());
         serving
             .open
@@ -337,6 +332,20 @@ fn start(
     };
     control.spawn(answer(api, control_listener, serving.stop_control.clone()));
     Ok((listening, serving))
+}
+
+/// Listens for calls, and says where.
+fn take_calls(
+    address: SocketAddr,
+    calls: &Runtime,
+) -> Result<(tokio::net::TcpListener, SocketAddr), StartError> {
+    let (listener, bound) = bind(address)?;
+    let _entered = calls.enter();
+    let listener = tokio::net::TcpListener::from_std(listener);
+    Ok((
+        listener.map_err(|error| listen_error(address, error))?,
+        bound,
+    ))
 }
 
 /// Builds what the first config says, and has the bundles of its policy count.
