@@ -958,7 +958,7 @@ fn examples() -> PathBuf {
 #[test]
 fn the_example_is_a_config() {
     let config = load(&examples().join("remit.yaml")).unwrap();
-    assert_eq!(config.tools.len(), 3);
+    assert_eq!(config.tools.len(), 4);
     assert_eq!(config.warnings, []);
     assert_eq!(config.hash.len(), 64);
 }

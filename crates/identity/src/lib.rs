@@ -198,6 +198,7 @@ impl Identity {
             proofs.certify(certificate);
         }
         let mut beside = Vec::new();
+        let is_covered = presented.headers.contains_key(&WORKLOAD_IDENTITY_TOKEN);
         for (slot, value) in slot::filled(presented.headers) {
             let Some((scheme, token)) = slot.token(value) else {
                 continue;
@@ -206,10 +207,10 @@ impl Identity {
                 continue;
             };
             sender.confirm(scheme, &verified)?;
-            beside.push(Beside {
-                slot,
-                digest: verified.digest,
-            });
+            if is_covered {
+                let digest = verified.digest;
+                beside.push(Beside { slot, digest });
+            }
             proofs.add(slot, value, verified)?;
         }
         if let Some((value, verified)) = self.transaction(presented.headers).await? {

@@ -220,7 +220,8 @@ mod tests {
     #[test]
     fn what_some_reader_might_take_for_it_makes_it_doubtful() {
         for key in [
-            "Repo", "REPO", "repo[]", "repo[x]", "repo.x", "repo.", "repo[", "Repo[x]",
+            "Repo", "REPO", "repo[]", "repo[x]", "repo.x", "repo.", "repo[", "Repo[x]", "[repo]",
+            "[repo", "re_po", "re-po", "rePo", "repo_",
         ] {
             let arguments = json!({ key: 1 });
             check("/repo", &arguments, Found::Doubtful);
@@ -231,9 +232,10 @@ mod tests {
         check("/ks", &json!({"Kſ": 1}), Found::Doubtful);
         check("/a_b", &json!({"a.b": 1}), Found::Doubtful);
         check("/a_b", &json!({"a b": 1}), Found::Doubtful);
+        check("/force_push", &json!({"forcePush": 1}), Found::Doubtful);
         check(
             "/repo",
-            &json!({"repos": 1, "re": 2, "repo_": 3}),
+            &json!({"repos": 1, "re": 2, "re_po2": 3}),
             Found::Missing,
         );
     }

@@ -60,6 +60,7 @@ async fn adopt(book: &Book, key: &str) -> TaskId {
 #[track_caller]
 fn check(book: &Book, key: &str, expect: Result<&TaskId, &str>) {
     let found = book.tasks.find_adopted("a", (key, "said"), None);
+    let found = found.and_then(|entry| check_open(&entry).map(|()| entry));
     let found = found.map(|entry| entry.facts().id().clone());
     let found = found.map_err(|error| error.to_string());
     assert_eq!(found, expect.cloned().map_err(str::to_owned));
