@@ -70,7 +70,7 @@ impl Scrubber {
         clippy::disallowed_methods,
         reason = "what must not come back has to be known"
     )]
-    pub(crate) fn new(secret: &Secret, injection: &Injection) -> Option<Self> {
+    pub fn new(secret: &Secret, injection: &Injection) -> Option<Self> {
         let secret = secret.expose();
         let mut texts = vec![Zeroizing::new(secret.to_vec())];
         match injection {
