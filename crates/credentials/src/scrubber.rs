@@ -179,8 +179,11 @@ impl Scrubber {
     /// Forms of whose first bytes one is escaped.
     fn scan_escapes(&self, text: &[u8], scan: &mut Scan) {
         for at in memchr3_iter(b'%', b'\\', b'&', text) {
-            let escapes = Escapes::at(text, at);
             let is_early = |byte: u8| self.is_early.get(usize::from(byte)) == Some(&true);
+            if escapes::short(text, at).is_some_and(|byte| !is_early(byte)) {
+                continue;
+            }
+            let escapes = Escapes::at(text, at);
             if !escapes.iter().any(|(byte, _)| is_early(byte)) {
                 continue;
             }

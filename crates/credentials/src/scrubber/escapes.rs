@@ -47,6 +47,27 @@ const NAMES: [(&[u8], u8); 34] = [
     (b"vert", b'|'),
 ];
 
+/// Whether an escape begins with it.
+pub(super) fn is_intro(byte: u8) -> bool {
+    matches!(byte, b'%' | b'\\' | b'&')
+}
+
+/// What an escape of two or three bytes stands for, such as `\n` or `%20`; none where more has to be read.
+pub(super) fn short(text: &[u8], at: usize) -> Option<u8> {
+    match text.get(at..)? {
+        [b'\\', b'u' | b'x' | b'\\', ..] => None,
+        [b'\\', byte, ..] => Some(*byte),
+        [b'%', first, second, ..] => {
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            let (first, second) = (digit(*first)?, digit(*second)?);
+            u8::try_from(first * 16 + second)
+                .ok()
+                .filter(|byte| *byte != b'%')
+        }
+        _ => None,
+    }
+}
+
 /// What an escape may stand for, and where it then ends.
 #[derive(Debug, Default)]
 pub(super) struct Escapes {

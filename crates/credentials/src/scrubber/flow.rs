@@ -44,14 +44,13 @@ impl Flow {
     }
 
     /// Takes a piece, and answers with what may pass.
-    pub fn push(&mut self, piece: Bytes) -> Bytes {
+    pub fn push(&mut self, mut piece: Bytes) -> Bytes {
         if self.held.is_empty() {
             let scan = self.scrubber.scan(&piece, Rest::Follows);
             if scan.hits.is_empty() {
-                self.held
-                    .text
-                    .extend(piece.get(scan.keep..).unwrap_or_default());
-                return piece.slice(..scan.keep.min(piece.len()));
+                let held = piece.split_off(scan.keep.min(piece.len()));
+                self.held.text.extend_from_slice(&held);
+                return piece;
             }
         }
         let mut passed = BytesMut::with_capacity(self.held.text.len() + piece.len());

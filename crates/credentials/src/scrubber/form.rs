@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use zeroize::Zeroizing;
 
-use super::escapes::Escapes;
+use super::escapes::{self, Escapes};
 use super::{EARLY, Rest};
 
 /// One form of a text.
@@ -45,9 +45,13 @@ impl Form {
             text: base64(text, before),
             fold: Fold::Base64,
         }));
-        let digits = |byte: &u8| [byte >> 4, byte & 15].map(digit);
+        // Of one allocation: none that is not wiped is left behind.
+        let mut hex = Zeroizing::new(Vec::with_capacity(text.len() * 2));
+        for byte in text {
+            hex.extend([byte >> 4, byte & 15].map(digit));
+        }
         forms.push(Self {
-            text: Zeroizing::new(text.iter().flat_map(digits).collect()),
+            text: hex,
             fold: Fold::Hex,
         });
         forms
@@ -82,10 +86,24 @@ impl Form {
 
     /// Whether it stands at `at`.
     pub(super) fn find(&self, text: &[u8], at: usize, rest: Rest) -> Found {
+        // Mostly nothing is escaped: it is told as fast as two texts are compared.
+        let plain = text.get(at..).unwrap_or_default();
+        let pairs = self.text.iter().zip(plain);
+        let count = pairs
+            .take_while(|(expected, byte)| {
+                self.fold.is_same(**expected, **byte) && !escapes::is_intro(**byte)
+            })
+            .count();
+        let (left, next) = (self.text.get(count..), plain.get(count));
+        if next.is_some_and(|byte| !escapes::is_intro(*byte))
+            && left.is_some_and(|left| !left.is_empty())
+        {
+            return Found::Nothing;
+        }
         let mut places = Places::default();
-        places.add(at);
+        places.add(at + count);
         let mut is_cut = false;
-        for expected in self.text.iter() {
+        for expected in left.unwrap_or_default() {
             let mut next = Places::default();
             for place in places.iter() {
                 let Some(byte) = text.get(place) else {
@@ -95,7 +113,7 @@ impl Form {
                 if self.fold.is_same(*expected, *byte) {
                     next.add(place + 1);
                 }
-                if matches!(byte, b'%' | b'\\' | b'&') {
+                if escapes::is_intro(*byte) {
                     let escapes = Escapes::at(text, place);
                     is_cut |= escapes.is_cut;
                     for (byte, end) in escapes.iter() {
@@ -158,7 +176,8 @@ impl Places {
 
 /// What of the Base64 of any text with so many bytes (of three) before this one is its own alone.
 fn base64(text: &[u8], before: usize) -> Zeroizing<Vec<u8>> {
-    let padded = Zeroizing::new([&[0; 3][..before.min(3)], text].concat());
+    let mut padded = Zeroizing::new(vec![0; before]);
+    padded.extend_from_slice(text);
     let encoded = Zeroizing::new(STANDARD_NO_PAD.encode(&padded));
     let start = (before * 8).div_ceil(6);
     let end = padded.len() * 8 / 6;

@@ -30,6 +30,14 @@ fn injected(secret: &str, injection: &Injection) -> Option<Arc<Scrubber>> {
     Scrubber::new(&secret, injection).map(Arc::new)
 }
 
+/// A JSON string without its quotes.
+fn inner(json: &str) -> String {
+    let inner = json
+        .strip_prefix('"')
+        .and_then(|json| json.strip_suffix('"'));
+    inner.unwrap().to_owned()
+}
+
 /// Every character spelled by `spell`.
 fn each(secret: &str, spell: impl Fn(char) -> String) -> String {
     secret.chars().map(spell).collect()
@@ -48,7 +56,7 @@ fn only(secret: &str, which: &str, spell: impl Fn(char) -> String) -> String {
 /// Every way in which an upstream may spell it, by name.
 fn spellings(secret: &str) -> Vec<(&'static str, String)> {
     let json = serde_json::to_string(secret).unwrap();
-    let json = json[1..json.len() - 1].to_owned();
+    let json = inner(&json);
     let twice = serde_json::to_string(&json).unwrap();
     let percent = percent_encode(secret.as_bytes(), NON_ALPHANUMERIC).to_string();
     let html = only(secret, "&<>\"'", |letter| {
@@ -91,7 +99,7 @@ fn spellings(secret: &str) -> Vec<(&'static str, String)> {
         ("query", percent.replace("%20", "+")),
         ("JSON", json.clone()),
         ("JSON of PHP", json.replace('/', "\\/")),
-        ("JSON in JSON", twice[1..twice.len() - 1].to_owned()),
+        ("JSON in JSON", inner(&twice)),
         (
             "JSON, all",
             each(secret, |letter| format!("\\u{:04x}", letter as u32)),
@@ -227,7 +235,7 @@ fn a_part_of_it_is_passed_on() {
     for secret in SECRETS {
         let scrubber = scrubber(secret);
         for end in 1..secret.len() {
-            let text = format!("{}\n{}", &secret[..end], &secret[end..]);
+            let text = [secret.split_at(end).0, secret.split_at(end).1].join("\n");
             assert_eq!(masked(&scrubber, &text), (text.clone().into_bytes(), 0));
             assert_eq!(
                 flow(&scrubber, text.as_bytes().chunks(3)).0,
@@ -273,7 +281,7 @@ fn what_stands_between_two_parts_keeps_its_place() {
         flow.push_to(&[&secret.as_bytes()[at..], b">"].concat(), &mut passed);
         flow.end(&mut passed);
         let stars = "*".repeat(secret.len());
-        let expect = format!("<{}[head]{}>", &stars[..at], &stars[at..]);
+        let expect = format!("<{}[head]{}>", stars.split_at(at).0, stars.split_at(at).1);
         assert_eq!(passed, expect.as_bytes());
     }
 }

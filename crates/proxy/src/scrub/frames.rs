@@ -1,4 +1,4 @@
-//! Where messages of gRPC and of WebSockets end: nothing is held back past that.
+//! Where messages of gRPC and of a WebSocket end: nothing is held back past that.
 
 use bytes::BytesMut;
 use credentials::{Flow, Scrubber};
