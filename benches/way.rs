@@ -10,6 +10,7 @@ mod head;
 mod inject;
 mod observe;
 mod record;
+mod scrub;
 mod token;
 
 use criterion::{criterion_group, criterion_main};
@@ -23,5 +24,6 @@ criterion_group!(
     decide::decide,
     inject::inject,
     record::record,
+    scrub::scrub,
 );
 criterion_main!(way);

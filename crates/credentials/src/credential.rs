@@ -88,7 +88,7 @@ impl Credential {
         let (call, spending) = self.permit.spend();
         let meters = call.meters().to_vec();
         let mut wire = call.into_wire();
-        let mut outbound_secret = None;
+        let mut scrubber = None;
         let mut isolation = None;
         if let Some(Grant {
             lease, injection, ..
@@ -98,15 +98,9 @@ impl Credential {
             if injection.binds_connection() {
                 isolation = Some(Arc::clone(&lease.id));
             }
-            outbound_secret = Some(Arc::clone(&lease.secret));
+            scrubber = lease.scrubber(&injection);
         }
-        Ok(Outbound::new(
-            wire,
-            outbound_secret,
-            isolation,
-            spending,
-            meters,
-        ))
+        Ok(Outbound::new(wire, scrubber, isolation, spending, meters))
     }
 }
 

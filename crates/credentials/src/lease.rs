@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tasks::{Access, TaskId, ToolName};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Provider, Revocation, Secret, Wish};
+use crate::{Injection, Provider, Revocation, Scrubber, Secret, Wish};
 
 /// What one call wants a lease for, borrowed from its permit.
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +188,15 @@ pub(crate) struct Lease {
     pub(crate) secret: Arc<Secret>,
     /// From when on a new one is obtained instead.
     pub(crate) stale_at: i64,
+    /// What keeps the secret out of answers, and for which injection it was made.
+    scrubber: RwLock<Option<Scrubbing>>,
+}
+
+/// How a secret that goes somewhere is kept out of answers; none where it is too short to be looked for.
+#[derive(Debug)]
+struct Scrubbing {
+    injection: Arc<Injection>,
+    scrubber: Option<Arc<Scrubber>>,
 }
 
 /// How long before a secret dies it is no longer given out, in seconds: room for the call to reach the upstream
@@ -205,7 +215,26 @@ impl Lease {
             line,
             provider,
             secret: Arc::new(secret),
+            scrubber: RwLock::new(None),
         }
+    }
+
+    /// What keeps the secret out of answers: made for the first call, and anew when a reload injects it elsewhere.
+    pub(crate) fn scrubber(&self, injection: &Arc<Injection>) -> Option<Arc<Scrubber>> {
+        if let Some(made) = &*self.scrubber.read()
+            && Arc::ptr_eq(&made.injection, injection)
+        {
+            return made.scrubber.clone();
+        }
+        let scrubber = Scrubber::new(&self.secret, injection).map(Arc::new);
+        if scrubber.is_none() {
+            tracing::warn!(lease = %self.id, tool = %self.line.key.tool, "secret is too short to be kept out of answers");
+        }
+        *self.scrubber.write() = Some(Scrubbing {
+            injection: Arc::clone(injection),
+            scrubber: scrubber.clone(),
+        });
+        scrubber
     }
 
     pub(crate) fn fresh(&self, now: i64) -> bool {

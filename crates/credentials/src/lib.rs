@@ -25,6 +25,7 @@ mod outbound;
 mod program;
 mod provider;
 mod reference;
+mod scrubber;
 mod secret;
 mod static_key;
 
@@ -37,5 +38,6 @@ pub use leases::Leases;
 pub use outbound::Outbound;
 pub use provider::{Obtained, Provider, ProviderError, Revocation, Wish};
 pub use reference::{InvalidSecretRef, SecretRef};
+pub use scrubber::{Flow, Scrubber};
 pub use secret::Secret;
 pub use static_key::Static;

@@ -6,7 +6,7 @@ use call::{Body, Meter, Tool};
 use http::request::Parts;
 use tasks::Spending;
 
-use crate::Secret;
+use crate::Scrubber;
 
 /// A request ready to leave.
 ///
@@ -15,7 +15,7 @@ use crate::Secret;
 /// ```compile_fail,E0451
 /// fn forge(head: http::request::Parts, tool: std::sync::Arc<call::Tool>) -> credentials::Outbound {
 ///     credentials::Outbound {
-///         head, tool, body: call::Body::Empty, secret: None, isolation: None,
+///         head, tool, body: call::Body::Empty, scrubber: None, isolation: None,
 ///         spending: Default::default(), meters: Vec::new(),
 ///     }
 /// }
@@ -30,7 +30,7 @@ pub struct Outbound {
     head: Parts,
     body: Body,
     tool: Arc<Tool>,
-    secret: Option<Arc<Secret>>,
+    scrubber: Option<Arc<Scrubber>>,
     isolation: Option<Arc<str>>,
     spending: Spending,
     meters: Vec<Arc<Meter>>,
@@ -39,7 +39,7 @@ pub struct Outbound {
 impl Outbound {
     pub(crate) fn new(
         (head, body, tool): (Parts, Body, Arc<Tool>),
-        secret: Option<Arc<Secret>>,
+        scrubber: Option<Arc<Scrubber>>,
         isolation: Option<Arc<str>>,
         spending: Spending,
         meters: Vec<Arc<Meter>>,
@@ -48,7 +48,7 @@ impl Outbound {
             head,
             body,
             tool,
-            secret,
+            scrubber,
             isolation,
             spending,
             meters,
@@ -74,6 +74,11 @@ impl Outbound {
         self.isolation.as_deref()
     }
 
+    /// What keeps the injected secret out of the answer; none if there is no secret, or it is too short to be looked for.
+    pub fn scrubber(&self) -> Option<&Arc<Scrubber>> {
+        self.scrubber.as_ref()
+    }
+
     /// The head (its `uri` the upstream's whole one), the body, the tool.
     ///
     /// The head holds the secret: it must not be logged.
@@ -88,7 +93,7 @@ impl std::fmt::Debug for Outbound {
         f.debug_struct("Outbound")
             .field("tool", &self.tool.name)
             .field("method", &self.head.method)
-            .field("secret", &self.secret)
+            .field("scrubber", &self.scrubber)
             .field("isolation", &self.isolation)
             .finish_non_exhaustive()
     }

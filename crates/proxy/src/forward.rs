@@ -16,6 +16,7 @@ use pingora_proxy::Session;
 use telemetry::Trace;
 
 use crate::meter::Metering;
+use crate::scrub::{Asked, Scrub};
 use crate::upstream::{Talk, Upstream};
 
 /// W3C Trace Context.
@@ -37,12 +38,15 @@ pub(crate) struct Forward {
     pub(crate) is_http2: bool,
     /// What it takes of its task besides being a call.
     pub(crate) metering: Option<Metering>,
+    /// What keeps the injected secret out of the answer.
+    pub(crate) scrub: Option<Scrub>,
 }
 
 impl Forward {
     pub(crate) fn new(mut outbound: Outbound, upstream: Arc<Upstream>, talk: Talk) -> Self {
         let (spending, meters) = outbound.take_spending();
         let isolation = outbound.isolation().map(Into::into);
+        let scrub = outbound.scrubber().map(Scrub::new);
         let (head, body, _) = outbound.into_parts();
         Self {
             head,
@@ -54,7 +58,17 @@ impl Forward {
             body_due: false,
             is_http2: false,
             metering: Metering::new(spending, &meters),
+            scrub,
         }
+    }
+
+    /// What keeps the injected secret out of the answer, and what is answered.
+    pub(crate) fn scrub(&mut self) -> Option<(&mut Scrub, Asked<'_>)> {
+        let asked = Asked {
+            method: &self.head.method,
+            is_http2: self.is_http2,
+        };
+        self.scrub.as_mut().map(|scrub| (scrub, asked))
     }
 
     /// The URL that is asked, without the query: a key may have been injected there.
@@ -104,6 +118,9 @@ impl Forward {
         }
         if self.metering.as_ref().is_some_and(Metering::reads_body) {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        if self.scrub.is_some() {
+            Scrub::ask(headers);
         }
         if let Some(trace) = trace {
             headers.insert(TRACEPARENT, trace.traceparent());

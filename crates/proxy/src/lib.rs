@@ -20,6 +20,7 @@ mod phases;
 mod refusal;
 mod reply;
 mod resource;
+mod scrub;
 mod server;
 mod sessions;
 mod setup;

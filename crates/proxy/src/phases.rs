@@ -30,6 +30,7 @@ use crate::forward::{Forward, is_websocket, not_walked};
 use crate::meter::Metering;
 use crate::refusal::Refusal;
 use crate::reply::{DPOP_NONCE, Form, REMIT_DECISION, Reply};
+use crate::scrub::{Scrub, Unscrubbable};
 use crate::upstream::Talk;
 use crate::{Setup, Way, body, framing};
 
@@ -38,6 +39,9 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// The task has no more for a call that is under way.
 const USED_UP: ErrorType = ErrorType::Custom("UsedUp");
+
+/// Nobody can say whether the answer holds the injected secret.
+const UNSCRUBBABLE: ErrorType = ErrorType::Custom("Unscrubbable");
 
 tokio::task_local! {
     /// The exchange of the call that this task walks: `new_ctx` has no other way to learn it.
@@ -84,6 +88,43 @@ impl Context {
         };
         let passed = metering.pass(body.len());
         passed.map_err(|exhausted| self.use_up(exhausted))
+    }
+
+    /// Masks the injected secret in the head of the answer.
+    fn scrub_head(&mut self, response: &mut ResponseHeader) -> Result<(), BError> {
+        let scrubbed = self.forward.as_mut().and_then(Forward::scrub);
+        let scrubbed = scrubbed.map(|(scrub, asked)| scrub.head(response, asked));
+        self.scrubbed(scrubbed)
+    }
+
+    /// Masks it in a piece of the body.
+    fn scrub_body(&mut self, body: &mut Option<Bytes>, is_last: bool) -> Result<(), BError> {
+        let scrub = self.forward.as_mut().and_then(|way| way.scrub.as_mut());
+        let scrubbed = scrub.map(|scrub| scrub.body(body, is_last));
+        self.scrubbed(scrubbed)
+    }
+
+    /// Writes down how often it was found.
+    fn scrubbed(&self, scrubbed: Option<Result<(), Unscrubbable>>) -> Result<(), BError> {
+        let Some(scrubbed) = scrubbed else {
+            return Ok(());
+        };
+        let scrub = self.forward.as_ref().and_then(|way| way.scrub.as_ref());
+        let found = scrub.map_or(0, Scrub::found);
+        if found > 0 {
+            self.exchange.note(|record| {
+                if record.scrubbed == 0 {
+                    let (decision, tool) = (record.decision.as_str(), record.tool.as_deref());
+                    tracing::warn!(decision, tool, "answer held the injected secret");
+                }
+                record.scrubbed = found;
+            });
+        }
+        scrubbed.map_err(|unscrubbable| {
+            let cause = unscrubbable.to_string();
+            self.exchange.used_up(&Refusal::Unscrubbable(cause.clone()));
+            Error::explain(UNSCRUBBABLE, cause).into_up()
+        })
     }
 
     fn use_up(&mut self, exhausted: Exhausted) -> BError {
@@ -324,6 +365,7 @@ impl ProxyHttp for Phases {
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<(), BError> {
+        context.scrub_head(response)?;
         // An agent that followed it would go around the gateway.
         response.remove_header(&ALT_SVC);
         // An agent that put it into its next proof would be refused here.
@@ -357,6 +399,7 @@ impl ProxyHttp for Phases {
         is_last: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>, BError> {
+        context.scrub_body(body, is_last)?;
         let pace = context.pass(body.as_ref())?;
         if let Some(metering) = context.metering() {
             metering.received(body.as_ref(), is_last);
@@ -367,13 +410,17 @@ impl ProxyHttp for Phases {
     async fn response_trailer_filter(
         &self,
         _: &mut Session,
-        _: &mut HeaderMap,
+        trailers: &mut HeaderMap,
         context: &mut Context,
     ) -> Result<Option<Bytes>, BError> {
+        let scrub = context.forward.as_mut().and_then(|way| way.scrub.as_mut());
+        let held = scrub.and_then(|scrub| scrub.trailers(trailers));
+        context.scrubbed(Some(Ok(())))?;
         if let Some(metering) = context.metering() {
-            metering.received(None, true);
+            metering.received(held.as_ref(), true);
         }
-        Ok(None)
+        // pingora sends either: of an answer that is not gRPC the body counts for more.
+        Ok(held)
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
@@ -509,6 +556,7 @@ fn client(session: &Session) -> crate::Client {
 fn failure(error: &Error) -> Refusal {
     let cause = error.to_string();
     match error.etype() {
+        etype if *etype == UNSCRUBBABLE => Refusal::Unscrubbable(cause),
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
             Refusal::UpstreamUntrusted(cause)
         }

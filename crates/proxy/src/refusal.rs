@@ -115,6 +115,9 @@ pub enum Refusal {
     /// The upstream was silent for too long.
     #[error("upstream was silent for too long: {0}")]
     UpstreamTimeout(String),
+    /// Nobody can say whether the answer holds the injected secret.
+    #[error("{0}")]
+    Unscrubbable(String),
     /// The upstream's answer is broken.
     #[error("upstream failed: {0}")]
     UpstreamFailed(String),
@@ -209,6 +212,7 @@ codes! {
     UPSTREAM_UNREACHABLE = BAD_GATEWAY, "upstream_unreachable", "the tool can't be reached";
     UPSTREAM_UNTRUSTED = BAD_GATEWAY, "upstream_untrusted", "the tool's certificate is not trusted";
     UPSTREAM_TIMEOUT = GATEWAY_TIMEOUT, "upstream_timeout", "the tool did not answer in time";
+    UNSCRUBBABLE = BAD_GATEWAY, "unscrubbable", "the tool answers in a coding in which the injected key can't be found, so that its answer is not passed on; tell the operator the decision id";
     UPSTREAM_FAILED = BAD_GATEWAY, "upstream_failed", "the tool's answer is broken";
     INTERNAL = INTERNAL_SERVER_ERROR, "internal", "the gateway failed; tell the operator the decision id";
 }
@@ -243,6 +247,7 @@ impl Refusal {
             Self::UpstreamUnreachable(_) => UPSTREAM_UNREACHABLE,
             Self::UpstreamUntrusted(_) => UPSTREAM_UNTRUSTED,
             Self::UpstreamTimeout(_) => UPSTREAM_TIMEOUT,
+            Self::Unscrubbable(_) => UNSCRUBBABLE,
             Self::UpstreamFailed(_) => UPSTREAM_FAILED,
             Self::Internal(_) => INTERNAL,
         }

@@ -119,6 +119,9 @@ fn attributes(record: &CallRecord, attributes: &mut Attributes<'_>) {
         record.status.map(i64::from),
     );
     attributes.put(names::CALL_ENDING, record.ending.as_str());
+    if record.scrubbed > 0 {
+        attributes.number(names::SECRETS_SCRUBBED, record.scrubbed);
+    }
     if !record.stripped.is_empty() {
         let prints = record.stripped.iter().map(|key| &*key.fingerprint);
         attributes.texts(names::KEYS_FINGERPRINTS, prints);

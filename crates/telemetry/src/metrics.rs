@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     policy: Histogram,
     policy_failures: Arc<Failures>,
     keys_stripped: Counter,
+    secrets_scrubbed: Counter,
     dropped: [Counter; 5],
     audit_failures: Counter,
     reloads: [Counter; 2],
@@ -169,6 +170,7 @@ impl Metrics {
             policy: gateway_histogram(),
             policy_failures: Arc::default(),
             keys_stripped: Counter::default(),
+            secrets_scrubbed: Counter::default(),
             dropped: Default::default(),
             audit_failures: Counter::default(),
             reloads: Default::default(),
@@ -220,6 +222,11 @@ impl Metrics {
             "keys_stripped",
             "Keys of agents that came off",
             self.keys_stripped.clone(),
+        );
+        registry.register(
+            "secrets_scrubbed",
+            "Injected secrets that were masked in answers",
+            self.secrets_scrubbed.clone(),
         );
         let dropped = Family::<[(&str, &str); 1], Counter>::default();
         for ((_, name), counter) in SIGNALS.iter().zip(&mut self.dropped) {
@@ -306,6 +313,9 @@ impl Metrics {
         if !record.stripped.is_empty() {
             self.keys_stripped.inc_by(count(record.stripped.len()));
         }
+        if record.scrubbed > 0 {
+            self.secrets_scrubbed.inc_by(count(record.scrubbed));
+        }
         if let Some(durations) = self.durations.get() {
             durations.record(record);
         }
@@ -369,6 +379,11 @@ impl Metrics {
         let keys = self.keys_stripped.clone();
         otlp::counter(meter, names::METRIC_KEYS_STRIPPED, "{key}", move |tell| {
             tell(keys.get(), &[]);
+        });
+        let secrets = self.secrets_scrubbed.clone();
+        let name = names::METRIC_SECRETS_SCRUBBED;
+        otlp::counter(meter, name, "{secret}", move |tell| {
+            tell(secrets.get(), &[]);
         });
         let failures = self.audit_failures.clone();
         otlp::counter(meter, names::METRIC_AUDIT_FAILURES, "{line}", move |tell| {

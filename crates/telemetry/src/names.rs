@@ -97,6 +97,8 @@ pub const LEASE_TIME: &str = "remit.lease.time";
 pub const KEYS_STRIPPED: &str = "remit.keys.stripped";
 /// Their fingerprints.
 pub const KEYS_FINGERPRINTS: &str = "remit.keys.fingerprints";
+/// How often the injected secret was found in the answer, and masked.
+pub const SECRETS_SCRUBBED: &str = "remit.secrets.scrubbed";
 /// How the agent proved itself.
 pub const AGENT_METHOD: &str = "remit.agent.method";
 /// How the call ended.
@@ -169,6 +171,8 @@ pub const METRIC_GATEWAY_DURATION: &str = "remit.gateway.duration";
 pub const METRIC_POLICY_DURATION: &str = "remit.policy.duration";
 /// Counter of keys that came off.
 pub const METRIC_KEYS_STRIPPED: &str = "remit.keys.stripped";
+/// Counter of injected secrets that were masked in answers.
+pub const METRIC_SECRETS_SCRUBBED: &str = "remit.secrets.scrubbed";
 /// Counter of records that an output lost.
 pub const METRIC_DROPPED: &str = "remit.telemetry.dropped";
 /// Counter of audit lines that couldn't be written.

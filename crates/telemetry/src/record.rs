@@ -52,6 +52,8 @@ pub struct CallRecord {
     pub mcp: Option<Mcp>,
     /// The agent's keys that came off.
     pub stripped: Vec<StrippedKey>,
+    /// How often the injected secret was found in the answer, and masked.
+    pub scrubbed: usize,
     /// How it was ruled.
     pub verdict: Verdict,
     /// The refusal's code, where it was refused.
@@ -149,6 +151,7 @@ impl CallRecord {
             environment: None,
             mcp: None,
             stripped: Vec::new(),
+            scrubbed: 0,
             verdict: Verdict::default(),
             code: None,
             reason: None,

@@ -40,6 +40,9 @@ fn server(record: &CallRecord, spans: &mut Message) {
         tool(record, attributes);
         ruling(record, attributes);
         attributes.number(names::KEYS_STRIPPED, record.stripped.len());
+        if record.scrubbed > 0 {
+            attributes.number(names::SECRETS_SCRUBBED, record.scrubbed);
+        }
         attributes.put(names::CALL_ENDING, record.ending.as_str());
         attributes.maybe(names::ERROR_TYPE, error_type(record).as_deref());
     });

@@ -89,8 +89,12 @@ pub enum Answer {
     Slow(Duration, Box<Self>),
     /// Another answer, with this header more.
     With(HeaderName, HeaderValue, Box<Self>),
+    /// A media type and the pieces of a body, so far apart.
+    Pieces(&'static str, Vec<Bytes>, Duration),
     /// gRPC messages, then the status in the trailers.
     Grpc(Vec<Bytes>, u32),
+    /// gRPC messages, then these trailers.
+    Trailed(Vec<Bytes>, HeaderMap),
     /// A WebSocket that sends every message back.
     WebSocket,
     /// A body that breaks off after these bytes.
@@ -136,6 +140,9 @@ struct Shared {
     received: Mutex<Vec<Received>>,
     connections: AtomicUsize,
 }
+
+/// gRPC over HTTP/2.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// How much is remembered of a mirrored body, in bytes.
 const MIRRORED: usize = 64 * 1024;
@@ -390,7 +397,12 @@ async fn reply(mut answer: Answer, received: &Received) -> Reply {
             Answer::Echo => break json_reply(StatusCode::OK, &echo(received)),
             Answer::Ticks(count, apart) => break ticks(count, apart),
             Answer::Large(size) => break large(size),
-            Answer::Grpc(messages, status) => break grpc(messages, status),
+            Answer::Pieces(kind, pieces, apart) => break typed(in_pieces(pieces, apart), kind),
+            Answer::Grpc(messages, status) => {
+                let trailers = [(GRPC_STATUS, HeaderValue::from(status))];
+                break grpc(messages, trailers.into_iter().collect());
+            }
+            Answer::Trailed(messages, trailers) => break grpc(messages, trailers),
             Answer::Broken(bytes) => break broken(bytes),
             Answer::Mirror | Answer::WebSocket => {
                 break json_reply(
@@ -447,7 +459,17 @@ fn large(size: usize) -> Reply {
     typed(streamed(stream::iter(chunks)), "application/octet-stream")
 }
 
-fn grpc(messages: Vec<Bytes>, status: u32) -> Reply {
+fn in_pieces(pieces: Vec<Bytes>, apart: Duration) -> Reply {
+    let pieces = stream::iter(pieces.into_iter().enumerate());
+    streamed(pieces.then(move |(number, piece)| async move {
+        if number > 0 {
+            tokio::time::sleep(apart).await;
+        }
+        Ok(Frame::data(piece))
+    }))
+}
+
+fn grpc(messages: Vec<Bytes>, trailers: HeaderMap) -> Reply {
     let frames = messages.into_iter().map(|message| {
         // An uncompressed message: a zero, its length, itself.
         let mut frame = BytesMut::with_capacity(5 + message.len());
@@ -456,8 +478,6 @@ fn grpc(messages: Vec<Bytes>, status: u32) -> Reply {
         frame.extend_from_slice(&message);
         Ok(Frame::data(frame.freeze()))
     });
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from(status));
     let end = std::iter::once(Ok(Frame::trailers(trailers)));
     let frames: Vec<_> = frames.chain(end).collect();
     typed(streamed(stream::iter(frames)), "application/grpc")

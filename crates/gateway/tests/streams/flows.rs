@@ -22,7 +22,7 @@ use crate::world::{FAR, Plan, World, in_time};
 const MIB: usize = 1024 * 1024;
 
 /// The next piece of a body.
-async fn next(body: &mut hyper::body::Incoming) -> Bytes {
+pub(crate) async fn next(body: &mut hyper::body::Incoming) -> Bytes {
     loop {
         let frame = in_time(body.frame()).await.unwrap().unwrap();
         let data = frame.into_data().unwrap();
@@ -224,7 +224,7 @@ async fn an_upgrade_to_anything_else_is_not_passed_on() {
 }
 
 /// An uncompressed gRPC message.
-fn message(bytes: &[u8]) -> Bytes {
+pub(crate) fn message(bytes: &[u8]) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_u8(0);
     frame.put_u32(u32::try_from(bytes.len()).unwrap());

@@ -67,6 +67,9 @@ fn closed(record: &CallRecord, line: &mut Object<'_>) {
     line.value("status", record.status);
     line.value("bytes_in", record.bytes_in);
     line.value("bytes_out", record.bytes_out);
+    if record.scrubbed > 0 {
+        line.value("secrets_scrubbed", record.scrubbed);
+    }
     line.word("ending", record.ending.as_str());
     line.value("seconds", record.total_time.as_secs_f64());
 }

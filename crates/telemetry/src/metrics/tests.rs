@@ -59,6 +59,13 @@ fn stripped_keys_are_counted() {
     );
 }
 #[test]
+fn scrubbed_secrets_are_counted() {
+    check(
+        |record| record.scrubbed = 3,
+        "remit_secrets_scrubbed_total 3",
+    );
+}
+#[test]
 fn the_whole_call_is_timed() {
     check(
         |record| record.total_time = Duration::from_millis(2),

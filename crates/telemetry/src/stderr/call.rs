@@ -87,6 +87,10 @@ fn fields(record: &CallRecord, told: &mut Fields<'_>) {
     told.word("ending", Some(record.ending.as_str()));
     let keys = u64::try_from(record.stripped.len()).unwrap_or(u64::MAX);
     told.number("keys_stripped", keys);
+    if record.scrubbed > 0 {
+        let found = u64::try_from(record.scrubbed).unwrap_or(u64::MAX);
+        told.number("secrets_scrubbed", found);
+    }
     told.decimal("milliseconds", milliseconds(record.total_time));
     told.digits("trace", |text| digits::trace(record.trace.id(), text));
 }

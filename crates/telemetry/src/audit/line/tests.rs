@@ -86,6 +86,7 @@ fn a_line_of_everything() {
     (record.status, record.bytes_in, record.bytes_out) = (Some(502), 12, u64::MAX);
     record.total_time = Duration::from_millis(1500);
     record.ending = Ending::UpstreamFailed;
+    record.scrubbed = 2;
     check(
         &record,
         r#"{"at":"2026-08-01T12:00:01.5Z","kind":"closed","decision":"DECISION",
@@ -98,7 +99,7 @@ fn a_line_of_everything() {
 {"place":"userinfo","fingerprint":"0123456789abcdef"}],
 "lease":{"id":"l1","provider":"cmd","bridge":true,"expires_at":"2026-08-01T13:00:00Z"},
 "forwarded":true,"status":502,"bytes_in":12,"bytes_out":18446744073709551615,
-"ending":"upstream_failed","seconds":1.5}"#,
+"secrets_scrubbed":2,"ending":"upstream_failed","seconds":1.5}"#,
     );
 }
 
