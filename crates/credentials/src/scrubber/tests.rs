@@ -1,3 +1,5 @@
+//! Every spelling, every border.
+
 use std::sync::Arc;
 
 use base64::Engine;

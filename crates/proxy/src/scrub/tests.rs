@@ -1,3 +1,5 @@
+//! Heads, bodies, messages and codings, at every border.
+
 use std::io::Write;
 
 use credentials::{Injection, Secret};
