@@ -45,5 +45,5 @@ pub use outbound::Outbound;
 pub use provider::{Obtained, Provider, ProviderError, Revocation, Wish};
 pub use reference::{InvalidSecretRef, SecretRef};
 pub use secret::Secret;
-pub use statement::{KeyRef, Signer, Statement, Subject};
+pub use statement::{InvalidSubject, KeyRef, Signer, Statement, Subject};
 pub use static_key::Static;

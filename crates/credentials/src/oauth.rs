@@ -13,6 +13,7 @@ use identity::TaskTokens;
 use rustls_pki_types::CertificateDer;
 use tokio::time::{Instant, sleep};
 use url::Url;
+use zeroize::Zeroizing;
 
 use self::answer::{Answer, Expected, Issued};
 use self::client::Fields;
@@ -48,7 +49,7 @@ pub struct OAuthConfig {
     pub resources: Vec<String>,
     /// How long a token lives whose answer does not say.
     pub ttl: Option<Duration>,
-    /// How long all of one obtaining may take.
+    /// How long all of one obtaining may take, and all of taking one back.
     pub timeout: Duration,
 }
 
@@ -77,6 +78,8 @@ struct Server {
     tokens: Endpoint,
     revocation: Option<Endpoint>,
     seal: Seal,
+    /// By which the gateway's own statements are signed.
+    signed_by: Arc<TaskTokens>,
 }
 
 /// How long a statement to the server lives, in seconds: it is used at once.
@@ -94,12 +97,13 @@ impl OAuth {
     ///
     /// # Errors
     /// What is wrong with the addresses or authorities.
-    pub fn new(config: OAuthConfig, tokens: &TaskTokens) -> Result<Self, String> {
+    pub fn new(config: OAuthConfig, tokens: Arc<TaskTokens>) -> Result<Self, String> {
         let endpoint = |url: &Url| Endpoint::new(url.clone(), &config.authorities);
         Ok(Self(Arc::new(Server {
             tokens: endpoint(&config.token_url)?,
             revocation: config.revocation_url.as_ref().map(endpoint).transpose()?,
-            seal: Seal::new(tokens).map_err(|error| error.to_string())?,
+            seal: Seal::new(&tokens).map_err(|error| error.to_string())?,
+            signed_by: tokens,
             config,
         })))
     }
@@ -194,7 +198,7 @@ impl Server {
             let mut fields = Fields::new();
             match &self.config.grant {
                 Grant::TokenExchange(statement) => {
-                    let subject = statement.sign(wish, &asked.scopes, life(wish)).await?;
+                    let subject = self.sign(statement, wish, asked).await?;
                     fields.put(
                         "grant_type",
                         "urn:ietf:params:oauth:grant-type:token-exchange",
@@ -204,7 +208,7 @@ impl Server {
                     fields.put("requested_token_type", ACCESS_TOKEN);
                 }
                 Grant::JwtBearer(statement) => {
-                    let assertion = statement.sign(wish, &asked.scopes, life(wish)).await?;
+                    let assertion = self.sign(statement, wish, asked).await?;
                     fields.put("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
                     fields.put("assertion", &assertion);
                 }
@@ -241,6 +245,17 @@ impl Server {
             refreshing.replace(token, new).await?;
         }
         Ok(answer)
+    }
+
+    async fn sign(
+        &self,
+        statement: &Statement,
+        wish: &Wish,
+        asked: &Asked,
+    ) -> Result<Zeroizing<String>, ProviderError> {
+        let life = STATEMENT_LIFE.min(wish.ttl_seconds);
+        let signed = statement.sign(&self.signed_by, wish, &asked.scopes, life);
+        signed.await
     }
 
     /// Adds what is the same for all grants.
@@ -298,7 +313,9 @@ impl Server {
         if let Err(error) = self.take_back(&answer.access_token).await {
             tracing::warn!(%error, "token that was not taken lives on");
         }
-        Err(self.tokens.failed(&format!("can't be believed: {objection}")))
+        Err(self
+            .tokens
+            .failed(&format!("can't be believed: {objection}")))
     }
 
     /// Takes a token back (RFC 7009), again and again while there is time.
@@ -307,7 +324,7 @@ impl Server {
             let cause = "there is no `revocation_url`".to_owned();
             return Err(ProviderError::Failed(cause));
         };
-        let deadline = Instant::now() + REVOKE_PATIENCE;
+        let deadline = Instant::now() + REVOKE_PATIENCE.min(self.config.timeout);
         let form = async || {
             let mut fields = Fields::new();
             fields.put_secret("token", token);
@@ -330,11 +347,6 @@ impl Server {
     fn deadline(&self) -> Instant {
         Instant::now() + self.config.timeout
     }
-}
-
-/// How long a statement lives: no longer than what it is for.
-fn life(wish: &Wish) -> u64 {
-    STATEMENT_LIFE.min(wish.ttl_seconds)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A statement of whom a call is made for, signed by the gateway.
 
-use std::sync::Arc;
+use std::str::FromStr;
 
 use identity::{Assertion, InvalidKey, SigningKey, TaskTokens};
 use serde_json::{Map, Value, json};
@@ -20,7 +20,7 @@ pub struct Statement {
     pub signer: Signer,
 }
 
-/// Whom a statement is about.
+/// Whom a statement is about; in a config `agent`, `owner` or `name:ACCOUNT`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Subject {
     /// The agent.
@@ -31,11 +31,29 @@ pub enum Subject {
     Named(String),
 }
 
+/// A text that names no subject.
+#[derive(Debug, thiserror::Error)]
+#[error("expected `agent`, `owner` or `name:ACCOUNT`")]
+pub struct InvalidSubject;
+
+impl FromStr for Subject {
+    type Err = InvalidSubject;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSubject> {
+        match (text, text.strip_prefix("name:")) {
+            ("agent", _) => Ok(Self::Agent),
+            ("owner", _) => Ok(Self::Owner),
+            (_, Some(name)) if !name.is_empty() => Ok(Self::Named(name.to_owned())),
+            _ => Err(InvalidSubject),
+        }
+    }
+}
+
 /// Who says it.
 #[derive(Clone, Debug)]
 pub enum Signer {
     /// The gateway, by the key of its task tokens.
-    Gateway(Arc<TaskTokens>),
+    Gateway,
     /// Whoever the upstream knows by a key of its own.
     Own {
         /// The `iss`.
@@ -58,6 +76,7 @@ impl Statement {
     /// Signs it for a wish; it lives so many seconds.
     pub(crate) async fn sign(
         &self,
+        tokens: &TaskTokens,
         wish: &Wish,
         scopes: &[String],
         life: u64,
@@ -83,7 +102,7 @@ impl Statement {
             claims,
         };
         match &self.signer {
-            Signer::Gateway(tokens) => tokens.assert(&assertion).map_err(|error| unsigned(&error)),
+            Signer::Gateway => tokens.assert(&assertion).map_err(|error| unsigned(&error)),
             Signer::Own { issuer, key } => key.sign(issuer, &assertion).await,
         }
         .map(Zeroizing::new)
@@ -100,7 +119,7 @@ impl Statement {
             },
         ];
         match &self.signer {
-            Signer::Gateway(tokens) => texts.push(format!("gateway {}", tokens.issuer())),
+            Signer::Gateway => texts.push("gateway".to_owned()),
             Signer::Own { issuer, key } => {
                 texts.push(format!("own {issuer}"));
                 texts.extend(key.texts());

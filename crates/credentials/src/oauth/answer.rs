@@ -116,7 +116,10 @@ impl Raw {
 
 /// RFC 6749, appendix A.12: visible characters.
 fn secret(text: Zeroizing<String>) -> Result<Secret, ProviderError> {
-    if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+    if !text
+        .bytes()
+        .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+    {
         return Err(failed(
             "token endpoint's answer has a token with characters that no token has",
         ));

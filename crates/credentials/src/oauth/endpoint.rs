@@ -98,7 +98,10 @@ impl Endpoint {
 
     async fn attempt(&self, form: Form) -> Result<Outcome, ProviderError> {
         let silent = |error: reqwest::Error| {
-            self.failed(&format!("does not answer: {}", causes(&error.without_url())))
+            self.failed(&format!(
+                "does not answer: {}",
+                causes(&error.without_url())
+            ))
         };
         let request = self
             .client

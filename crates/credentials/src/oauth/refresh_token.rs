@@ -74,10 +74,7 @@ impl RefreshToken {
 
     #[expect(clippy::disallowed_methods, reason = "to write it to its file")]
     async fn save(&self, token: &Secret) -> Result<(), ProviderError> {
-        let (path, text) = (
-            self.path.clone(),
-            Zeroizing::new(token.expose().to_vec()),
-        );
+        let (path, text) = (self.path.clone(), Zeroizing::new(token.expose().to_vec()));
         let saved = spawn_blocking(move || write(&path, &text)).await;
         self.written(saved.unwrap_or_else(|error| Err(io::Error::other(error))))
     }
@@ -196,6 +193,9 @@ mod tests {
         write(&path, b"first").unwrap();
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(Arc::ptr_eq(&RefreshToken::of(&path), &RefreshToken::of(&link)));
+        assert!(Arc::ptr_eq(
+            &RefreshToken::of(&path),
+            &RefreshToken::of(&link)
+        ));
     }
 }
