@@ -225,7 +225,13 @@ impl Server {
                 Issued::Unsaid
             }
         };
-        self.read(&document, asked, issued)
+        Answer::read(
+            &document,
+            Expected {
+                scopes: &asked.scopes,
+                issued,
+            },
+        )
     }
 
     /// Asks by the refresh token of a file, and writes down what replaces it.
@@ -240,7 +246,13 @@ impl Server {
             self.complete(fields, asked).await
         };
         let document = self.tokens.post(self.deadline(), form).await?;
-        let mut answer = self.read(&document, asked, Issued::Unsaid)?;
+        let mut answer = Answer::read(
+            &document,
+            Expected {
+                scopes: &asked.scopes,
+                issued: Issued::Unsaid,
+            },
+        )?;
         if let Some(new) = answer.refresh_token.take() {
             refreshing.replace(token, new).await?;
         }
@@ -277,19 +289,6 @@ impl Server {
         let token_url = self.tokens.url().as_str();
         let authentication = &self.config.authentication;
         authentication.complete(fields, client_id, token_url).await
-    }
-
-    fn read(
-        &self,
-        document: &[u8],
-        asked: &Asked,
-        issued: Issued,
-    ) -> Result<Answer, ProviderError> {
-        let expected = Expected {
-            scopes: &asked.scopes,
-            issued,
-        };
-        Answer::read(document, expected)
     }
 
     /// Takes a token, or takes it back where it may not be used.

@@ -13,7 +13,7 @@ use ring::signature::{
     UnparsedPublicKey,
 };
 use rustls::ServerConfig;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{Answer, Received, Upstream};
 
@@ -178,14 +178,15 @@ impl State {
             "token_type": "Bearer",
             "expires_in": 300,
         });
-        let scope = posted.field("scope");
-        if let Some(scope) = scope {
-            token["scope"] = scope.into();
+        let mut also = Map::new();
+        if let Some(scope) = posted.field("scope") {
+            also.insert("scope".to_owned(), scope.into());
         }
         match posted.field("grant_type").unwrap_or_default() {
             "client_credentials" | "urn:ietf:params:oauth:grant-type:jwt-bearer" => {}
             "urn:ietf:params:oauth:grant-type:token-exchange" => {
-                token["issued_token_type"] = "urn:ietf:params:oauth:token-type:access_token".into();
+                let kind = "urn:ietf:params:oauth:token-type:access_token";
+                also.insert("issued_token_type".to_owned(), kind.into());
             }
             "refresh_token" => {
                 // Whoever comes with one of before may be a thief (RFC 9700, section 4.14.2).
@@ -194,10 +195,13 @@ impl State {
                     return refusal(StatusCode::BAD_REQUEST, "invalid_grant");
                 }
                 let new = format!("refresh-{}", self.issued);
-                token["refresh_token"] = new.clone().into();
+                also.insert("refresh_token".to_owned(), new.clone().into());
                 self.refresh_token = Some(new);
             }
             _ => return refusal(StatusCode::BAD_REQUEST, "unsupported_grant_type"),
+        }
+        if let Some(token) = token.as_object_mut() {
+            token.extend(also);
         }
         Answer::json(token)
     }

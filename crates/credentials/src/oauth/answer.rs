@@ -71,8 +71,8 @@ impl Answer {
         })?;
         let objection = raw.objection(expected);
         Ok(Self {
-            access_token: secret(raw.access_token)?,
-            refresh_token: raw.refresh_token.map(secret).transpose()?,
+            access_token: secret(&raw.access_token)?,
+            refresh_token: raw.refresh_token.as_ref().map(secret).transpose()?,
             objection,
             expires_in: raw.expires_in,
         })
@@ -115,7 +115,7 @@ impl Raw {
 }
 
 /// RFC 6749, appendix A.12: visible characters.
-fn secret(text: Zeroizing<String>) -> Result<Secret, ProviderError> {
+fn secret(text: &Zeroizing<String>) -> Result<Secret, ProviderError> {
     if !text
         .bytes()
         .all(|byte| byte == b' ' || byte.is_ascii_graphic())

@@ -131,7 +131,7 @@ fn write(path: &Path, text: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    async fn put(text: &str) -> (tempfile::TempDir, PathBuf) {
+    fn put(text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         write(&path, text.as_bytes()).unwrap();
@@ -144,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_is_replaced_in_its_file() {
-        let (_folder, path) = put("first").await;
+        let (_folder, path) = put("first");
         let shared = RefreshToken::of(&path);
         let mut token = shared.lock().await;
         let first = token.current().await.unwrap();
@@ -156,7 +156,7 @@ mod tests {
     }
     #[tokio::test]
     async fn a_token_that_could_not_be_written_is_not_forgotten() {
-        let (folder, path) = put("first").await;
+        let (folder, path) = put("first");
         let shared = RefreshToken::of(&path);
         let mut token = shared.lock().await;
         let first = token.current().await.unwrap();
@@ -170,7 +170,7 @@ mod tests {
     }
     #[tokio::test]
     async fn a_token_that_somebody_put_there_meanwhile_counts() {
-        let (folder, path) = put("first").await;
+        let (folder, path) = put("first");
         let shared = RefreshToken::of(&path);
         let mut token = shared.lock().await;
         let first = token.current().await.unwrap();

@@ -72,7 +72,7 @@ impl World {
         OAuth::new(config, Arc::clone(&self.tokens)).unwrap()
     }
 
-    fn statement(&self) -> Statement {
+    fn statement() -> Statement {
         Statement {
             audience: "https://sts.example".to_owned(),
             subject: Subject::Agent,
@@ -489,8 +489,8 @@ async fn a_narrowing_that_can_not_be_kept_is_refused() {
 
 #[tokio::test]
 async fn a_statement_about_the_task_is_exchanged_for_a_token() {
-    let exchange = |world: &World, config: &mut OAuthConfig| {
-        config.grant = Grant::TokenExchange(world.statement());
+    let exchange = |_: &World, config: &mut OAuthConfig| {
+        config.grant = Grant::TokenExchange(World::statement());
     };
     let (world, posted) = asked(exchange, &wish()).await;
     assert_eq!(posted.field("subject_token_type"), Some(JWT));
@@ -514,8 +514,8 @@ async fn a_statement_about_the_task_is_exchanged_for_a_token() {
 }
 #[tokio::test]
 async fn a_statement_lives_no_longer_than_its_task() {
-    let bearer = |world: &World, config: &mut OAuthConfig| {
-        config.grant = Grant::JwtBearer(world.statement());
+    let bearer = |_: &World, config: &mut OAuthConfig| {
+        config.grant = Grant::JwtBearer(World::statement());
     };
     let mut short = wish();
     short.ttl_seconds = 5;
@@ -544,7 +544,7 @@ async fn a_statement_is_signed_as_whom_the_server_knows() {
                     key_id: None,
                 },
             },
-            ..world.statement()
+            ..World::statement()
         });
     };
     let (_, posted) = asked(account, &wish()).await;
@@ -559,7 +559,7 @@ async fn a_statement_is_never_one_for_ourselves() {
     let provider = world.provider(|config| {
         config.grant = Grant::TokenExchange(Statement {
             audience: GATEWAY.to_owned(),
-            ..world.statement()
+            ..World::statement()
         });
     });
     provider.obtain(&wish()).await.unwrap_err();
@@ -573,7 +573,7 @@ async fn an_exchange_says_what_it_gives() {
     ] {
         let world = World::new().await;
         let provider =
-            world.provider(|config| config.grant = Grant::TokenExchange(world.statement()));
+            world.provider(|config| config.grant = Grant::TokenExchange(World::statement()));
         world.server.next(with("issued_token_type", issued));
         let refused = provider.obtain(&wish()).await.unwrap_err();
         assert!(

@@ -131,7 +131,7 @@ section! {
 section! {
     /// A private key.
     struct RawKey {
-        /// Where it is kept, PEM: P-256 for ES256, RSA for RS256, Ed25519 for EdDSA.
+        /// Where it is kept, PEM: P-256 for ES256, RSA for RS256, Ed25519 for `EdDSA`.
         secret: SecretRef = required;
         /// The `kid` that goes with it.
         key_id: String = optional;
