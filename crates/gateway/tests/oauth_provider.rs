@@ -1,9 +1,5 @@
 //! Tokens of an authorization server in a served gateway: narrowed, injected, taken back at the end and after a kill.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a failure here fails a test"
-)]
+#![expect(clippy::unwrap_used, reason = "a failure here fails a test")]
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
