@@ -64,7 +64,7 @@ pub struct Obtained {
     pub secret: Secret,
     /// Seconds it lives; none if it never expires by itself.
     pub ttl_seconds: Option<u64>,
-    /// What the provider needs to revoke it. No secret.
+    /// What the provider needs to revoke it; it goes into the ledger. No secret, unless sealed.
     pub handle: Option<String>,
 }
 

@@ -14,6 +14,7 @@ mod limits;
 mod listen;
 mod mistake;
 mod node;
+mod oauth;
 mod operators;
 mod outputs;
 mod rules;
@@ -43,6 +44,7 @@ pub use control_plane::{
 pub use issuers::IdentityConfig;
 pub use listen::{ClientCertificates, Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
+pub use oauth::OAuthAsked;
 pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
 pub use signals::SignalsConfig;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use call::{BodyKeys, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
-use credentials::{Binding, Cmd, Credentials, Provider, Static};
-use identity::{BundleConfig, ClusterConfig, Identity};
+use credentials::{Binding, Cmd, Credentials, Jwt, OAuth, Provider, Static};
+use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
     Verification,
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::bundles::{Choice, Gathered, client};
 use crate::config::{
-    ApprovalsConfig, BindingConfig, ClusterAsked, Config, PolicyConfig, PolicyOrigin,
+    ApprovalsConfig, BindingConfig, ClusterAsked, Config, OAuthAsked, PolicyConfig, PolicyOrigin,
     ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
 };
 use crate::ground::Ground;
@@ -124,7 +124,14 @@ pub(crate) async fn build(
         if body_keys == BodyKeys::Allow {
             open_bodies.push(tool.name.clone());
         }
-        bindings.extend(taken.into_iter().map(|taken| binding(&tool.name, taken)));
+        for taken in taken {
+            match binding(&tool.name, taken, &ground.tokens) {
+                Ok(binding) => bindings.push(binding),
+                Err(mistake) => {
+                    mistakes.push(format!("tools.{}.credentials: {mistake}", tool.name));
+                }
+            }
+        }
         tools.push(tool);
     }
     let book = config.tasks.book;
@@ -386,17 +393,33 @@ async fn operators(config: &Config, own: Option<&OwnTokens>) -> Result<Operators
     Operators::new(operators).map_err(|error| format!("control.operators: {error}"))
 }
 
-fn binding(tool: &ToolName, taken: BindingConfig) -> Binding {
+fn binding(
+    tool: &ToolName,
+    taken: BindingConfig,
+    tokens: &Arc<TaskTokens>,
+) -> Result<Binding, String> {
     let provider: Arc<dyn Provider> = match taken.provider {
         ProviderConfig::Static { secret, until } => Arc::new(Static::new(secret, until)),
         ProviderConfig::Cmd { argv, timeout, ttl } => Arc::new(Cmd::new(argv, timeout, ttl)),
+        ProviderConfig::OAuth(asked) => {
+            let OAuthAsked { mut oauth, ca } = *asked;
+            if let Some(ca) = ca {
+                oauth.authorities = certificates(&ca)?;
+            }
+            Arc::new(OAuth::new(oauth, Arc::clone(tokens))?)
+        }
+        ProviderConfig::Jwt {
+            statement,
+            scopes,
+            ttl,
+        } => Arc::new(Jwt::new(statement, scopes, ttl, Arc::clone(tokens))),
     };
-    Binding {
+    Ok(Binding {
         tool: tool.clone(),
         access: taken.access,
         provider,
         injection: taken.injection,
-    }
+    })
 }
 
 fn upstream(url: &Url, reached: &UpstreamConfig) -> Result<Upstream, String> {

@@ -832,6 +832,66 @@ fn a_credential_has_its_providers_keys() {
 }
 
 #[test]
+fn a_token_is_asked_for_with_what_its_grant_and_client_need() {
+    let check = |keys: &str, expected: &[&str]| {
+        let keys = format!("provider: oauth, {keys}");
+        check_credential(&keys, expected);
+    };
+    let client = "token_url: 'https://x.example/token', client_id: c, client_secret: 'env:X'";
+    let token_url = &*format!("{PATH}.token_url missing_key");
+    check(
+        "token_url: 'https://x.example/token'",
+        &[token_url, token_url],
+    );
+    check(
+        "token_url: 'http://x.example/token', client_id: c, client_secret: 'env:X'",
+        &[&format!("{PATH}.token_url plaintext_token_url")],
+    );
+    check(&format!("{client}, grant: token_exchange"), &[token_url]);
+    check(&format!("{client}, grant: refresh_token"), &[token_url]);
+    check(
+        &format!("{client}, refresh_token: f"),
+        &[&format!("{PATH}.refresh_token wrong_grant")],
+    );
+    check(
+        &format!("{client}, statement: {{ audience: a }}"),
+        &[&format!("{PATH}.statement wrong_grant")],
+    );
+    check(
+        &format!("{client}, client_key: {{ secret: 'env:X' }}"),
+        &[&format!("{PATH}.client_key wrong_auth")],
+    );
+    check(
+        &format!("{client}, scopes: ['a b']"),
+        &[&format!("{PATH}.scopes[0] wrong_value")],
+    );
+    check(
+        &format!("{client}, timeout: 1m"),
+        &[&format!("{PATH}.timeout wrong_value")],
+    );
+    check(
+        "token_url: 'https://x.example/token', auth: none",
+        &[&format!("{PATH}.token_url wrong_auth")],
+    );
+    check(
+        "token_url: 'https://x.example/token', auth: none, grant: jwt_bearer, statement: { audience: a, issuer: i }",
+        &[&format!("{PATH}.statement.issuer wrong_issuer")],
+    );
+}
+
+#[test]
+fn a_jwt_of_ours_lives_for_an_hour_at_most() {
+    check_credential(
+        "provider: jwt, audience: a, ttl: 2h",
+        &[&format!("{PATH}.ttl wrong_value")],
+    );
+    check_credential(
+        "provider: jwt, audience: a, subject: somebody",
+        &[&format!("{PATH}.subject wrong_value")],
+    );
+}
+
+#[test]
 fn a_secret_goes_to_one_place() {
     check_credential(
         "provider: cmd, command: [c], inject: { header: x-key, query: key }",

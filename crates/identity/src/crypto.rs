@@ -7,7 +7,9 @@ use jsonwebtoken::errors::{Error, ErrorKind, Result, new_error};
 use jsonwebtoken::jwk::ThumbprintHash;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey};
 use ring::rand::SystemRandom;
-use ring::signature::{self as ring_signature, EcdsaKeyPair, Ed25519KeyPair, UnparsedPublicKey};
+use ring::signature::{
+    self as ring_signature, EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair, UnparsedPublicKey,
+};
 use signature::{Signer, Verifier};
 
 /// Makes `ring` the one crypto of jsonwebtoken and of rustls in this process; once is enough.
@@ -25,7 +27,7 @@ pub(crate) fn install() {
     });
 }
 
-/// Signs with ES256 and `EdDSA`, verifies with these and ES384, RS and PS. There is no HMAC, so that no
+/// Signs with ES256, RS256 and `EdDSA`, verifies with these and ES384, RS and PS. There is no HMAC, so that no
 /// public key can ever be taken for a shared secret.
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory,
@@ -128,6 +130,7 @@ fn signer_factory(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn Jw
         (Algorithm::EdDSA, AlgorithmFamily::Ed) => {
             Ok(Box::new(EdDsaSigner(ed25519(key.as_bytes())?)))
         }
+        (Algorithm::RS256, AlgorithmFamily::Rsa) => Ok(Box::new(Rs256Signer(rsa(key.as_bytes())?))),
         _ => Err(unsupported()),
     }
 }
@@ -147,6 +150,11 @@ pub(crate) fn ed25519(der: &[u8]) -> Result<Ed25519KeyPair> {
         .map_err(|_| new_error(ErrorKind::InvalidEddsaKey))
 }
 
+/// Reads an RSA key pair of at least 2048 bits from PKCS#1 DER.
+pub(crate) fn rsa(der: &[u8]) -> Result<RsaKeyPair> {
+    RsaKeyPair::from_der(der).map_err(|_| new_error(ErrorKind::InvalidKeyFormat))
+}
+
 struct Es256Signer(EcdsaKeyPair);
 
 impl Signer<Vec<u8>> for Es256Signer {
@@ -162,6 +170,26 @@ impl Signer<Vec<u8>> for Es256Signer {
 impl JwtSigner for Es256Signer {
     fn algorithm(&self) -> Algorithm {
         Algorithm::ES256
+    }
+}
+
+struct Rs256Signer(RsaKeyPair);
+
+impl Signer<Vec<u8>> for Rs256Signer {
+    fn try_sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, signature::Error> {
+        let mut signature = vec![0; self.0.public().modulus_len()];
+        let padding = &ring_signature::RSA_PKCS1_SHA256;
+        let signed = self
+            .0
+            .sign(padding, &SystemRandom::new(), message, &mut signature);
+        signed.map_err(|_| signature::Error::new())?;
+        Ok(signature)
+    }
+}
+
+impl JwtSigner for Rs256Signer {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::RS256
     }
 }
 

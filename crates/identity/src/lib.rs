@@ -8,6 +8,7 @@
 mod agent;
 mod agent_id;
 mod algorithm;
+mod assertion;
 mod authorities;
 mod binding;
 mod cache;
@@ -55,6 +56,7 @@ pub use self::spiffe::{BundleConfig, SpiffeConfig, Svid, TrustDomainConfig};
 pub use agent::{Agent, Method};
 pub use agent_id::{AgentId, InvalidAgentId};
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use assertion::{Assertion, SigningKey};
 pub use binding::{Binding, InvalidBinding};
 pub use certificate::{Certificate, CertificateConfig, UnreadableCertificate};
 pub use client_trust::{CertificateRule, ClientTrust, InvalidAuthorities, SvidRule};

@@ -137,6 +137,11 @@ impl TaskTokens {
         jsonwebtoken::encode(&header, claims, &self.signing).map_err(|error| blame(&error))
     }
 
+    /// The signing key, for keys that are derived from it.
+    pub(crate) fn signing_bytes(&self) -> &[u8] {
+        self.signing.as_bytes()
+    }
+
     fn claims(&self, claims: &TaskClaims) -> Result<Map<String, Value>, InvalidKey> {
         let claims = [
             ("iss", json!(self.issuer)),
@@ -313,7 +318,7 @@ fn pem(der: &[u8]) -> Zeroizing<String> {
 }
 
 /// 128 random bits as text.
-fn unique() -> Result<String, InvalidKey> {
+pub(crate) fn unique() -> Result<String, InvalidKey> {
     let mut bytes = [0; 16];
     let filled = SystemRandom::new().fill(&mut bytes);
     filled.map_err(|_| InvalidKey("no randomness".to_owned()))?;

@@ -6,6 +6,7 @@
     reason = "test support: a failure here fails a test"
 )]
 
+pub mod authorization_server;
 pub mod certificates;
 pub mod collector;
 pub mod issuer;
@@ -18,6 +19,7 @@ pub mod trust_domain;
 pub mod upstream;
 pub mod workload_api;
 
+pub use authorization_server::AuthorizationServer;
 pub use certificates::Authority;
 pub use collector::Collector;
 pub use issuer::Issuer;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use credentials::{Injection, SecretRef};
+use credentials::{Injection, SecretRef, Statement};
 use http::HeaderName;
 use jiff::civil::Date;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use tasks::Access;
 use super::collection::NonEmpty;
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
+use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
 use super::shape::{Here, Shape, not_a_choice, section};
 
 /// The credential that a tool takes for an access class.
@@ -44,6 +45,17 @@ pub enum ProviderConfig {
         /// How long its secrets live, where it doesn't say.
         ttl: Option<Duration>,
     },
+    /// An authorization server.
+    OAuth(Box<OAuthAsked>),
+    /// The gateway itself, by its signature.
+    Jwt {
+        /// What it signs.
+        statement: Statement,
+        /// The most that the `scope` may hold.
+        scopes: Vec<String>,
+        /// The longest life.
+        ttl: Duration,
+    },
 }
 
 section! {
@@ -63,6 +75,8 @@ section! {
 pub(super) enum RawBinding {
     Static(Box<RawStatic>),
     Cmd(Box<RawCmd>),
+    OAuth(Box<RawOAuth>),
+    Jwt(Box<RawJwt>),
 }
 
 section! {
@@ -105,21 +119,13 @@ section! {
     }
 }
 
-const PROVIDERS: [&str; 2] = ["static", "cmd"];
+const PROVIDERS: [&str; 4] = ["static", "cmd", "oauth", "jwt"];
 /// Providers of the design that come later.
-const LATER: [&str; 7] = [
-    "github_app",
-    "sts",
-    "vault",
-    "oauth",
-    "gcp",
-    "azure",
-    "token_exchange",
-];
+const LATER: [&str; 5] = ["github_app", "sts", "vault", "gcp", "azure"];
 
 impl Shape for RawBinding {
     fn schema() -> Value {
-        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema()] })
+        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema()] })
     }
 
     fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
@@ -127,7 +133,7 @@ impl Shape for RawBinding {
             return here.wrong_type("a mapping", notes);
         };
         let Some(pair) = pairs.iter().find(|pair| pair.key == "provider") else {
-            let message = "key `provider` is missing: `provider: static` or `provider: cmd`, \
+            let message = "key `provider` is missing: `provider: oauth`, `jwt`, `cmd` or `static`, \
                            its keys beside it";
             notes.mistake(&here.section_place(), "missing_key", message);
             return None;
@@ -136,6 +142,8 @@ impl Shape for RawBinding {
         match provider.text("the name of a provider", notes)? {
             "static" => RawStatic::read(here, notes).map(|raw| Self::Static(Box::new(raw))),
             "cmd" => RawCmd::read(here, notes).map(|raw| Self::Cmd(Box::new(raw))),
+            "oauth" => RawOAuth::read(here, notes).map(|raw| Self::OAuth(Box::new(raw))),
+            "jwt" => RawJwt::read(here, notes).map(|raw| Self::Jwt(Box::new(raw))),
             later if LATER.contains(&later) => {
                 notes.not_built(&provider.place, &format!("provider `{later}`"));
                 None
@@ -197,6 +205,8 @@ impl RawBinding {
                 } = *raw;
                 (parse_cmd(command, timeout, ttl), inject)
             }
+            Self::OAuth(raw) => raw.parse(notes),
+            Self::Jwt(raw) => raw.parse(notes),
         }
     }
 }

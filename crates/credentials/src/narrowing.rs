@@ -1,0 +1,60 @@
+//! How a decision narrows what a config allows.
+
+use serde_json::{Map, Value};
+
+use crate::{ProviderError, Wish};
+
+/// The scopes to ask for: the decision's, which must be among `most`, or all of these where it names none.
+pub(crate) fn scopes(wish: &Wish, most: &[String]) -> Result<Vec<String>, ProviderError> {
+    if wish.scopes.is_empty() {
+        return Ok(most.to_vec());
+    }
+    within("scope", &wish.scopes, most)?;
+    Ok(wish.scopes.clone())
+}
+
+/// The resources to ask for: those in `narrow.resource`, which must be among `most`, or all of these.
+///
+/// A narrowing by anything else can't be kept, so it is refused.
+pub(crate) fn resources(wish: &Wish, most: &[String]) -> Result<Vec<String>, ProviderError> {
+    only(&wish.narrow, &["resource"])?;
+    let asked = match wish.narrow.get("resource") {
+        None => return Ok(most.to_vec()),
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(several)) => {
+            let several = several.iter().map(|one| one.as_str().map(str::to_owned));
+            several.collect::<Option<Vec<_>>>().unwrap_or_default()
+        }
+        Some(_) => Vec::new(),
+    };
+    if asked.is_empty() {
+        return Err(failed(
+            "decision's `narrow.resource` is neither a text nor a list of texts".to_owned(),
+        ));
+    }
+    within("resource", &asked, most)?;
+    Ok(asked)
+}
+
+/// Refuses a narrowing by anything but these.
+pub(crate) fn only(narrow: &Map<String, Value>, known: &[&str]) -> Result<(), ProviderError> {
+    match narrow.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => Err(failed(format!(
+            "decision narrows by `{key}`, which this provider can't"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn within(what: &str, asked: &[String], most: &[String]) -> Result<(), ProviderError> {
+    match asked.iter().find(|one| !most.contains(one)) {
+        Some(one) => Err(failed(format!(
+            "decision asks for {what} `{one}`, which the config does not allow"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn failed(cause: String) -> ProviderError {
+    ProviderError::Failed(cause)
+}

@@ -1,0 +1,352 @@
+//! Tokens of an OAuth 2.0 authorization server.
+
+mod answer;
+mod client;
+mod endpoint;
+mod refresh_token;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::TaskTokens;
+use rustls_pki_types::CertificateDer;
+use tokio::time::{Instant, sleep};
+use url::Url;
+use zeroize::Zeroizing;
+
+use self::answer::{Answer, Expected, Issued};
+use self::client::Fields;
+use self::endpoint::{Endpoint, Form};
+use self::refresh_token::RefreshToken;
+use crate::seal::Seal;
+use crate::{
+    LeaseView, Obtained, Provider, ProviderError, Revocation, Secret, Statement, Wish, narrowing,
+};
+
+pub use client::ClientAuthentication;
+
+/// How a token is had of an authorization server.
+#[derive(Clone, Debug)]
+pub struct OAuthConfig {
+    /// The token endpoint; over https, or on this machine.
+    pub token_url: Url,
+    /// The revocation endpoint (RFC 7009), if there is one; the same holds for it.
+    pub revocation_url: Option<Url>,
+    /// Who vouches for both; the system's roots, if none are given.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// The gateway's name there. Only a grant that shows by itself who asks does without.
+    pub client_id: Option<String>,
+    /// How it shows that it is the one.
+    pub authentication: ClientAuthentication,
+    /// What it has to show for a token.
+    pub grant: Grant,
+    /// The most that is asked for; a decision narrows it.
+    pub scopes: Vec<String>,
+    /// For whom tokens are, where the server has it so.
+    pub audience: Option<String>,
+    /// For which resources tokens are, at most (RFC 8707); a decision narrows it.
+    pub resources: Vec<String>,
+    /// How long a token lives whose answer does not say.
+    pub ttl: Option<Duration>,
+    /// How long all of one obtaining may take, and all of taking one back.
+    pub timeout: Duration,
+}
+
+/// What there is to show for a token.
+#[derive(Clone, Debug)]
+pub enum Grant {
+    /// That the client is who it is (RFC 6749, section 4.4).
+    ClientCredentials,
+    /// A statement of the gateway's about the task, exchanged for a token (RFC 8693).
+    TokenExchange(Statement),
+    /// A statement of somebody the server trusts (RFC 7523, section 2.1).
+    JwtBearer(Statement),
+    /// A refresh token in a file (RFC 6749, section 6), replaced there when the server gives another.
+    RefreshToken(PathBuf),
+}
+
+/// Tokens of an OAuth 2.0 authorization server, each as narrow as its decision.
+///
+/// With a revocation endpoint they are taken back by it (`revoked`), after a crash too; else they expire.
+#[derive(Debug)]
+pub struct OAuth(Arc<Server>);
+
+#[derive(Debug)]
+struct Server {
+    config: OAuthConfig,
+    tokens: Endpoint,
+    revocation: Option<Endpoint>,
+    seal: Seal,
+    /// By which the gateway's own statements are signed.
+    signed_by: Arc<TaskTokens>,
+}
+
+/// How long a statement to the server lives, in seconds: it is used at once.
+const STATEMENT_LIFE: u64 = 60;
+
+/// How long taking a token back may take: a little less than the end of a task waits for it.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(8);
+
+/// RFC 8693, section 3.
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+impl OAuth {
+    /// Makes one; what must outlive a crash is sealed by a key that is derived from that of `tokens`.
+    ///
+    /// # Errors
+    /// What is wrong with the addresses or authorities.
+    pub fn new(config: OAuthConfig, tokens: Arc<TaskTokens>) -> Result<Self, String> {
+        let endpoint = |url: &Url| Endpoint::new(url.clone(), &config.authorities);
+        Ok(Self(Arc::new(Server {
+            tokens: endpoint(&config.token_url)?,
+            revocation: config.revocation_url.as_ref().map(endpoint).transpose()?,
+            seal: Seal::new(&tokens).map_err(|error| error.to_string())?,
+            signed_by: tokens,
+            config,
+        })))
+    }
+}
+
+#[async_trait::async_trait]
+impl Provider for OAuth {
+    fn name(&self) -> &'static str {
+        "oauth"
+    }
+
+    /// Of what decides which tokens come: patience and authorities don't.
+    fn digest(&self) -> String {
+        let config = &self.0.config;
+        let url = |url: Option<&Url>| url.map(Url::to_string).unwrap_or_default();
+        let mut texts = vec![
+            url(Some(&config.token_url)),
+            url(config.revocation_url.as_ref()),
+            config.client_id.clone().unwrap_or_default(),
+            config.scopes.join(" "),
+            config.audience.clone().unwrap_or_default(),
+            config.resources.join(" "),
+        ];
+        texts.extend(config.authentication.texts());
+        match &config.grant {
+            Grant::ClientCredentials => {}
+            Grant::TokenExchange(statement) => {
+                texts.push("exchange".to_owned());
+                texts.extend(statement.texts());
+            }
+            Grant::JwtBearer(statement) => {
+                texts.push("jwt_bearer".to_owned());
+                texts.extend(statement.texts());
+            }
+            Grant::RefreshToken(path) => texts.push(format!("refresh {}", path.display())),
+        }
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        crate::provider::digest(&texts)
+    }
+
+    async fn obtain(&self, wish: &Wish) -> Result<Obtained, ProviderError> {
+        let asked = Asked {
+            scopes: narrowing::scopes(wish, &self.0.config.scopes)?,
+            resources: narrowing::resources(wish, &self.0.config.resources)?,
+        };
+        let answer = match &self.0.config.grant {
+            Grant::RefreshToken(path) => {
+                let (server, path) = (Arc::clone(&self.0), path.clone());
+                // It goes on when nobody waits any more: a token that was replaced is written down.
+                let refreshed = tokio::spawn(async move { server.refresh(path, &asked).await });
+                refreshed
+                    .await
+                    .unwrap_or_else(|_| Err(ProviderError::Failed("refresh broke off".into())))?
+            }
+            Grant::ClientCredentials | Grant::TokenExchange(_) | Grant::JwtBearer(_) => {
+                self.0.ask(wish, &asked).await?
+            }
+        };
+        self.0.accept(wish, answer).await
+    }
+
+    async fn revoke(&self, _lease: &LeaseView) -> Revocation {
+        Revocation::ExpiresAt
+    }
+
+    async fn revoke_by_handle(&self, lease: &LeaseView, handle: &str) -> Revocation {
+        let Some(token) = self.0.seal.open(&lease.task, handle) else {
+            tracing::warn!(lease = %lease.id, "token can't be taken back: it was sealed by another key");
+            return Revocation::ExpiresAt;
+        };
+        match self.0.take_back(&token).await {
+            Ok(()) => Revocation::Revoked,
+            Err(error) => {
+                tracing::warn!(lease = %lease.id, %error, "token could not be taken back");
+                Revocation::ExpiresAt
+            }
+        }
+    }
+}
+
+/// What is asked for, narrowed.
+#[derive(Debug)]
+struct Asked {
+    scopes: Vec<String>,
+    resources: Vec<String>,
+}
+
+impl Server {
+    /// Asks by what the gateway can say itself.
+    async fn ask(&self, wish: &Wish, asked: &Asked) -> Result<Answer, ProviderError> {
+        let form = async || {
+            let mut fields = Fields::new();
+            match &self.config.grant {
+                Grant::TokenExchange(statement) => {
+                    let subject = self.sign(statement, wish, asked).await?;
+                    fields.put(
+                        "grant_type",
+                        "urn:ietf:params:oauth:grant-type:token-exchange",
+                    );
+                    fields.put("subject_token", &subject);
+                    fields.put("subject_token_type", JWT);
+                    fields.put("requested_token_type", ACCESS_TOKEN);
+                }
+                Grant::JwtBearer(statement) => {
+                    let assertion = self.sign(statement, wish, asked).await?;
+                    fields.put("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
+                    fields.put("assertion", &assertion);
+                }
+                Grant::ClientCredentials | Grant::RefreshToken(_) => {
+                    fields.put("grant_type", "client_credentials");
+                }
+            }
+            self.complete(fields, asked).await
+        };
+        let document = self.tokens.post(self.deadline(), form).await?;
+        let issued = match &self.config.grant {
+            Grant::TokenExchange(_) => Issued::Said,
+            Grant::ClientCredentials | Grant::JwtBearer(_) | Grant::RefreshToken(_) => {
+                Issued::Unsaid
+            }
+        };
+        Answer::read(
+            &document,
+            Expected {
+                scopes: &asked.scopes,
+                issued,
+            },
+        )
+    }
+
+    /// Asks by the refresh token of a file, and writes down what replaces it.
+    async fn refresh(&self, path: PathBuf, asked: &Asked) -> Result<Answer, ProviderError> {
+        let shared = RefreshToken::of(&path);
+        let mut refreshing = shared.lock().await;
+        let token = refreshing.current().await?;
+        let form = async || {
+            let mut fields = Fields::new();
+            fields.put("grant_type", "refresh_token");
+            fields.put_secret("refresh_token", &token);
+            self.complete(fields, asked).await
+        };
+        let document = self.tokens.post(self.deadline(), form).await?;
+        let mut answer = Answer::read(
+            &document,
+            Expected {
+                scopes: &asked.scopes,
+                issued: Issued::Unsaid,
+            },
+        )?;
+        if let Some(new) = answer.refresh_token.take() {
+            refreshing.replace(token, new).await?;
+        }
+        Ok(answer)
+    }
+
+    async fn sign(
+        &self,
+        statement: &Statement,
+        wish: &Wish,
+        asked: &Asked,
+    ) -> Result<Zeroizing<String>, ProviderError> {
+        let life = STATEMENT_LIFE.min(wish.ttl_seconds);
+        let signed = statement.sign(&self.signed_by, wish, &asked.scopes, life);
+        signed.await
+    }
+
+    /// Adds what is the same for all grants.
+    async fn complete(&self, mut fields: Fields, asked: &Asked) -> Result<Form, ProviderError> {
+        if !asked.scopes.is_empty() {
+            fields.put("scope", &asked.scopes.join(" "));
+        }
+        if let Some(audience) = &self.config.audience {
+            fields.put("audience", audience);
+        }
+        for resource in &asked.resources {
+            fields.put("resource", resource);
+        }
+        self.authenticate(fields).await
+    }
+
+    async fn authenticate(&self, fields: Fields) -> Result<Form, ProviderError> {
+        let client_id = self.config.client_id.as_deref();
+        let token_url = self.tokens.url().as_str();
+        let authentication = &self.config.authentication;
+        authentication.complete(fields, client_id, token_url).await
+    }
+
+    /// Takes a token, or takes it back where it may not be used.
+    async fn accept(&self, wish: &Wish, answer: Answer) -> Result<Obtained, ProviderError> {
+        let life = answer
+            .expires_in
+            .or_else(|| self.config.ttl.map(|ttl| ttl.as_secs()));
+        let objection = match (answer.objection, life) {
+            (Some(objection), _) => objection,
+            (None, None) => "it does not say how long its token lives, and neither does `ttl`",
+            (None, Some(life)) => {
+                let sealed = self.revocation.as_ref();
+                let sealed = sealed.map(|_| self.seal.seal(&wish.task, &answer.access_token));
+                return Ok(Obtained {
+                    secret: answer.access_token,
+                    ttl_seconds: Some(life),
+                    handle: sealed.transpose()?,
+                });
+            }
+        };
+        if let Err(error) = self.take_back(&answer.access_token).await {
+            tracing::warn!(%error, "token that was not taken lives on");
+        }
+        Err(self
+            .tokens
+            .failed(&format!("can't be believed: {objection}")))
+    }
+
+    /// Takes a token back (RFC 7009), again and again while there is time.
+    async fn take_back(&self, token: &Secret) -> Result<(), ProviderError> {
+        let Some(endpoint) = &self.revocation else {
+            let cause = "there is no `revocation_url`".to_owned();
+            return Err(ProviderError::Failed(cause));
+        };
+        let deadline = Instant::now() + REVOKE_PATIENCE.min(self.config.timeout);
+        let form = async || {
+            let mut fields = Fields::new();
+            fields.put_secret("token", token);
+            fields.put("token_type_hint", "access_token");
+            self.authenticate(fields).await
+        };
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let Err(error) = endpoint.post(deadline, form).await else {
+                return Ok(());
+            };
+            if Instant::now() + pause >= deadline {
+                return Err(error);
+            }
+            sleep(pause).await;
+            pause *= 3;
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.config.timeout
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,414 @@
+//! `provider: oauth` and `provider: jwt`: tokens of an authorization server, and of the gateway itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use credentials::{
+    ClientAuthentication, Grant, KeyRef, OAuthConfig, SecretRef, Signer, Statement, Subject,
+};
+use serde_json::{Value, json};
+use url::Url;
+
+use super::binding::{ProviderConfig, RawInject};
+use super::mistake::{At, Notes, Place};
+use super::scalar::parse_said;
+use super::shape::{Here, Shape, section, words};
+use super::tools::is_loopback;
+
+/// An authorization server that is asked for tokens.
+#[derive(Clone, Debug)]
+pub struct OAuthAsked {
+    /// How, without the authorities of the server.
+    pub oauth: OAuthConfig,
+    /// These, PEM; the system's, unless given.
+    pub ca: Option<PathBuf>,
+}
+
+/// How a token is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum GrantKind {
+    ClientCredentials,
+    TokenExchange,
+    JwtBearer,
+    RefreshToken,
+}
+
+words! {
+    GrantKind {
+        "client_credentials" => Self::ClientCredentials, "token_exchange" => Self::TokenExchange,
+        "jwt_bearer" => Self::JwtBearer, "refresh_token" => Self::RefreshToken,
+    }
+}
+
+/// How a client shows who it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum AuthKind {
+    Basic,
+    Post,
+    PrivateKeyJwt,
+    None,
+}
+
+words! {
+    AuthKind {
+        "client_secret_basic" => Self::Basic, "client_secret_post" => Self::Post,
+        "private_key_jwt" => Self::PrivateKeyJwt, "none" => Self::None,
+    }
+}
+
+section! {
+    /// A token of an OAuth 2.0 authorization server.
+    struct RawOAuth (provider: "oauth") {
+        /// The token endpoint: `https://`, or `http://` on loopback.
+        token_url: Url = required;
+        /// The revocation endpoint (RFC 7009). Without one, tokens of a task that ended live on until they expire.
+        revocation_url: Url = optional;
+        /// What there is to show for a token: that the client is who it is (RFC 6749 section 4.4), a `statement` to exchange (RFC 8693) or as a grant (RFC 7523 section 2.1), or a `refresh_token`.
+        grant: GrantKind = default("client_credentials");
+        /// The gateway's name there.
+        client_id: String = optional;
+        /// How it shows that it is the one. `none` is for servers that believe a statement or refresh token by itself.
+        auth: AuthKind = default("client_secret_basic");
+        /// The client's secret, with `client_secret_basic` or `client_secret_post`.
+        client_secret: SecretRef = optional;
+        /// The client's key, with `private_key_jwt`.
+        client_key: RawKey = optional;
+        /// What the gateway signs for the server, with `token_exchange` or `jwt_bearer`.
+        statement: RawStatement = optional;
+        /// The file with the refresh token, with `refresh_token`. The gateway replaces it when the server gives another, so it is this gateway's alone, in a folder that it may write.
+        refresh_token: PathBuf = optional;
+        /// The most that is asked for. A decision's `credential.scopes` must be among them; where it names none, all are asked for.
+        scopes: Vec<At<Scope>> = default([]);
+        /// For whom tokens are, where the server takes `audience`.
+        audience: String = optional;
+        /// For which resources tokens are, at most (RFC 8707); a decision's `credential.narrow.resource` must be among them.
+        resources: Vec<At<String>> = default([]);
+        /// The authorities that vouch for the server, PEM. The system's roots unless given.
+        ca: PathBuf = optional;
+        /// How long a token lives whose answer does not say. Unless given, such a token is refused.
+        ttl: Duration = optional;
+        /// How long obtaining one may take, waiting included where the server asks for patience; at most `30s`.
+        timeout: Duration = default("10s");
+        /// Where the secret enters a request; as the tool says unless given.
+        inject: RawInject = optional;
+    }
+}
+
+section! {
+    /// A JWT that the gateway signs, for an upstream that trusts it.
+    struct RawJwt (provider: "jwt") {
+        /// Whom it is for (`aud`); never the gateway itself.
+        audience: String = required;
+        /// Whom it is about (`sub`): `agent`, `owner`, or an account as `name:ACCOUNT`. `act`, `owner` and `task` are there in any case.
+        subject: Subject = default("agent");
+        /// The most that its `scope` may hold. A decision's `credential.scopes` must be among them; where it names none, it holds all.
+        scopes: Vec<At<Scope>> = default([]);
+        /// The longest that it lives; at most `1h`, and never longer than the task.
+        ttl: Duration = default("5m");
+        /// The `iss`, where it is signed by `key`; the gateway's issuer unless given.
+        issuer: String = optional;
+        /// The key that signs it; that of task tokens unless given, which `/.well-known/jwks.json` publishes.
+        key: RawKey = optional;
+        /// Where the secret enters a request; as the tool says unless given.
+        inject: RawInject = optional;
+    }
+}
+
+section! {
+    /// What the gateway signs for an authorization server: a JWT about agent, owner and task that lives for a minute.
+    struct RawStatement {
+        /// Whom it is for (`aud`), as the server wants it; never the gateway itself.
+        audience: String = required;
+        /// Whom it is about (`sub`): `agent`, `owner`, or an account as `name:ACCOUNT`.
+        subject: Subject = default("agent");
+        /// The `iss`, where it is signed by `key`; the gateway's issuer unless given.
+        issuer: String = optional;
+        /// The key that signs it; that of task tokens unless given, which `/.well-known/jwks.json` publishes.
+        key: RawKey = optional;
+    }
+}
+
+section! {
+    /// A private key.
+    struct RawKey {
+        /// Where it is kept, PEM: P-256 for ES256, RSA for RS256, Ed25519 for `EdDSA`.
+        secret: SecretRef = required;
+        /// The `kid` that goes with it.
+        key_id: String = optional;
+        /// Whom a client's assertion is for (`aud`), such as the server's issuer; its token endpoint unless given.
+        audience: String = optional;
+    }
+}
+
+/// RFC 6749, section 3.3.
+#[derive(Clone, Debug)]
+pub(super) struct Scope(String);
+
+impl Shape for Scope {
+    fn schema() -> Value {
+        json!({ "type": "string", "title": "scope", "pattern": "^[!#-\\[\\]-~]+$" })
+    }
+    fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
+        let scope = String::read(here, notes)?;
+        let is_scope = |byte| matches!(byte, b'!' | b'#'..=b'[' | b']'..=b'~');
+        if !scope.bytes().all(is_scope) {
+            return here.wrong_value("expected one scope, without spaces", notes);
+        }
+        Some(Self(scope))
+    }
+}
+
+impl Shape for Subject {
+    fn schema() -> Value {
+        json!({ "type": "string", "title": "subject", "examples": ["agent", "owner", "name:svc@project.example"] })
+    }
+    fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
+        parse_said(here, "whom it is about, such as `agent`", notes)
+    }
+}
+
+/// With the time for taking back what is not believed, still less than the minute a provider has.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What can't be taken back does not live long.
+const LONGEST_JWT: Duration = Duration::from_secs(3600);
+
+impl RawOAuth {
+    pub(super) fn parse(
+        self,
+        notes: &mut Notes,
+    ) -> (Option<ProviderConfig>, Option<At<RawInject>>) {
+        let place = self.token_url.as_ref().map(|url| url.place.clone());
+        let inject = self.inject.clone();
+        let parsed = place.and_then(|place| self.asked(&place, notes));
+        (
+            parsed.map(|asked| ProviderConfig::OAuth(Box::new(asked))),
+            inject,
+        )
+    }
+
+    /// `place` is where keys are found to be missing.
+    fn asked(self, place: &Place, notes: &mut Notes) -> Option<OAuthAsked> {
+        for url in [&self.token_url, &self.revocation_url]
+            .into_iter()
+            .flatten()
+        {
+            if url.value.scheme() == "http" && !is_loopback(&url.value) {
+                let message = "secrets are sent over `https://`; `http://` is for loopback";
+                notes.mistake(&url.place, "plaintext_token_url", message);
+            }
+        }
+        if let Some(timeout) = &self.timeout
+            && timeout.value > LONGEST_TIMEOUT
+        {
+            notes.mistake(&timeout.place, "wrong_value", "it is at most `30s`");
+        }
+        let kind = self.grant?.value;
+        let auth = self.auth?.value;
+        if kind == GrantKind::ClientCredentials && auth == AuthKind::None {
+            let message = "with `client_credentials` the client shows who it is";
+            notes.mistake(place, "wrong_auth", message);
+        }
+        let client = RawClient {
+            id: self.client_id,
+            secret: self.client_secret,
+            key: self.client_key,
+        };
+        let grant = grant(kind, self.statement, self.refresh_token, (place, notes));
+        let (client_id, authentication) = client.parse(auth, place, notes)?;
+        Some(OAuthAsked {
+            oauth: OAuthConfig {
+                token_url: self.token_url?.value,
+                revocation_url: self.revocation_url.map(|url| url.value),
+                authorities: Vec::new(),
+                client_id,
+                authentication,
+                grant: grant?,
+                scopes: texts(self.scopes?.value),
+                audience: self.audience.map(|audience| audience.value),
+                resources: self
+                    .resources?
+                    .value
+                    .into_iter()
+                    .map(|at| at.value)
+                    .collect(),
+                ttl: self.ttl.map(|ttl| ttl.value),
+                timeout: self.timeout?.value,
+            },
+            ca: self.ca.map(|ca| ca.value),
+        })
+    }
+}
+
+fn texts(scopes: Vec<At<Scope>>) -> Vec<String> {
+    scopes.into_iter().map(|scope| scope.value.0).collect()
+}
+
+/// What there is to show; keys of another grant are mistakes, since somebody believes that they count.
+fn grant(
+    kind: GrantKind,
+    statement: Option<At<RawStatement>>,
+    refresh_token: Option<At<PathBuf>>,
+    (place, notes): (&Place, &mut Notes),
+) -> Option<Grant> {
+    let states = matches!(kind, GrantKind::TokenExchange | GrantKind::JwtBearer);
+    if let Some(statement) = statement.as_ref().filter(|_| !states) {
+        let message = "`statement` goes with `token_exchange` or `jwt_bearer`";
+        notes.mistake(&statement.place, "wrong_grant", message);
+    }
+    if let Some(token) = &refresh_token
+        && kind != GrantKind::RefreshToken
+    {
+        let message = "`refresh_token` goes with `grant: refresh_token`";
+        notes.mistake(&token.place, "wrong_grant", message);
+    }
+    let mut missing = |key: &str| {
+        let message = format!("this grant needs `{key}`");
+        notes.mistake(place, "missing_key", message);
+    };
+    match kind {
+        GrantKind::ClientCredentials => Some(Grant::ClientCredentials),
+        GrantKind::RefreshToken => {
+            if refresh_token.is_none() {
+                missing("refresh_token");
+            }
+            Some(Grant::RefreshToken(refresh_token?.value))
+        }
+        GrantKind::TokenExchange | GrantKind::JwtBearer => {
+            if statement.is_none() {
+                missing("statement");
+            }
+            let statement = statement?.value.parse(notes)?;
+            Some(match kind {
+                GrantKind::TokenExchange => Grant::TokenExchange(statement),
+                GrantKind::ClientCredentials | GrantKind::JwtBearer | GrantKind::RefreshToken => {
+                    Grant::JwtBearer(statement)
+                }
+            })
+        }
+    }
+}
+
+/// The keys that say who the client is.
+struct RawClient {
+    id: Option<At<String>>,
+    secret: Option<At<SecretRef>>,
+    key: Option<At<RawKey>>,
+}
+
+impl RawClient {
+    fn parse(
+        self,
+        auth: AuthKind,
+        place: &Place,
+        notes: &mut Notes,
+    ) -> Option<(Option<String>, ClientAuthentication)> {
+        let takes_secret = matches!(auth, AuthKind::Basic | AuthKind::Post);
+        if let Some(secret) = self.secret.as_ref().filter(|_| !takes_secret) {
+            let message = "`client_secret` goes with `client_secret_basic` or `client_secret_post`";
+            notes.mistake(&secret.place, "wrong_auth", message);
+        }
+        if let Some(key) = self
+            .key
+            .as_ref()
+            .filter(|_| auth != AuthKind::PrivateKeyJwt)
+        {
+            let message = "`client_key` goes with `private_key_jwt`";
+            notes.mistake(&key.place, "wrong_auth", message);
+        }
+        let lacks = [
+            ("client_id", auth != AuthKind::None && self.id.is_none()),
+            ("client_secret", takes_secret && self.secret.is_none()),
+            (
+                "client_key",
+                auth == AuthKind::PrivateKeyJwt && self.key.is_none(),
+            ),
+        ];
+        for (key, _) in lacks.into_iter().filter(|(_, lacks)| *lacks) {
+            let message = format!("this `auth` needs `{key}`");
+            notes.mistake(place, "missing_key", message);
+        }
+        let authentication = match auth {
+            AuthKind::None => ClientAuthentication::None,
+            AuthKind::Basic => ClientAuthentication::SecretBasic(self.secret?.value),
+            AuthKind::Post => ClientAuthentication::SecretPost(self.secret?.value),
+            AuthKind::PrivateKeyJwt => {
+                let key = self.key?.value;
+                ClientAuthentication::PrivateKeyJwt {
+                    audience: key.audience.clone().map(|audience| audience.value),
+                    key: key.parse()?,
+                }
+            }
+        };
+        Some((self.id.map(|id| id.value), authentication))
+    }
+}
+
+impl RawKey {
+    fn parse(self) -> Option<KeyRef> {
+        Some(KeyRef {
+            key: self.secret?.value,
+            key_id: self.key_id.map(|key_id| key_id.value),
+        })
+    }
+}
+
+impl RawStatement {
+    fn parse(self, notes: &mut Notes) -> Option<Statement> {
+        Some(Statement {
+            signer: signer(self.issuer, self.key, notes)?,
+            audience: self.audience?.value,
+            subject: self.subject?.value,
+        })
+    }
+}
+
+impl RawJwt {
+    pub(super) fn parse(
+        self,
+        notes: &mut Notes,
+    ) -> (Option<ProviderConfig>, Option<At<RawInject>>) {
+        let inject = self.inject.clone();
+        (self.provider(notes), inject)
+    }
+
+    fn provider(self, notes: &mut Notes) -> Option<ProviderConfig> {
+        let ttl = self.ttl?;
+        if ttl.value > LONGEST_JWT || ttl.value < Duration::from_secs(1) {
+            notes.mistake(&ttl.place, "wrong_value", "it is from `1s` to `1h`");
+        }
+        Some(ProviderConfig::Jwt {
+            statement: Statement {
+                signer: signer(self.issuer, self.key, notes)?,
+                audience: self.audience?.value,
+                subject: self.subject?.value,
+            },
+            scopes: texts(self.scopes?.value),
+            ttl: ttl.value,
+        })
+    }
+}
+
+/// Who says it: the gateway, or somebody with a name and a key of its own.
+fn signer(
+    issuer: Option<At<String>>,
+    key: Option<At<RawKey>>,
+    notes: &mut Notes,
+) -> Option<Signer> {
+    if let Some(audience) = key.as_ref().and_then(|key| key.value.audience.as_ref()) {
+        let message = "`audience` is beside `key` here: it is whom the JWT is for";
+        notes.mistake(&audience.place, "unknown_key", message);
+    }
+    match (issuer, key) {
+        (None, None) => Some(Signer::Gateway),
+        (Some(issuer), Some(key)) => Some(Signer::Own {
+            issuer: issuer.value,
+            key: key.value.parse()?,
+        }),
+        (Some(At { place, .. }), None) | (None, Some(At { place, .. })) => {
+            let message = "`issuer` and `key` go together";
+            notes.mistake(&place, "wrong_issuer", message);
+            None
+        }
+    }
+}
