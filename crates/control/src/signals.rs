@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use serde_json::{Map, Value};
-use tasks::{RevocationRequest, StoreError, Subject, Tasks};
+use tasks::{RevocationRequest, StoreError, Subject, Tasks, Undurable};
 use telemetry::{Recorder, SignalResult};
 use zeroize::Zeroizing;
 
@@ -261,9 +261,12 @@ impl Signals {
             until: None,
             as_of: Some(as_of),
         };
-        // Tokens first: none opens a task anew behind those that end.
-        self.tasks.cut_off(&request.subject, as_of).await?;
-        let outcome = self.tasks.revoke(request).await?;
+        // Tokens first: none opens a task anew behind those that end. A store that fails keeps neither from its effect.
+        let cut_off = self.tasks.cut_off(&request.subject, as_of).await;
+        let (outcome, durable) = match self.tasks.revoke(request).await {
+            Ok(outcome) => (outcome, Ok(())),
+            Err(Undurable { outcome, error }) => (*outcome, Err(error)),
+        };
         let ended = outcome.tasks.len();
         if ended > 0 {
             // Upstreams may be slow to take leases back; the ledger forgets none.
@@ -272,6 +275,7 @@ impl Signals {
                 revocation::conclude(outcome, &leases, &recorder).await;
             });
         }
+        cut_off.and(durable)?;
         Ok(ended)
     }
 }

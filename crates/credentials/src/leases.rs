@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 use parking_lot::RwLock;
 use tasks::{Store, StoreError, TaskId, ToolName};
 use tokio::time::Instant;
@@ -17,6 +17,9 @@ use self::book::{Boarding, Book};
 use self::ledger::Ledger;
 use crate::lease::{self, Asking, Lease, Line, Source, State};
 use crate::{LeaseView, Provider, Revocation, Unavailable};
+
+/// How many leases are taken back at once: an upstream that gave out thousands must not get as many requests in a moment.
+const AT_ONCE: usize = 64;
 
 /// Every lease of this gateway; outlives a reload.
 ///
@@ -103,10 +106,25 @@ impl Leases {
     /// Drops all leases of these tasks, side by side, and answers with what became of them; whoever else ends them at the
     /// same time is waited for, for so long.
     pub async fn conclude(&self, tasks: &[TaskId], patience: Duration) -> Vec<LeaseView> {
-        join_all(tasks.iter().map(|task| self.end(task))).await;
+        let closing: Vec<_> = {
+            let mut book = self.shared.book.write();
+            tasks.iter().flat_map(|task| book.close(task)).collect()
+        };
+        let deadline = Instant::now() + patience;
+        // It goes on when it is not waited for any more.
+        let taken_back = tokio::time::timeout_at(deadline, self.take_back(closing)).await;
+        let mut told = taken_back.unwrap_or_default();
         let tasks: HashSet<&TaskId> = tasks.iter().collect();
         let is_meant = |line: &Line| tasks.contains(&line.key.task);
-        self.settled(is_meant, patience).await
+        let settled = self.settled(is_meant, deadline).await;
+        // Only the newest stay listed: of many, those that were just taken back are told nowhere else.
+        let known: HashSet<String> = told.iter().map(|lease| lease.id.clone()).collect();
+        told.extend(
+            settled
+                .into_iter()
+                .filter(|lease| !known.contains(&lease.id)),
+        );
+        told
     }
 
     /// Drops all leases for a tool, whatever their tasks; answers with what became of those that were live.
@@ -114,21 +132,16 @@ impl Leases {
     /// To be called after the calls to it are cut: from then on a secret that is still being obtained is taken back on
     /// arrival.
     pub async fn conclude_tool(&self, tool: &ToolName, patience: Duration) -> Vec<LeaseView> {
-        let closing = self.shared.book.write().close_tool(tool);
+        let closing = self.shared.book.write().close_tools(|other| other == tool);
         let meant: HashSet<String> = closing.iter().map(|each| each.line.id.clone()).collect();
         let taking_back = self.take_back(closing);
         // It goes on when it is not waited for any more.
-        tokio::time::timeout(patience, taking_back).await.ok();
-        self.of(|line| meant.contains(&line.id))
+        let taken_back = tokio::time::timeout(patience, taking_back).await;
+        taken_back.unwrap_or_else(|_| self.of(|line| meant.contains(&line.id)))
     }
 
     /// What became of leases, once it is known of all of them or the time is over.
-    async fn settled(
-        &self,
-        is_meant: impl Fn(&Line) -> bool,
-        patience: Duration,
-    ) -> Vec<LeaseView> {
-        let deadline = Instant::now() + patience;
+    async fn settled(&self, is_meant: impl Fn(&Line) -> bool, deadline: Instant) -> Vec<LeaseView> {
         let mut pause = Duration::from_millis(5);
         loop {
             let told = self.of(&is_meant);
@@ -141,9 +154,9 @@ impl Leases {
     }
 
     /// Takes back the leases that no end took: those of tasks that ended while the gateway was down, those
-    /// whose secret was lost with the process that held it, and those of tasks whose end was not told to
-    /// [`Leases::end`]. To be called at the start and now and then.
-    pub async fn sweep(&self) -> Vec<LeaseView> {
+    /// whose secret was lost with the process that held it, those of tasks whose end was not told to [`Leases::end`], and
+    /// those for tools that are revoked. To be called at the start and now and then.
+    pub async fn sweep(&self, is_revoked: impl Fn(&ToolName) -> bool) -> Vec<LeaseView> {
         let mut closing = {
             let providers = self.shared.providers.read();
             let rereads = |line: &Line| {
@@ -153,6 +166,7 @@ impl Leases {
             let mut book = self.shared.book.write();
             let mut closing = book.close_orphans();
             closing.extend(book.close_lost(rereads));
+            closing.extend(book.close_tools(is_revoked));
             closing
         };
         // Looked for under the lock that calls share; a task that goes on meanwhile is not among them.
@@ -240,9 +254,10 @@ impl Closing {
 }
 
 impl Shared {
-    /// Takes leases back at their upstreams, all at once, then writes down what became of them.
+    /// Takes leases back at their upstreams, some at once, then writes down what became of them.
     async fn take_back(&self, closing: Vec<Closing>) -> Vec<LeaseView> {
-        let lines = join_all(closing.into_iter().map(|closing| self.conclude(closing))).await;
+        let concluding = stream::iter(closing).map(|closing| self.conclude(closing));
+        let lines: Vec<_> = concluding.buffer_unordered(AT_ONCE).collect().await;
         let now = lease::now();
         let views = lines.iter().map(|line| line.view(now)).collect();
         let pruned = {

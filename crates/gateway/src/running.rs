@@ -10,7 +10,7 @@ use control::{Control, ListenerStatus, Live, Options, Plaintext, Status};
 use identity::{AgentId, ClientTrust};
 use jiff::Timestamp;
 use proxy::{Server, Way};
-use tasks::{Approvals, TaskView};
+use tasks::{Approvals, TaskView, ToolName};
 use telemetry::{EndedLease, TaskEventKind};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -154,8 +154,9 @@ const ENDING: usize = 64;
 
 /// Takes leases back as their tasks end, and tells what became of them.
 async fn end_leases(ground: Ground, stop: CancellationToken) {
-    // Those of tasks that ended while the gateway was down.
-    ground.leases.sweep().await;
+    // Those of tasks that ended while the gateway was down, and those for tools that a crash kept from being taken back.
+    let is_revoked = |tool: &ToolName| ground.tasks.check_tool(tool).is_err();
+    ground.leases.sweep(is_revoked).await;
     let mut ending = JoinSet::new();
     let next = async |ending: &mut JoinSet<()>| {
         // One upstream that is slow holds up no other task's.

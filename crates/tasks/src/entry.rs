@@ -406,12 +406,7 @@ impl Entry {
         }
     }
 
-    /// Ends it from now on, in memory; true if it was open, else the first ending stays.
-    pub(crate) fn end(&self, ending: Ending) -> bool {
-        self.end_by(ending, None)
-    }
-
-    /// The same, by somebody who is remembered.
+    /// Ends it from now on, in memory, by somebody who is remembered; true if it was open, else the first ending stays.
     pub(crate) fn end_by(&self, ending: Ending, by: Option<&str>) -> bool {
         let because = if self.is_over() {
             Ending::Expired

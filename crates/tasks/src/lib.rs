@@ -77,7 +77,7 @@ pub use store::{Store, StoreError, Table, Write};
 pub use task::Task;
 pub use task_id::{InvalidTaskId, TaskId};
 pub use tasks::{
-    Config, EndError, Ended, OpenError, PauseError, RevocationOutcome, Tasks, Unbound,
+    Config, EndError, Ended, OpenError, PauseError, RevocationOutcome, Tasks, Unbound, Undurable,
 };
 pub use tool_name::{InvalidToolName, ToolName};
 pub use view::{Ending, Origin, TaskView};

@@ -474,9 +474,7 @@ impl Tasks {
             .find(id.as_str())
             .ok_or_else(|| EndError::Unknown(id.clone()))?;
         let mut family = vec![Arc::clone(&entry)];
-        if entry.end_by(ending, by) {
-            self.unwritten.lock().push(Arc::clone(&entry));
-        }
+        self.end_in_memory(&entry, ending, by);
         family.extend(entry.close_family());
         let mut cuts = self.mark_below(&family);
         let mut writing = std::pin::pin!(self.close_all(&family));
@@ -502,12 +500,21 @@ impl Tasks {
         })
     }
 
+    /// Ends a task in memory; whether it was open. Whoever finds it ended finds it among those that the store has to be told
+    /// of, too, until it is.
+    fn end_in_memory(&self, entry: &Arc<Entry>, ending: Ending, by: Option<&str>) -> bool {
+        let mut unwritten = self.unwritten.lock();
+        let was_open = entry.end_by(ending, by);
+        if was_open {
+            unwritten.push(Arc::clone(entry));
+        }
+        was_open
+    }
+
     /// Notes that those below the first of a family end with it. Each is cut when its part of the answer is dropped.
     fn mark_below<'a>(&'a self, family: &'a [Arc<Entry>]) -> Vec<Cut<'a>> {
         for child in family.iter().skip(1) {
-            if child.end(Ending::ParentEnded) {
-                self.unwritten.lock().push(Arc::clone(child));
-            }
+            self.end_in_memory(child, Ending::ParentEnded, None);
         }
         let cut = |entry| Cut { tasks: self, entry };
         family.iter().map(cut).collect()
@@ -516,9 +523,7 @@ impl Tasks {
     /// Ends these and all below them from now on, and cuts their calls; the store is told by the next sweep.
     fn end_all(&self, entries: &[Arc<Entry>], ending: Ending) {
         for entry in entries {
-            if entry.end(ending) {
-                self.unwritten.lock().push(Arc::clone(entry));
-            }
+            self.end_in_memory(entry, ending, None);
             let mut family = vec![Arc::clone(entry)];
             family.extend(entry.close_family());
             drop(self.mark_below(&family));
@@ -874,4 +879,4 @@ mod revoking;
 #[cfg(test)]
 mod tests;
 
-pub use revoking::RevocationOutcome;
+pub use revoking::{RevocationOutcome, Undurable};

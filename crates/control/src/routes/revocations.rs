@@ -7,7 +7,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use serde::Deserialize;
-use tasks::{RevocationRequest, RevocationView};
+use tasks::{RevocationRequest, RevocationView, Undurable};
 
 use super::{asked, detached};
 use crate::body;
@@ -36,11 +36,16 @@ async fn revoke_subject(
     control: Arc<Control>,
     request: RevocationRequest,
 ) -> Result<RevokedSubject, Refusal> {
-    let outcome = control.tasks.revoke(request).await;
-    let outcome = outcome.map_err(|error| Refusal::Store(error.to_string()))?;
+    let (outcome, durable) = match control.tasks.revoke(request).await {
+        Ok(outcome) => (outcome, Ok(())),
+        Err(Undurable { outcome, error }) => (*outcome, Err(error)),
+    };
     let live = control.live.load_full();
     let leases = live.credentials.leases();
-    Ok(revocation::conclude(outcome, leases, &control.recorder).await)
+    // What was ended has no use for leases, whether the store knows or not.
+    let revoked = revocation::conclude(outcome, leases, &control.recorder).await;
+    durable.map_err(|error| Refusal::Store(error.to_string()))?;
+    Ok(revoked)
 }
 
 /// What revocations to list.

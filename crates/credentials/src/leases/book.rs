@@ -1,6 +1,6 @@
 //! The leases in memory, and who waits for which.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tasks::{TaskId, ToolName};
@@ -194,12 +194,12 @@ impl Book {
         closing
     }
 
-    /// Takes out all leases for a tool. Flights under way find themselves too late.
-    pub(super) fn close_tool(&mut self, tool: &ToolName) -> Vec<Closing> {
+    /// Takes out all leases for these tools. Flights under way find themselves too late.
+    pub(super) fn close_tools(&mut self, is_meant: impl Fn(&ToolName) -> bool) -> Vec<Closing> {
         let closing: Vec<_> = self
             .tasks
             .values_mut()
-            .flat_map(|leases| leases.take_tool(tool).into_closing())
+            .flat_map(|leases| leases.take_tools(&is_meant).into_closing())
             .collect();
         self.closing
             .extend(closing.iter().map(|closing| Arc::clone(&closing.line)));
@@ -250,8 +250,8 @@ impl Book {
 
     /// Notes what became of leases.
     pub(super) fn ended(&mut self, lines: &[Arc<Line>]) {
-        self.closing
-            .retain(|line| lines.iter().all(|ended| ended.id != line.id));
+        let ids: HashSet<&str> = lines.iter().map(|line| line.id.as_str()).collect();
+        self.closing.retain(|line| !ids.contains(line.id.as_str()));
         self.ended.extend(lines.iter().cloned());
     }
 
@@ -317,16 +317,16 @@ impl OfTask {
             .collect()
     }
 
-    fn take_tool(&mut self, tool: &ToolName) -> Self {
+    fn take_tools(&mut self, is_meant: impl Fn(&ToolName) -> bool) -> Self {
         let is_of = |slot: &mut Slot| match slot {
-            Slot::Live(lease) => lease.line.key.tool == *tool,
-            Slot::Flying(flight) => flight.key.tool == *tool,
+            Slot::Live(lease) => is_meant(&lease.line.key.tool),
+            Slot::Flying(flight) => is_meant(&flight.key.tool),
         };
         Self {
             slots: self.slots.extract_if(.., is_of).collect(),
             kept: self
                 .kept
-                .extract_if(.., |line| line.key.tool == *tool)
+                .extract_if(.., |line| is_meant(&line.key.tool))
                 .collect(),
             life: None,
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use futures::future::join_all;
 use serde_json::{Map, Value, json};
 use tasks::{Access, Table, ToolName, Write};
 use tokio::sync::Semaphore;
@@ -560,6 +561,31 @@ async fn the_leases_of_a_tool_are_taken_back_and_no_others() {
     world.lease(&wanted).await.unwrap();
     assert_eq!(world.asked(), 3);
 }
+/// As many leases more of the task as that of one call stands for.
+async fn many(world: &World, wanted: &Wanted) {
+    let lease = world.lease(wanted).await.unwrap();
+    let mut book = world.leases.shared.book.write();
+    for each in 1..1_200 {
+        let mut line = Line::clone(&lease.line);
+        line.id = format!("{}-{each:04}", line.id);
+        book.keep(Arc::new(line));
+    }
+}
+
+#[tokio::test]
+async fn more_leases_than_stay_listed_are_told_each_with_its_outcome() {
+    let world = World::new().await;
+    let wanted = Wanted::new();
+    many(&world, &wanted).await;
+    let tasks = std::slice::from_ref(&wanted.task);
+    assert_eq!(world.leases.conclude(tasks, FAR).await.len(), 1_200);
+    many(&world, &wanted).await;
+    let told = world.leases.conclude_tool(&wanted.tool, FAR).await;
+    assert_eq!(told.len(), 1_200);
+    let ended = |lease: &LeaseView| lease.outcome.is_some();
+    assert!(told.iter().all(ended));
+}
+
 #[tokio::test]
 async fn a_secret_for_a_tool_that_arrives_after_its_leases_were_taken_back_is_not_used() {
     let world = Arc::new(World::new().await);
@@ -624,9 +650,9 @@ async fn a_lost_end_is_swept() {
     let world = World::new().await;
     let wanted = Wanted::new();
     world.lease(&wanted).await.unwrap();
-    assert!(world.leases.sweep().await.is_empty());
+    assert!(world.leases.sweep(|_| false).await.is_empty());
     wanted.ended.cancel();
-    assert_eq!(world.leases.sweep().await.len(), 1);
+    assert_eq!(world.leases.sweep(|_| false).await.len(), 1);
     assert_eq!(world.revoked(), ["handle-1"]);
 }
 #[tokio::test]
@@ -692,7 +718,7 @@ async fn after_a_restart_a_static_key_goes_on_under_its_lease() {
     let first = world.leases.lease(wanted.asking(), &source).await.unwrap();
     world.restart(true).await;
     world.leases.register(std::iter::once(&source));
-    assert!(world.leases.sweep().await.is_empty());
+    assert!(world.leases.sweep(|_| false).await.is_empty());
     let second = world.leases.lease(wanted.asking(), &source).await.unwrap();
     assert_eq!(
         (&first.id, first.line.ends_at),
@@ -703,12 +729,25 @@ async fn after_a_restart_a_static_key_goes_on_under_its_lease() {
     assert_eq!(ended[0].outcome.as_deref(), Some("drop_only"));
 }
 #[tokio::test]
+async fn a_sweep_takes_back_what_is_for_a_revoked_tool() {
+    let world = World::new().await;
+    let mut other = Wanted::new();
+    other.tool = "desk".parse().unwrap();
+    world.lease(&other).await.unwrap();
+    let wanted = Wanted::new();
+    world.lease(&wanted).await.unwrap();
+    let swept = world.leases.sweep(|tool| *tool == wanted.tool).await;
+    assert_eq!(swept.len(), 1);
+    assert_eq!(world.revoked(), ["handle-2"]);
+}
+
+#[tokio::test]
 async fn after_a_restart_the_leases_of_other_tasks_are_taken_back() {
     let mut world = World::new().await;
     world.lease(&Wanted::new()).await.unwrap();
     world.restart(false).await;
     assert_eq!(world.leases.list()[0].state, "active");
-    let swept = world.leases.sweep().await;
+    let swept = world.leases.sweep(|_| false).await;
     assert_eq!(swept[0].outcome.as_deref(), Some("revoked"));
     assert_eq!(world.revoked(), ["handle-1"]);
     assert_eq!(world.states(), ["ended"]);
@@ -719,7 +758,7 @@ async fn a_lease_whose_provider_is_gone_expires_by_itself() {
     world.lease(&Wanted::new()).await.unwrap();
     world.restart(false).await;
     world.leases.register(std::iter::empty());
-    let swept = world.leases.sweep().await;
+    let swept = world.leases.sweep(|_| false).await;
     assert_eq!(swept[0].outcome.as_deref(), Some("expires_at"));
 }
 #[tokio::test]
@@ -733,7 +772,7 @@ async fn a_crash_while_a_secret_was_obtained_is_taken_back_without_a_handle() {
     }
     assert_eq!(world.states(), ["obtaining"]);
     world.restart(false).await;
-    world.leases.sweep().await;
+    world.leases.sweep(|_| false).await;
     assert_eq!(world.revoked(), ["without handle"]);
 }
 #[tokio::test]
@@ -741,12 +780,12 @@ async fn after_a_restart_what_nobody_holds_any_more_is_taken_back() {
     let mut world = World::new().await;
     world.lease(&Wanted::new()).await.unwrap();
     world.restart(true).await;
-    assert_eq!(world.leases.sweep().await.len(), 1);
+    assert_eq!(world.leases.sweep(|_| false).await.len(), 1);
     assert_eq!(world.revoked(), ["handle-1"]);
     assert_eq!(world.states(), ["ended"]);
     // The task goes on, with a lease of its own.
     world.lease(&Wanted::new()).await.unwrap();
-    assert!(world.leases.sweep().await.is_empty());
+    assert!(world.leases.sweep(|_| false).await.is_empty());
     assert_eq!(world.leases.end(&task(TASK)).await.len(), 2);
 }
 #[tokio::test]
@@ -759,7 +798,7 @@ async fn after_a_restart_what_was_being_obtained_is_taken_back_though_its_task_g
         () = world.until(|world| world.asked() == 1) => {}
     }
     world.restart(true).await;
-    world.leases.sweep().await;
+    world.leases.sweep(|_| false).await;
     assert_eq!(world.revoked(), ["without handle"]);
     assert_eq!(world.states(), ["ended"]);
 }

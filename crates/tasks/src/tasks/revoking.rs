@@ -34,17 +34,25 @@ pub struct RevocationOutcome {
     pub uncut: usize,
 }
 
+/// The store failed: a revocation took effect, and is not durable.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Undurable {
+    /// What came of it all the same.
+    pub outcome: Box<RevocationOutcome>,
+    /// Why.
+    pub error: StoreError,
+}
+
 impl Tasks {
     /// Revokes an agent, an issuer, a tool or an owner: nothing of it goes through from the first moment. What is open ends:
     /// tasks of the agent or owner, or that the issuer vouched for, with all below them, and calls to the tool or by proofs
     /// of the issuer.
     ///
     /// Durable before anything is cut; a slow store is not waited for longer than 250 ms with that. If the store fails, all is
-    /// cut and refused all the same, and [`Self::keep`] writes it as soon as the store lets it.
-    pub async fn revoke(
-        &self,
-        request: RevocationRequest,
-    ) -> Result<RevocationOutcome, StoreError> {
+    /// cut and refused all the same, and [`Self::keep`] writes it as soon as the store lets it. What ended before is durable
+    /// too when this returns, whoever ended it: who asks again is not told that all is well because nothing is left to end.
+    pub async fn revoke(&self, request: RevocationRequest) -> Result<RevocationOutcome, Undurable> {
         let revocation = self.revocations.impose(request);
         // Whoever opens a task puts it among the others first and looks for revocations then; here it is the other way round.
         fence(Ordering::SeqCst);
@@ -68,23 +76,40 @@ impl Tasks {
             Ok(written) => written,
             Err(_) => writing.await,
         };
-        let closed = self.close_all(&ended).await;
+        let closed = self.close_all(&self.undurable()).await;
         if !revocation.stays && !changes_nothing {
             // Not before the store knows of each ending, so that a crash leaves none open.
             self.revocations.finish(&revocation);
             self.sooner.notify_one();
         }
-        written.and(closed)?;
-        self.settle_each(&ended).await;
+        let durable = written.and(closed);
+        if durable.is_ok() {
+            self.settle_each(&ended).await;
+        }
         let cut = calls.len();
         let uncut = left(calls).await;
         let tasks = ended.iter().map(|entry| entry.facts().id().clone());
-        Ok(RevocationOutcome {
+        let outcome = RevocationOutcome {
             revocation: revocation.view(),
             tasks: tasks.collect(),
             cut,
             uncut,
-        })
+        };
+        match durable {
+            Ok(()) => Ok(outcome),
+            Err(error) => Err(Undurable {
+                outcome: Box::new(outcome),
+                error,
+            }),
+        }
+    }
+
+    /// What ended, and the store may not know of. An expiry it knows of since the task was opened.
+    fn undurable(&self) -> Vec<Arc<Entry>> {
+        let unwritten = self.unwritten.lock();
+        let is_undurable =
+            |entry: &&Arc<Entry>| !entry.is_closed() && entry.ending() != Some(Ending::Expired);
+        unwritten.iter().filter(is_undurable).cloned().collect()
     }
 
     /// Lets what was revoked begin anew; what ended for it stays ended. Durable when it returns. None if there is no such
@@ -188,8 +213,7 @@ impl Tasks {
     fn end_of(&self, revocation: &Revocation, among: impl Fn(&Entry) -> bool) -> Vec<Arc<Entry>> {
         let mut ended = Vec::new();
         let mut note = |entry: &Arc<Entry>, ending| {
-            if entry.end_by(ending, Some(&revocation.by)) {
-                self.unwritten.lock().push(Arc::clone(entry));
+            if self.end_in_memory(entry, ending, Some(&revocation.by)) {
                 ended.push(Arc::clone(entry));
             }
         };

@@ -207,7 +207,7 @@ async fn c5_a_crash_between_the_ends_of_parent_and_child_leaves_no_child_open() 
     let (_folder, book, [parent, child, grandchild]) = three().await;
     // The parent's end alone is written.
     let entry = book.tasks.find(parent.as_str()).unwrap();
-    assert!(entry.end(Ending::Revoked));
+    assert!(entry.end_by(Ending::Revoked, None));
     book.disk.commit(vec![entry.put().unwrap()]).await.unwrap();
     drop(entry);
     let book = book.reopen().await;

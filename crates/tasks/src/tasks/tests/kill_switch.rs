@@ -230,6 +230,37 @@ async fn a_store_that_is_away_holds_up_no_cut_and_is_told_later() {
 }
 
 #[tokio::test]
+async fn who_asks_again_is_answered_once_what_ended_before_is_durable() {
+    let (_folder, book, id) = one().await;
+    let child = delegate(&book.tasks, &id, "b", &json!({})).await.unwrap();
+    book.disk.go_away();
+    let failed = book.tasks.revoke(at_once(agent("a"))).await.unwrap_err();
+    assert_eq!(failed.outcome.tasks, [id.clone(), child.clone()]);
+    // Nothing is left to end, and nothing is durable.
+    let failed = book.tasks.revoke(at_once(agent("a"))).await.unwrap_err();
+    assert_eq!(failed.outcome.tasks, []);
+    book.disk.come_back();
+    let outcome = book.tasks.revoke(at_once(agent("a"))).await.unwrap();
+    assert_eq!(outcome.tasks, []);
+    // A crash comes before the next sweep.
+    let book = book.reopen().await;
+    book.check_state(&id, ("ended", Some("revoked")));
+    book.check_state(&child, ("ended", Some("parent_ended")));
+}
+
+#[tokio::test]
+async fn an_end_that_is_still_being_written_is_waited_for() {
+    let (_folder, book, id) = one().await;
+    book.disk.go_away();
+    book.tasks.end(&id, Ending::Completed).await.unwrap_err();
+    assert!(book.tasks.revoke(at_once(agent("a"))).await.is_err());
+    book.disk.come_back();
+    book.tasks.revoke(at_once(agent("a"))).await.unwrap();
+    let book = book.reopen().await;
+    book.check_state(&id, ("ended", Some("completed")));
+}
+
+#[tokio::test]
 async fn a_task_that_is_opened_meanwhile_does_not_stay() {
     let (_folder, book, _) = one().await;
     let late = book.wish_of("a", "o", "i").unwrap();
