@@ -13,7 +13,7 @@ use crate::key_set::KeySet;
 use crate::key_source::{KeySource, NoKey, Pace};
 use crate::spiffe_id::{TrustDomain, is_spiffe, workload};
 use crate::unverified::{Expected, Unverified};
-use crate::verified::{Verified, Voucher};
+use crate::verified::{Verified, Voucher, issued_at};
 use crate::x509_svid::Claimed;
 use crate::{Algorithm, Certificate, Unauthenticated, clock};
 
@@ -200,6 +200,7 @@ impl Domain {
         let checked = token.check_as_of(self.name.id(), &expected)?;
         Ok(Verified {
             digest,
+            issued_at: Some(issued_at(&checked.claims)),
             confirmations: Confirmation::all(&checked.claims)?,
             agent,
             issuer: checked.issuer,
@@ -241,6 +242,7 @@ impl Domain {
         })?;
         Ok(Verified {
             digest: *certificate.thumbprint(),
+            issued_at: None,
             confirmations: Vec::new(),
             agent: svid.agent,
             issuer: self.name.id(),

@@ -27,7 +27,7 @@ use crate::transaction_tokens::TXN_TOKEN;
 use crate::unverified::{
     Expected, MAX_TOKEN_BYTES, REFUSED, Unverified, looks_compact, media_type, seconds,
 };
-use crate::verified::{Verified, Voucher};
+use crate::verified::{Verified, Voucher, issued_at};
 use crate::{AgentId, Algorithm, Presented, Unauthenticated, clock, strict_json};
 
 /// Carries the token.
@@ -273,6 +273,7 @@ impl WitIssuer {
             agent,
             issuer: checked.issuer,
             expires_at: checked.expires_at,
+            issued_at: Some(issued_at(&checked.claims)),
             voucher: Voucher::WitIssuer {
                 key: Box::new(holder(&checked.claims).map_err(invalid)?),
                 source: Arc::clone(&self.keys),
