@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use policy::Opener;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tasks::{Ending, Grant, OpenError, Opening, TaskView};
+use tasks::{Ending, Grant, OpenError, Opening, TaskView, Unbound};
 use telemetry::{Delegated, TaskEvent, TaskEventKind};
 
 use crate::exchange::REMIT_GRANT;
@@ -26,6 +26,7 @@ pub(crate) async fn issue(
     let task = task.map_err(|error| match error {
         OpenError::ParentEnded => Refusal::ParentEnded,
         OpenError::Blocked(blocked) => Refusal::Blocked(blocked),
+        OpenError::TokenRevoked => Refusal::Unbound(Unbound::TokenRevoked),
         error => Refusal::Store(error.to_string()),
     })?;
     let kind = match task.parent {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tasks::{DelegationRequest, Ending, Grant, Limits, OpeningRequest, TaskId, TaskView};
+use tasks::{DelegationRequest, Ending, Grant, Issued, Limits, OpeningRequest, TaskId, TaskView};
 
 use credentials::LeaseView;
 
@@ -47,6 +47,7 @@ impl OpenRequest {
             owner: self.owner.unwrap_or_else(|| caller.to_owned()),
             opener: Some(caller.to_owned()),
             issuers: Vec::new(),
+            issued: Issued::default(),
             cnf: self.cnf,
             purpose: self.purpose,
             grants: self.grants,
@@ -92,6 +93,7 @@ impl DelegateRequest {
             cnf: self.cnf,
             opener: opener.map(str::to_owned),
             issuers,
+            issued_at: None,
         }
     }
 }

@@ -30,6 +30,8 @@ use crate::{AgentId, Transaction};
 #[must_use]
 pub struct Agent {
     proof: Arc<Verified>,
+    /// Those that say the same.
+    others: [Option<Arc<Verified>>; 2],
     task: Option<Arc<Verified>>,
     transaction: Option<Arc<Verified>>,
     places: Vec<(&'static HeaderName, HeaderValue)>,
@@ -45,10 +47,16 @@ impl Agent {
     ) -> Self {
         Self {
             proof,
+            others: [None, None],
             task,
             transaction: None,
             places,
         }
+    }
+
+    /// Adds the proofs that name it besides.
+    pub(crate) fn with_others(self, others: [Option<Arc<Verified>>; 2]) -> Self {
+        Self { others, ..self }
     }
 
     /// Adds the transaction token that another issuer gave it.
@@ -74,11 +82,25 @@ impl Agent {
         &self.proof.issuer
     }
 
-    /// The issuers of all of its proofs: who vouches for it, and whose its task token is.
+    /// The issuers of all that it showed: who vouches for it first, then those of its other proofs, of its task token and of
+    /// its transaction. One may stand there twice.
     pub fn issuers(&self) -> impl Iterator<Item = &str> {
-        let task = self.task.as_ref().map(|task| &*task.issuer);
-        let other = task.filter(|issuer| *issuer != self.proof.issuer);
-        std::iter::once(&*self.proof.issuer).chain(other)
+        let others = self.shown().map(|other| &*other.issuer);
+        let others = others.filter(|issuer| *issuer != self.proof.issuer);
+        std::iter::once(&*self.proof.issuer).chain(others)
+    }
+
+    /// When the oldest of the tokens was issued that it showed, in seconds since the epoch; long ago where one does not tell.
+    /// None where it showed no token of an issuer.
+    pub fn issued_at(&self) -> Option<i64> {
+        let issued_at = self.shown().filter_map(|shown| shown.issued_at);
+        issued_at.chain(self.proof.issued_at).min()
+    }
+
+    /// What it showed besides the proof that tells who it is.
+    fn shown(&self) -> impl Iterator<Item = &Arc<Verified>> {
+        let others = self.others.iter().flatten();
+        others.chain(&self.task).chain(&self.transaction)
     }
 
     /// Who vouches for it besides this gateway itself.

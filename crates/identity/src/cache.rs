@@ -20,24 +20,39 @@ const CAPACITY: u64 = 64 * 1024 * 1024;
 ///
 /// **Invariant.** What [`Cache::find`] answers would be verified again just now: a key set that
 /// changed makes all of its tokens unknown, even those that are kept a moment after the change.
-pub(crate) struct Cache(sync::Cache<Digest, Arc<Verified>, Bytes>);
+pub(crate) struct Cache(sync::Cache<(Place, Digest), Arc<Verified>, Bytes>);
+
+/// Where a proof stood. What is good in one place proves nothing in another, whatever text stands there.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Place {
+    /// Where bearers stand.
+    Slot,
+    /// The handshake.
+    Certificate,
+    /// `Workload-Identity-Token`.
+    WorkloadIdentity,
+    /// `Txn-Token`.
+    Transaction,
+}
 
 impl Cache {
     pub(crate) fn new() -> Self {
         Self(sync::Cache::with_weighter(EXPECTED, CAPACITY, Bytes))
     }
 
-    pub(crate) fn find(&self, digest: &Digest) -> Option<Arc<Verified>> {
-        let verified = self.0.get(digest)?;
+    pub(crate) fn find(&self, place: Place, digest: &Digest) -> Option<Arc<Verified>> {
+        let key = (place, *digest);
+        let verified = self.0.get(&key)?;
         if verified.holds(clock::now()) {
             return Some(verified);
         }
-        self.0.remove(digest);
+        self.0.remove(&key);
         None
     }
 
-    pub(crate) fn keep(&self, verified: &Arc<Verified>) {
-        self.0.insert(verified.digest, Arc::clone(verified));
+    pub(crate) fn keep(&self, place: Place, verified: &Arc<Verified>) {
+        let key = (place, verified.digest);
+        self.0.insert(key, Arc::clone(verified));
     }
 }
 
@@ -54,8 +69,8 @@ impl fmt::Debug for Cache {
 #[derive(Clone)]
 struct Bytes;
 
-impl Weighter<Digest, Arc<Verified>> for Bytes {
-    fn weight(&self, _: &Digest, verified: &Arc<Verified>) -> u64 {
+impl Weighter<(Place, Digest), Arc<Verified>> for Bytes {
+    fn weight(&self, _: &(Place, Digest), verified: &Arc<Verified>) -> u64 {
         // A claim's text, and about 200 bytes for each node of the tree around it; twice, since policy keeps
         // a form of its own beside it.
         let once = verified.claims.iter().fold(1024_u64, |sum, (name, value)| {

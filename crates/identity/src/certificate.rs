@@ -108,6 +108,7 @@ impl Certificate {
             expires_at: self.expires_at,
             confirmations: Vec::<Confirmation>::new(),
             voucher: Voucher::Certificate,
+            issued_at: None,
             prepared: OnceLock::new(),
         })
     }

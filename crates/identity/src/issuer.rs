@@ -12,7 +12,7 @@ use crate::key_source::{KeySource, NoKey, Pace};
 use crate::owner::Owner;
 use crate::unverified::Checked;
 use crate::unverified::{Expected, Unverified, media_type};
-use crate::verified::{Verified, Voucher};
+use crate::verified::{Verified, Voucher, issued_at};
 use crate::{AgentId, AgentTemplate, Algorithm, Unauthenticated, clock};
 
 /// One OpenID issuer whose workload tokens are believed.
@@ -126,6 +126,7 @@ impl Issuer {
         let (checked, keys) = self.check(token).await?;
         Ok(Verified {
             digest,
+            issued_at: Some(issued_at(&checked.claims)),
             confirmations: Confirmation::all(&checked.claims)?,
             agent: self.agent(&checked.claims)?,
             issuer: checked.issuer,

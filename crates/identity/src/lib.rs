@@ -80,7 +80,7 @@ pub use unauthenticated::Unauthenticated;
 pub use wimse::WitIssuerConfig;
 
 use self::spiffe::Spiffe;
-use cache::Cache;
+use cache::{Cache, Place};
 use digest::Digest;
 use dpop::{DPOP, Dpop};
 use issuer::Issuer;
@@ -91,7 +91,7 @@ use token_review::Cluster;
 use transaction_issuer::TransactionIssuer;
 use transaction_tokens::TXN_TOKEN;
 use unverified::Unverified;
-use verified::Verified;
+use verified::{Verified, Voucher};
 use wimse::{Beside, WORKLOAD_IDENTITY_TOKEN, WORKLOAD_PROOF_TOKEN, Wimse};
 
 /// Tells agents apart by the proofs they present.
@@ -265,7 +265,10 @@ impl Identity {
         if certificate.is_expired(clock::now()) {
             return Err(Unauthenticated::Expired);
         }
-        if let Some(verified) = self.cache.find(certificate.thumbprint()) {
+        if let Some(verified) = self
+            .cache
+            .find(Place::Certificate, certificate.thumbprint())
+        {
             return Ok(Some(verified));
         }
         let verified = match (svid, &self.certificates) {
@@ -274,7 +277,8 @@ impl Identity {
             (None, None) => return Ok(None),
         };
         let verified = Arc::new(verified);
-        self.cache.keep(&verified);
+        self.check_name(&verified)?;
+        self.cache.keep(Place::Certificate, &verified);
         Ok(Some(verified))
     }
 
@@ -292,7 +296,7 @@ impl Identity {
             return Err(Unauthenticated::Invalid("it is longer than 16 KiB"));
         }
         let digest = Digest::of(token.as_bytes());
-        if let Some(verified) = self.cache.find(&digest) {
+        if let Some(verified) = self.cache.find(Place::Slot, &digest) {
             return Ok(Some(verified));
         }
         let verified = match opaque {
@@ -300,9 +304,30 @@ impl Identity {
             None => self.verify_jwt(token, digest).await?,
         };
         if let Some(verified) = &verified {
-            self.cache.keep(verified);
+            self.check_name(verified)?;
+            self.cache.keep(Place::Slot, verified);
         }
         Ok(verified)
+    }
+
+    /// The workloads of a trust domain are named by whoever vouches for it alone, whatever a template makes of claims.
+    fn check_name(&self, verified: &Verified) -> Result<(), Unauthenticated> {
+        let agent = verified.agent.as_str();
+        let is_foreign = match &verified.voucher {
+            Voucher::Issuer { .. } | Voucher::Cluster => {
+                self.spiffe.names(agent) || self.wimse.names(agent)
+            }
+            Voucher::Certificate => self.wimse.names(agent),
+            Voucher::Ourselves
+            | Voucher::Transaction { .. }
+            | Voucher::WitIssuer { .. }
+            | Voucher::TrustDomain { .. } => false,
+        };
+        if is_foreign {
+            let problem = "it names a workload of a trust domain that others vouch for";
+            return Err(Unauthenticated::Invalid(problem));
+        }
+        Ok(())
     }
 
     async fn verify_jwt(

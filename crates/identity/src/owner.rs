@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::confirmation::Confirmation;
 use crate::unverified::Checked;
+use crate::verified::issued_at;
 use crate::{AgentTemplate, Unauthenticated};
 
 /// A person on whose behalf a task is asked for. It is no agent: nothing in this crate makes one of it.
@@ -49,6 +50,11 @@ impl Owner {
     /// The verified claims of its token.
     pub fn claims(&self) -> &Map<String, Value> {
         &self.claims
+    }
+
+    /// When its token was issued, in seconds since the epoch; long ago where it does not tell.
+    pub fn issued_at(&self) -> i64 {
+        issued_at(&self.claims)
     }
 
     /// What its token is bound to.

@@ -112,7 +112,12 @@ impl Proofs {
             }
             transaction => (None, transaction),
         };
+        let mut credentials = [self.wit, self.workload, self.certificate]
+            .into_iter()
+            .flatten()
+            .filter(|other| !Arc::ptr_eq(other, &proof));
+        let others = [credentials.next(), credentials.next()];
         let agent = Agent::new(proof, self.task.or(ours), self.places);
-        Ok(agent.with_transaction(adopted))
+        Ok(agent.with_others(others).with_transaction(adopted))
     }
 }

@@ -13,7 +13,7 @@ use crate::key_set::KeySet;
 use crate::key_source::{KeySource, NoKey, Pace};
 use crate::spiffe_id::{TrustDomain, is_spiffe, workload};
 use crate::unverified::{Expected, Unverified};
-use crate::verified::{Verified, Voucher};
+use crate::verified::{Verified, Voucher, issued_at};
 use crate::x509_svid::Claimed;
 use crate::{Algorithm, Certificate, Unauthenticated, clock};
 
@@ -117,6 +117,12 @@ impl Spiffe {
         }
     }
 
+    /// Whether an agent is a workload of one of these trust domains.
+    pub(crate) fn names(&self, agent: &str) -> bool {
+        let name = TrustDomain::of(agent);
+        name.is_some_and(|name| self.named(&name).is_some())
+    }
+
     /// The trust domain of a token, where it is one of these.
     pub(crate) fn domain(&self, token: &Unverified<'_>) -> Option<&Arc<Domain>> {
         let name = TrustDomain::of(token.subject()?)?;
@@ -200,6 +206,7 @@ impl Domain {
         let checked = token.check_as_of(self.name.id(), &expected)?;
         Ok(Verified {
             digest,
+            issued_at: Some(issued_at(&checked.claims)),
             confirmations: Confirmation::all(&checked.claims)?,
             agent,
             issuer: checked.issuer,
@@ -241,6 +248,7 @@ impl Domain {
         })?;
         Ok(Verified {
             digest: *certificate.thumbprint(),
+            issued_at: None,
             confirmations: Vec::new(),
             agent: svid.agent,
             issuer: self.name.id(),

@@ -243,6 +243,7 @@ impl TaskTokens {
             claims: checked.claims,
             expires_at: checked.expires_at,
             voucher: Voucher::Ourselves,
+            issued_at: None,
             prepared: OnceLock::new(),
         })
     }

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::digest::Digest;
 use crate::unverified::{Unverified, seconds};
-use crate::verified::{Verified, Voucher};
+use crate::verified::{LONG_AGO, Verified, Voucher, issued_at};
 use crate::{AgentTemplate, Unauthenticated, clock};
 
 /// A Kubernetes cluster whose service accounts are agents.
@@ -121,6 +121,9 @@ struct Status {
     audiences: Vec<String>,
 }
 
+/// When a token was issued, and when it expires, as far as it tells.
+type Times = (Option<i64>, Option<i64>);
+
 impl Cluster {
     pub(crate) fn new(config: ClusterConfig) -> Self {
         let client = client(&config);
@@ -164,7 +167,8 @@ impl Cluster {
         if !claims.get("aud").is_none_or(|aud| self.is_meant(aud)) {
             return Err(Unauthenticated::Invalid("it is meant for another audience"));
         }
-        self.review(token, expires_at, digest).await
+        let times = (Some(issued_at(&claims)), expires_at);
+        self.review(token, times, digest).await
     }
 
     /// Verifies a token that is no JWT.
@@ -173,7 +177,7 @@ impl Cluster {
         token: &str,
         digest: Digest,
     ) -> Result<Arc<Verified>, Unauthenticated> {
-        self.review(token, None, digest).await
+        self.review(token, (Some(LONG_AGO), None), digest).await
     }
 
     fn is_meant(&self, aud: &Value) -> bool {
@@ -186,7 +190,7 @@ impl Cluster {
     async fn review(
         &self,
         token: &str,
-        expires_at: Option<i64>,
+        times: Times,
         digest: Digest,
     ) -> Result<Arc<Verified>, Unauthenticated> {
         let silent = || Unauthenticated::ClusterSilent(self.config.server.to_string());
@@ -197,7 +201,7 @@ impl Cluster {
                 Ok(answer) if !stale(&answer) => break answer,
                 Ok(_) => drop(self.answers.remove_if(&digest, stale)),
                 Err(guard) => {
-                    let answer = self.ask(token, expires_at, digest).await;
+                    let answer = self.ask(token, times, digest).await;
                     // Where it was taken out meanwhile, the answer is good for this call all the same.
                     drop(guard.insert(answer.clone()));
                     break answer;
@@ -211,11 +215,11 @@ impl Cluster {
         }
     }
 
-    async fn ask(&self, token: &str, expires_at: Option<i64>, digest: Digest) -> Answer {
+    async fn ask(&self, token: &str, times: Times, digest: Digest) -> Answer {
         let asked = timeout(PATIENCE, self.status_of(token)).await;
         let now = clock::now();
         let (outcome, until) = match asked.unwrap_or(Err(Silent::Late)) {
-            Ok(status) => match self.agent(status, expires_at, digest) {
+            Ok(status) => match self.agent(status, times, digest) {
                 Ok(verified) => {
                     let until = verified.expires_at;
                     (Outcome::Yes(Arc::new(verified)), until)
@@ -277,7 +281,7 @@ impl Cluster {
     fn agent(
         &self,
         status: Status,
-        expires_at: Option<i64>,
+        (issued_at, expires_at): Times,
         digest: Digest,
     ) -> Result<Verified, &'static str> {
         if !status.authenticated {
@@ -298,6 +302,7 @@ impl Cluster {
             claims,
             expires_at: expires_at.map_or(until, |expires_at| expires_at.min(until)),
             confirmations: Vec::new(),
+            issued_at,
             voucher: Voucher::Cluster,
             prepared: OnceLock::new(),
         })

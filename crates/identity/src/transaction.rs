@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::verified::{Transacted, Verified, Voucher};
+use crate::verified::{Transacted, Verified, Voucher, issued_at};
 
 /// The work that an agent says it does, as an issuer of transaction tokens vouches for it. It names the agent that brought
 /// it, and is in time.
@@ -40,6 +40,11 @@ impl<'a> Transaction<'a> {
     /// The verified claims of the token.
     pub fn claims(&self) -> &'a Map<String, Value> {
         &self.token.claims
+    }
+
+    /// When the token was issued, in seconds since the epoch; long ago where it does not tell.
+    pub fn issued_at(&self) -> i64 {
+        issued_at(&self.token.claims)
     }
 
     /// When the token expires, in seconds since the epoch.

@@ -120,6 +120,7 @@ impl TransactionIssuer {
             agent: self.issuer.agent(&claims)?,
             issuer,
             expires_at: checked.expires_at,
+            issued_at: Some(issued_at),
             confirmations: Vec::new(),
             voucher: Voucher::Transaction {
                 source: Arc::clone(self.issuer.keys()),

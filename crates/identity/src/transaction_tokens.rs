@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use std::sync::Arc;
 
+use crate::cache::Place;
 use crate::digest::Digest;
 use crate::task_tokens::{InvalidKey, TaskTokens, actors};
 use crate::unverified::{MAX_TOKEN_BYTES, Unverified, looks_compact};
@@ -89,9 +90,8 @@ impl Identity {
         if text.len() > MAX_TOKEN_BYTES {
             return Err(Unauthenticated::Invalid("it is longer than 16 KiB"));
         }
-        // Of another text than the token's own, so that what is kept of it here is found nowhere else.
-        let digest = Digest::of(format!("{TXN_TOKEN}: {text}").as_bytes());
-        if let Some(verified) = self.cache.find(&digest) {
+        let digest = Digest::of(text.as_bytes());
+        if let Some(verified) = self.cache.find(Place::Transaction, &digest) {
             return Ok(Some((value, verified)));
         }
         let Some(unverified) = Unverified::read(text) else {
@@ -108,7 +108,7 @@ impl Identity {
             issuer.verify(unverified, digest).await?
         };
         let verified = Arc::new(verified);
-        self.cache.keep(&verified);
+        self.cache.keep(Place::Transaction, &verified);
         Ok(Some((value, verified)))
     }
 }

@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::key::Key;
 use crate::key_set::KeySet;
 use crate::key_source::KeySource;
+use crate::unverified::seconds;
 use crate::{AgentId, Method, Svid};
 
 /// What a verified token or certificate said. Holds nothing that could be used as the token.
@@ -22,6 +23,9 @@ pub(crate) struct Verified {
     pub(crate) claims: Map<String, Value>,
     /// Seconds since the epoch.
     pub(crate) expires_at: i64,
+    /// When an issuer made the token out, in seconds since the epoch, cut to a whole one; [`LONG_AGO`] where it does not tell.
+    /// None of a certificate, nor of a task token of ours, which is as old as its task.
+    pub(crate) issued_at: Option<i64>,
     /// What it is bound to; nothing makes it a bearer.
     pub(crate) confirmations: Vec<Confirmation>,
     pub(crate) voucher: Voucher,
@@ -70,6 +74,15 @@ pub(crate) struct Transacted {
     pub(crate) key: String,
     /// The same of all that it says of the transaction.
     pub(crate) said: String,
+}
+
+/// When a token was issued that does not tell.
+pub(crate) const LONG_AGO: i64 = i64::MIN;
+
+/// When a token was issued.
+pub(crate) fn issued_at(claims: &Map<String, Value>) -> i64 {
+    let issued_at = seconds(claims, "iat").ok().flatten();
+    issued_at.unwrap_or(LONG_AGO)
 }
 
 impl Verified {

@@ -12,7 +12,7 @@ use jsonwebtoken::crypto;
 use serde_json::{Map, Value};
 use url::{Origin, Url};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Place};
 use crate::clock::LEEWAY;
 use crate::digest::Digest;
 use crate::dpop::PRIVATE;
@@ -27,7 +27,7 @@ use crate::transaction_tokens::TXN_TOKEN;
 use crate::unverified::{
     Expected, MAX_TOKEN_BYTES, REFUSED, Unverified, looks_compact, media_type, seconds,
 };
-use crate::verified::{Verified, Voucher};
+use crate::verified::{Verified, Voucher, issued_at};
 use crate::{AgentId, Algorithm, Presented, Unauthenticated, clock, strict_json};
 
 /// Carries the token.
@@ -143,14 +143,13 @@ impl Wimse {
         if text.len() > MAX_TOKEN_BYTES {
             return Err(invalid("it is longer than 16 KiB"));
         }
-        // Of another text than the token's own, so that no slot for bearers finds it.
-        let digest = Digest::of(format!("{WORKLOAD_IDENTITY_TOKEN}: {text}").as_bytes());
-        if let Some(verified) = cache.find(&digest) {
+        let digest = Digest::of(text.as_bytes());
+        if let Some(verified) = cache.find(Place::WorkloadIdentity, &digest) {
             return Ok(Some(Wit { value, verified }));
         }
         let verified = self.verify(text, digest).await.map_err(blame)?;
         let verified = Arc::new(verified);
-        cache.keep(&verified);
+        cache.keep(Place::WorkloadIdentity, &verified);
         Ok(Some(Wit { value, verified }))
     }
 
@@ -165,6 +164,24 @@ impl Wimse {
         let issuer =
             issuer.ok_or_else(|| Unauthenticated::UnknownTrustDomain(domain.to_owned()))?;
         issuer.verify(token, agent, digest).await
+    }
+
+    /// Whether an agent is a workload of a trust domain whose issuer is configured here: nobody else names those.
+    pub(crate) fn names(&self, agent: &str) -> bool {
+        let rest = agent
+            .strip_prefix("spiffe://")
+            .or_else(|| agent.strip_prefix("wimse://"));
+        let domain = rest.and_then(|rest| rest.split('/').next());
+        domain.is_some_and(|domain| {
+            let mut issuers = self.issuers.iter();
+            issuers.any(|issuer| {
+                issuer
+                    .config
+                    .trust_domain
+                    .as_str()
+                    .eq_ignore_ascii_case(domain)
+            })
+        })
     }
 
     /// Checks the proof that goes with a token, and uses it up: its header value.
@@ -273,6 +290,7 @@ impl WitIssuer {
             agent,
             issuer: checked.issuer,
             expires_at: checked.expires_at,
+            issued_at: Some(issued_at(&checked.claims)),
             voucher: Voucher::WitIssuer {
                 key: Box::new(holder(&checked.claims).map_err(invalid)?),
                 source: Arc::clone(&self.keys),

@@ -23,6 +23,8 @@ impl Way {
         let Some(transaction) = agent.transaction() else {
             return Ok(());
         };
+        // One whose own voucher is revoked opens nothing, whoever vouches for the transaction.
+        self.tasks.check_proof(agent)?;
         if self.tasks.has_adopted(transaction.key()) {
             return Ok(());
         }

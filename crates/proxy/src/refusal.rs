@@ -414,6 +414,7 @@ fn blocked_code(Blocked(subject): &Blocked) -> Code {
 fn unadoptable_code(unadoptable: &Unadoptable) -> Code {
     match unadoptable {
         Unadoptable::Opening(tasks::InvalidOpening::Blocked(blocked)) => blocked_code(blocked),
+        Unadoptable::TokenRevoked => TOKEN_REVOKED,
         Unadoptable::UnknownIssuer(_) | Unadoptable::Claims(_) | Unadoptable::Opening(_) => {
             UNUSABLE_TRANSACTION
         }
@@ -441,6 +442,7 @@ fn unopened_code(error: &OpenError) -> Code {
         OpenError::ParentEnded => TASK_ENDED,
         OpenError::Store(_) => STORE_UNAVAILABLE,
         OpenError::Blocked(blocked) => blocked_code(blocked),
+        OpenError::TokenRevoked => TOKEN_REVOKED,
         _ => INTERNAL,
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use identity::{Agent, AgentId, AgentTemplate};
 use serde_json::{Map, Value};
 
+use crate::delegation::distinct;
+use crate::facts::Issued;
 use crate::{Grant, InvalidOpening, Limits, OpeningRequest};
 
 /// How the transactions of one issuer become tasks. What it does not say a task does not get.
@@ -85,6 +87,10 @@ pub struct Adoption {
     pub(crate) txn: String,
     pub(crate) key: String,
     pub(crate) said: String,
+    /// Who vouches for agent and transaction.
+    pub(crate) issuers: Vec<String>,
+    /// When its tokens were issued.
+    pub(crate) issued: Issued,
     pub(crate) claims: Map<String, Value>,
     /// Seconds since the epoch.
     pub(crate) expires_at: i64,
@@ -100,6 +106,11 @@ impl Adoption {
             txn: transaction.txn().to_owned(),
             key: transaction.key().to_owned(),
             said: transaction.said().to_owned(),
+            issuers: agent.issuers().map(str::to_owned).collect(),
+            issued: Issued {
+                owner: Some(transaction.issued_at()),
+                agent: agent.issued_at(),
+            },
             claims: transaction.claims().clone(),
             expires_at: transaction.expires_at(),
         })
@@ -134,7 +145,8 @@ impl Adoption {
             agent: self.agent.as_str().to_owned(),
             owner: text("owner", &rules.owner)?,
             opener: None,
-            issuers: vec![rules.issuer.clone()],
+            issuers: distinct(self.issuers.clone()),
+            issued: self.issued,
             cnf: None,
             purpose: match &rules.purpose {
                 Some(template) => text("purpose", template)?,
@@ -207,6 +219,9 @@ pub enum Unadoptable {
     /// The same, or it is more than a task may have.
     #[error("claims of the transaction token make no task: {0}")]
     Opening(#[from] InvalidOpening),
+    /// Its token is of before its owner's tokens count.
+    #[error("token was revoked")]
+    TokenRevoked,
     /// As many tasks of its issuer are open as may be.
     #[error("issuer `{issuer}` has {most} open tasks, as many as it may")]
     TooManyOpen {

@@ -4,11 +4,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use identity::{Agent, Method};
+use identity::Agent;
 use parking_lot::Mutex;
-use serde_json::{Map, Value};
 
-use crate::{Store, StoreError, Table, Write};
+use crate::{Issued, Store, StoreError, Table, Write};
 
 /// How long it is remembered, in seconds: longer than tokens of people and workloads live.
 const REMEMBERED_FOR: i64 = 24 * 60 * 60;
@@ -60,8 +59,12 @@ impl Cutoffs {
         Ok(cutoffs)
     }
 
-    /// Takes no tokens of somebody that were issued until then, in seconds since the epoch: from the first moment, and durably
-    /// when this returns.
+    /// Takes no tokens of somebody that were issued until then, in seconds since the epoch, from now on. It is to be written.
+    pub(crate) fn note(&self, whose: Whose<'_>, since: i64) {
+        self.remember(whose.key(), since);
+    }
+
+    /// The same, durably when this returns.
     pub(crate) async fn add(&self, whose: Whose<'_>, since: i64) -> Result<(), StoreError> {
         let key = whose.key();
         let since = self.remember(key.clone(), since);
@@ -92,21 +95,28 @@ impl Cutoffs {
         agent.or_else(|| Some((&self.owners, key.strip_prefix("owner:")?)))
     }
 
-    /// Whether an agent's proof is a token that was issued too early, or does not tell when.
+    /// Whether a token of an agent was issued too early.
     pub(crate) fn hold_back(&self, agent: &Agent) -> bool {
-        // A task token is as old as its task, which ended; a certificate does not tell when it was issued.
-        let is_token = matches!(agent.method(), Method::Jwt | Method::JwtSvid);
-        if self.agents.is_empty() || !is_token {
+        if self.agents.is_empty() {
             return false;
         }
-        let since = self.agents.pin().get(agent.id().as_str()).copied();
-        since.is_some_and(|since| is_early(agent.claims(), since))
+        self.is_early_agent(agent.id().as_str(), agent.issued_at())
     }
 
     /// The same of an owner's token.
-    pub(crate) fn hold_back_owner(&self, name: &str, claims: &Map<String, Value>) -> bool {
+    pub(crate) fn hold_back_owner(&self, name: &str, issued_at: Option<i64>) -> bool {
         let since = self.owners.pin().get(name).copied();
-        since.is_some_and(|since| is_early(claims, since))
+        is_early(issued_at, since)
+    }
+
+    /// Whether a task was opened by a token that was issued too early.
+    pub(crate) fn hold_back_task(&self, agent: &str, owner: &str, issued: Issued) -> bool {
+        self.is_early_agent(agent, issued.agent) || self.hold_back_owner(owner, issued.owner)
+    }
+
+    fn is_early_agent(&self, name: &str, issued_at: Option<i64>) -> bool {
+        let since = self.agents.pin().get(name).copied();
+        is_early(issued_at, since)
     }
 
     /// Forgets those of long ago. `now` is in seconds since the epoch.
@@ -147,21 +157,20 @@ impl Cutoffs {
     }
 }
 
-fn is_early(claims: &Map<String, Value>, since: i64) -> bool {
-    let issued_at = claims.get("iat").and_then(Value::as_f64);
-    // A fraction of a second is none that we can count on.
-    issued_at.is_none_or(|issued_at| issued_at.floor() <= since as f64)
+fn is_early(issued_at: Option<i64>, since: Option<i64>) -> bool {
+    // None where there is no token: a task token is as old as its task, which ended; a certificate does not tell.
+    issued_at
+        .zip(since)
+        .is_some_and(|(issued_at, since)| issued_at <= since)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::testing::Disk;
 
-    fn early(cutoffs: &Cutoffs, name: &str, claims: &Value) -> bool {
-        cutoffs.hold_back_owner(name, claims.as_object().unwrap())
+    fn early(cutoffs: &Cutoffs, name: &str, issued_at: i64) -> bool {
+        cutoffs.hold_back_owner(name, Some(issued_at))
     }
 
     #[tokio::test]
@@ -174,14 +183,14 @@ mod tests {
             cutoffs.add(Whose::Owner("anna"), 900).await.unwrap();
         }
         let cutoffs = Cutoffs::load(Disk::open(folder.path())).await.unwrap();
-        assert!(early(&cutoffs, "anna", &json!({"iat": 1000})));
-        assert!(early(&cutoffs, "anna", &json!({"iat": 1000.9})));
-        assert!(early(&cutoffs, "anna", &json!({})));
-        assert!(!early(&cutoffs, "anna", &json!({"iat": 1001})));
-        assert!(!early(&cutoffs, "bert", &json!({"iat": 1})));
+        assert!(early(&cutoffs, "anna", 1000));
+        assert!(early(&cutoffs, "anna", i64::MIN));
+        assert!(!cutoffs.hold_back_owner("anna", None));
+        assert!(!early(&cutoffs, "anna", 1001));
+        assert!(!early(&cutoffs, "bert", 1));
         // An agent of the same name is somebody else.
         cutoffs.add(Whose::Agent("bert"), 1000).await.unwrap();
-        assert!(!early(&cutoffs, "bert", &json!({"iat": 1})));
+        assert!(!early(&cutoffs, "bert", 1));
     }
 
     #[tokio::test]
@@ -192,11 +201,11 @@ mod tests {
         let cutoffs = Cutoffs::load(store).await.unwrap();
         cutoffs.add(Whose::Owner("anna"), 1000).await.unwrap();
         cutoffs.add(Whose::Owner("anna"), 2000).await.unwrap();
-        let old = json!({"iat": 500});
+        let old = 500;
         cutoffs.forget(1000 + REMEMBERED_FOR).await.unwrap();
-        assert!(early(&cutoffs, "anna", &old));
+        assert!(early(&cutoffs, "anna", old));
         cutoffs.forget(2000 + REMEMBERED_FOR).await.unwrap();
-        assert!(!early(&cutoffs, "anna", &old));
+        assert!(!early(&cutoffs, "anna", old));
         assert!(disk.scan(Table::Cutoffs).await.unwrap().is_empty());
     }
 }

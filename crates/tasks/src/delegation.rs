@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::children::Place;
 use crate::entry::Entry;
+use crate::facts::Issued;
 use crate::{Grant, InvalidOpening, Limits, Opening, OpeningRequest};
 
 /// How far tasks may be delegated.
@@ -47,6 +48,9 @@ pub struct DelegationRequest {
     /// Who vouches for whoever asks, and for the agent that is to work on it.
     #[serde(skip)]
     pub issuers: Vec<String>,
+    /// When the oldest of the tokens was issued that named the agent, in seconds since the epoch; none where none did.
+    #[serde(skip)]
+    pub issued_at: Option<i64>,
 }
 
 /// Four deep, 16 wide, 64 in all.
@@ -91,6 +95,10 @@ impl DelegationRequest {
             owner: facts.owner().to_owned(),
             opener: None,
             issuers: distinct([facts.issuers(), &self.issuers].concat()),
+            issued: Issued {
+                agent: self.issued_at,
+                ..facts.issued()
+            },
             cnf: self.cnf,
             purpose: self.purpose.unwrap_or_else(|| facts.purpose().to_owned()),
             grants: self.grants,
@@ -113,7 +121,7 @@ impl DelegationRequest {
     }
 }
 
-fn distinct(mut names: Vec<String>) -> Vec<String> {
+pub(crate) fn distinct(mut names: Vec<String>) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names

@@ -32,6 +32,8 @@ pub(crate) struct Wish {
     /// Who vouched for whom it was opened by and for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) issuers: Vec<String>,
+    #[serde(default, skip_serializing_if = "Issued::is_unknown")]
+    pub(crate) issued: Issued,
     pub(crate) purpose: String,
     pub(crate) grants: Vec<Grant>,
     #[serde(default)]
@@ -58,6 +60,24 @@ pub(crate) struct Wish {
     /// The agents that delegated it, the first of all first.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub(crate) chain: Arc<[String]>,
+}
+
+/// When the tokens were issued that a task was opened by, in seconds since the epoch: what is revoked of whoever held them
+/// counts from then.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Issued {
+    /// The one that named its owner, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<i64>,
+    /// The oldest that named its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<i64>,
+}
+
+impl Issued {
+    fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn is_empty(chain: &Arc<[String]>) -> bool {
@@ -101,6 +121,11 @@ impl Facts {
     /// Who vouched for whom it was opened by and for, and for what it was delegated from; none where an operator opened it.
     pub fn issuers(&self) -> &[String] {
         &self.wish.issuers
+    }
+
+    /// When the tokens were issued that it was opened by.
+    pub(crate) fn issued(&self) -> Issued {
+        self.wish.issued
     }
 
     /// Whose transaction token opened it, if one did.

@@ -62,7 +62,7 @@ pub use declared::{DeclarationHeaders, Declared};
 pub use delegation::{DelegationBounds, DelegationRequest};
 pub use demand::{Demand, Voter};
 pub use embedded::Embedded;
-pub use facts::Facts;
+pub use facts::{Facts, Issued};
 pub use gates::{GateBounds, Limited, Rate, Slot};
 pub use grant::Grant;
 pub use history::Done;

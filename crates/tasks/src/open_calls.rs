@@ -13,12 +13,28 @@ pub(crate) struct OpenCall {
     tool: ToolName,
     /// Who vouches for the agent that makes it.
     issuers: Vec<String>,
+    /// When the oldest of the agent's tokens was issued, in seconds since the epoch; none where it showed none.
+    issued_at: Option<i64>,
     cut: CancellationToken,
 }
 
 impl OpenCall {
-    pub(crate) fn new(tool: ToolName, issuers: Vec<String>, cut: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { tool, issuers, cut })
+    pub(crate) fn new(
+        tool: ToolName,
+        (issuers, issued_at): (Vec<String>, Option<i64>),
+        cut: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            tool,
+            issuers,
+            issued_at,
+            cut,
+        })
+    }
+
+    /// Whether it was made with a token that was issued until then.
+    pub(crate) fn is_by_token_until(&self, until: i64) -> bool {
+        self.issued_at.is_some_and(|issued_at| issued_at <= until)
     }
 
     /// Whether it is one of a tool, or of a proof of an issuer. Those of an agent or owner are cut with their tasks.

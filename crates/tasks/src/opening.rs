@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::children::Place;
-use crate::facts::Wish;
+use crate::facts::{Issued, Wish};
 use crate::quota::QuotaPlace;
 use crate::{Amount, Blocked, Grant, Limits, Rate, TaskId};
 
@@ -40,6 +40,9 @@ pub struct OpeningRequest {
     /// Who vouches for whoever opens it, and for whom: what of theirs is revoked takes it along.
     #[serde(skip)]
     pub issuers: Vec<String>,
+    /// When the tokens of those were issued.
+    #[serde(skip)]
+    pub issued: Issued,
     /// What its tokens are bound to (RFC 7800); identity says what it may be.
     #[serde(default)]
     pub cnf: Option<Value>,
@@ -126,6 +129,7 @@ impl Opening {
                 owner: request.owner,
                 openers: request.opener.into_iter().collect(),
                 issuers: request.issuers,
+                issued: request.issued,
                 purpose: request.purpose,
                 grants,
                 limits: request.limits,

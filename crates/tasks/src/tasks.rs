@@ -277,6 +277,10 @@ impl Tasks {
         let ttl = u64::try_from(left).unwrap_or(0);
         let ttl = ttl.min(config.ttl_max.as_secs());
         let request = adoption.request(rules, ttl)?;
+        let (agent, owner) = (&request.agent, &request.owner);
+        if self.cutoffs.hold_back_task(agent, owner, request.issued) {
+            return Err(Unadoptable::TokenRevoked);
+        }
         let mut opening = self.opening(request)?;
         opening.wish.origin = Some(Origin {
             issuer: adoption.issuer,
@@ -334,10 +338,10 @@ impl Tasks {
             self.sooner.notify_one();
             return Err(OpenError::ParentEnded);
         }
-        if let Err(blocked) = self.check_opened(&entry) {
+        if let Err(refused) = self.check_opened(&entry) {
             self.end_all(&[entry], Ending::Revoked);
             self.sooner.notify_one();
-            return Err(blocked.into());
+            return Err(refused);
         }
         Ok(view)
     }
@@ -803,6 +807,9 @@ pub enum OpenError {
     /// What it is for, of, or vouched for by was revoked meanwhile.
     #[error(transparent)]
     Blocked(#[from] Blocked),
+    /// A token that it was opened by is of before its subject's tokens count.
+    #[error("token was revoked")]
+    TokenRevoked,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

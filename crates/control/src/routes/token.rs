@@ -10,7 +10,7 @@ use identity::{Binding, Handover, Presented, TransactionClaims, Transport, Unaut
 use jiff::Timestamp;
 use policy::Opener;
 use serde_json::{Value, json};
-use tasks::{DelegationRequest, Opening, OpeningRequest};
+use tasks::{DelegationRequest, Issued, Opening, OpeningRequest};
 use url::Url;
 
 use super::detached;
@@ -162,6 +162,7 @@ async fn delegated(
         cnf,
         opener: None,
         issuers: vec![child.issuer().to_owned()],
+        issued_at: child.issued_at(),
     };
     let opening = control.tasks.delegation(parent.id(), request);
     let opening = opening.ok_or_else(|| Refusal::UnknownTask(parent.id().clone()))?;
@@ -195,6 +196,10 @@ async fn on_behalf(
     let mut request = request(agent.id().as_str(), owner.name(), exchange, cnf);
     request.issuers = vec![owner.issuer().to_owned(), agent.issuer().to_owned()];
     request.issuers.dedup();
+    request.issued = Issued {
+        owner: Some(owner.issued_at()),
+        agent: agent.issued_at(),
+    };
     let opening = control.tasks.opening_of_agent(request);
     let opening = opening.map_err(Refusal::Opening)?;
     Ok((opening, Opener::owner(&owner, &agent)))
@@ -219,6 +224,7 @@ async fn for_itself(
     let owner = owner.ok_or_else(|| OAuthRefusal::NoOwner(id.to_owned()))?;
     let mut request = request(id, owner, exchange, cnf);
     request.issuers = vec![agent.issuer().to_owned()];
+    request.issued.agent = agent.issued_at();
     let opening = control.tasks.opening_of_agent(request);
     let opening = opening.map_err(Refusal::Opening)?;
     Ok((opening, Opener::agent(&agent)))
@@ -230,6 +236,7 @@ fn request(agent: &str, owner: &str, exchange: Exchange, cnf: Option<Value>) -> 
         owner: owner.to_owned(),
         opener: None,
         issuers: Vec::new(),
+        issued: Issued::default(),
         cnf,
         purpose: exchange.task.purpose.unwrap_or_default(),
         grants: exchange.grants,

@@ -129,7 +129,7 @@ fn an_agent_of_a_certificate_says_so() {
             assert_eq!(agent.issuer(), "CN=agent");
             assert_eq!(agent.claims()["san_uri"], "spiffe://x/a");
             assert_eq!(agent.claims()["subject"], "CN=agent");
-            assert_eq!(agent.txn(), None);
+            assert_eq!((agent.txn(), agent.issued_at()), (None, None));
         }
     });
 }
@@ -174,6 +174,10 @@ fn b8_a_token_of_another_agent_than_the_certificate_disagrees() {
 
         let agent = known.ask(&bearer(&work("a")), &transport).await.unwrap();
         assert_eq!(agent.method(), Method::Jwt);
+        // Whoever vouches for one of its proofs can be revoked, and a token counts from when it was issued.
+        let issuers: Vec<_> = agent.issuers().collect();
+        assert_eq!(issuers, [known.idp.issuer(), "CN=agent"]);
+        assert_eq!(agent.issued_at(), Some(i64::MIN));
         let agent = known.ask(&bearer(&task("a")), &transport).await.unwrap();
         assert_eq!(
             (agent.method(), agent.txn()),

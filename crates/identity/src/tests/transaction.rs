@@ -95,6 +95,18 @@ fn it_is_no_task_of_ours() {
 }
 
 #[test]
+fn its_issuer_is_among_those_of_the_agent() {
+    run(async {
+        let setting = Setting::start().await;
+        let agent = setting.bring(&json!({ "iat": now() - 5 })).await.unwrap();
+        let issuers: Vec<_> = agent.issuers().collect();
+        assert_eq!(issuers, [setting.idp.issuer(), setting.issuer.issuer()]);
+        let issued_at = agent.transaction().unwrap().issued_at();
+        assert!((now() - 10..now()).contains(&issued_at));
+    });
+}
+
+#[test]
 fn b8_it_names_the_agent_that_brings_it() {
     expect(&bring(&json!({ "req_wl": "other" })), "!disagree");
 }

@@ -291,6 +291,17 @@ fn b5_a_token_is_no_bearer() {
         for slot in ["authorization", "proxy-authorization"] {
             expect(&world.ask(&head(&[(slot, &bearer)])).await, "!no proof");
         }
+        // Not even under the name that it is known by.
+        for known in ["workload-identity-token: ", "txn-token: ", ""] {
+            let named = format!("{known}{wit}");
+            for slot in ["x-api-key", "api-key"] {
+                let answer = world.ask(&head(&[(slot, &named)])).await;
+                expect(&answer, "!no proof");
+            }
+            let bearer = format!("Bearer {named}");
+            let answer = world.ask(&head(&[("authorization", &bearer)])).await;
+            expect(&answer, "!no proof");
+        }
         for twice in ["workload-identity-token", "workload-proof-token"] {
             let wpt = world.wpt(&wit, &json!({}), &json!({}));
             let mut headers = head(&both(&wit, &wpt));

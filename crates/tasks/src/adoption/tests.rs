@@ -43,6 +43,8 @@ fn made(grants: GrantsFrom, change: &Value) -> Result<OpeningRequest, String> {
         txn: String::new(),
         key: String::new(),
         said: String::new(),
+        issuers: vec!["https://orchestrator.example".to_owned()],
+        issued: Issued::default(),
         claims: claims.as_object().unwrap().clone(),
         expires_at: 0,
     };

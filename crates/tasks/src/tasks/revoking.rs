@@ -13,8 +13,8 @@ use crate::entry::Entry;
 use crate::open_calls::{OpenCall, Reach};
 use crate::revocation::Revocation;
 use crate::{
-    Blocked, Ending, InvalidOpening, Opening, RevocationRequest, RevocationView, StoreError,
-    Subject, Task, TaskId, ToolName, Unbound,
+    Blocked, Ending, InvalidOpening, OpenError, Opening, RevocationRequest, RevocationView,
+    StoreError, Subject, Task, TaskId, ToolName, Unbound,
 };
 
 /// How long calls that are cut are waited for, and how often it is looked whether they are over.
@@ -135,13 +135,16 @@ impl Tasks {
 
     /// Refuses the token of an owner that is of before its tokens count.
     pub fn check_owner(&self, owner: &Owner) -> Result<(), Unbound> {
-        if self.cutoffs.hold_back_owner(owner.name(), owner.claims()) {
+        if self
+            .cutoffs
+            .hold_back_owner(owner.name(), Some(owner.issued_at()))
+        {
             return Err(Unbound::TokenRevoked);
         }
         Ok(())
     }
 
-    /// Takes no tokens of an agent or owner any more that were issued until then; for a day, which is longer than they live.
+    /// Takes no tokens of an agent or owner any more that were issued until then, and cuts calls that were made with them; for a day, which is longer than they live.
     /// Durable when it returns.
     pub async fn cut_off(&self, subject: &Subject, until: Timestamp) -> Result<(), StoreError> {
         let whose = match subject {
@@ -149,7 +152,26 @@ impl Tasks {
             Subject::Owner(name) => Whose::Owner(name),
             Subject::Issuer(_) | Subject::Tool(_) => return Ok(()),
         };
-        self.cutoffs.add(whose, until.as_second()).await
+        let until = until.as_second();
+        self.cutoffs.note(whose, until);
+        // The other way round than calls do it, as in [`Self::revoke`].
+        fence(Ordering::SeqCst);
+        if let Subject::Agent(name) = subject {
+            self.cut_calls_by_tokens(name, until);
+        }
+        self.cutoffs.add(whose, until).await
+    }
+
+    /// Cuts the calls of an agent that it made with tokens of until then, whatever their tasks.
+    fn cut_calls_by_tokens(&self, agent: &str, until: i64) {
+        let entries = self.entries.pin();
+        let of_agent = entries
+            .values()
+            .filter(|entry| entry.ending().is_none() && entry.facts().agent() == agent);
+        let calls = of_agent.flat_map(|entry| entry.open_calls());
+        calls
+            .filter(|call| call.is_by_token_until(until))
+            .for_each(|call| call.cut());
     }
 
     /// Refuses an issuer that is revoked.
@@ -163,9 +185,10 @@ impl Tasks {
     }
 
     /// Lets a call go on to a tool that is not revoked, and takes its place among those that are cut once it is.
-    pub fn reach(&self, task: &Task, tool: &ToolName) -> Result<Reach, Blocked> {
-        let issuers = task.agent().issuers().map(str::to_owned).collect();
-        let call = OpenCall::new(tool.clone(), issuers, task.cut());
+    pub fn reach(&self, task: &Task, tool: &ToolName) -> Result<Reach, Unbound> {
+        let agent = task.agent();
+        let issuers = agent.issuers().map(str::to_owned).collect();
+        let call = OpenCall::new(tool.clone(), (issuers, agent.issued_at()), task.cut());
         task.entry().join(&call);
         let reach = Reach {
             entry: Arc::clone(task.entry()),
@@ -173,7 +196,7 @@ impl Tasks {
         };
         // After it is known: who revokes comes before that, and is seen, or after, and cuts it.
         fence(Ordering::SeqCst);
-        self.revocations.check_agent(task.agent())?;
+        self.check_proof(agent)?;
         self.revocations.check_tool(tool)?;
         Ok(reach)
     }
@@ -189,9 +212,17 @@ impl Tasks {
     }
 
     /// Refuses a task that was opened while what it depends on was revoked.
-    pub(super) fn check_opened(&self, entry: &Entry) -> Result<(), Blocked> {
+    pub(super) fn check_opened(&self, entry: &Entry) -> Result<(), OpenError> {
         fence(Ordering::SeqCst);
-        self.revocations.check_facts(entry.facts())
+        let facts = entry.facts();
+        self.revocations.check_facts(facts)?;
+        let is_late = self
+            .cutoffs
+            .hold_back_task(facts.agent(), facts.owner(), facts.issued());
+        if is_late {
+            return Err(OpenError::TokenRevoked);
+        }
+        Ok(())
     }
 
     /// Ends what revocations of before the start left open.
@@ -223,7 +254,7 @@ impl Tasks {
             entry.is_of(&revocation.subject)
                 && revocation
                     .as_of
-                    .is_none_or(|as_of| opened_at(entry) <= as_of)
+                    .is_none_or(|as_of| entry.began_for(&revocation.subject) <= as_of)
                 && among(entry)
         };
         for entry in entries.filter(|entry| is_meant(entry)) {
@@ -258,6 +289,21 @@ impl Entry {
             Subject::Issuer(name) => facts.issuers().contains(name),
             Subject::Tool(_) => false,
         }
+    }
+
+    /// Since when somebody is behind it, in milliseconds since the epoch: since the token was issued that named them, or else
+    /// since it was opened. A thief opens tasks by tokens of long before.
+    fn began_for(&self, subject: &Subject) -> i64 {
+        let issued = self.facts().issued();
+        let issued_at = match subject {
+            Subject::Agent(_) => issued.agent,
+            Subject::Owner(_) => issued.owner,
+            Subject::Issuer(_) | Subject::Tool(_) => None,
+        };
+        issued_at.map_or_else(
+            || opened_at(self),
+            |issued_at| issued_at.saturating_mul(1000),
+        )
     }
 }
 

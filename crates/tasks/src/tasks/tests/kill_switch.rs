@@ -1,8 +1,9 @@
 //! What is revoked as a whole: refused, ended, durable, lifted.
 
 use super::*;
+use crate::open_calls::OpenCall;
 use crate::testing::{delegate, opened};
-use crate::{RevocationRequest, Subject};
+use crate::{Issued, RevocationRequest, Subject};
 
 fn request(subject: Subject) -> RevocationRequest {
     RevocationRequest {
@@ -179,6 +180,105 @@ async fn what_was_opened_later_is_not_meant() {
     let outcome = book.tasks.revoke(request).await.unwrap();
     assert!(outcome.tasks.is_empty());
     assert_eq!(book.disk.commits(), commits);
+}
+
+impl Book {
+    /// Opens a task of agent `a` for `o` by tokens of these times, in seconds since the epoch.
+    async fn open_by(&self, owner: Option<i64>, agent: Option<i64>) -> Result<TaskId, String> {
+        let mut opening = self.wish_of("a", "o", "i").unwrap();
+        opening.wish.issued = Issued { owner, agent };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the tests of this crate open tasks without policy"
+        )]
+        let opened = self.tasks.open(opening).await;
+        opened
+            .map(|task| task.id)
+            .map_err(|error| error.to_string())
+    }
+
+    fn now(&self) -> i64 {
+        self.tasks.clock.now() / 1000
+    }
+}
+
+/// A thief opens tasks between the end of a session and the signal that tells of it: by tokens of before.
+#[tokio::test]
+async fn b2_what_a_token_of_before_opened_ends_however_late_that_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let book = Book::open(folder.path()).await;
+    let at = book.now();
+    book.travel(10);
+    let early = book.open_by(Some(at - 300), Some(at + 5)).await.unwrap();
+    let undated = book.open_by(Some(i64::MIN), None).await.unwrap();
+    let late = book.open_by(Some(at + 5), Some(at - 300)).await.unwrap();
+    // A restart forgets none of that.
+    let book = book.reopen().await;
+    let request = |subject| RevocationRequest {
+        as_of: Some(jiff::Timestamp::from_second(at).unwrap()),
+        ..at_once(subject)
+    };
+    let owner = Subject::Owner("o".to_owned());
+    let outcome = book.tasks.revoke(request(owner)).await.unwrap();
+    assert_eq!(outcome.tasks.len(), 2);
+    book.check_state(&early, ("ended", Some("revoked")));
+    book.check_state(&undated, ("ended", Some("revoked")));
+    book.check_state(&late, ("open", None));
+    let outcome = book.tasks.revoke(request(agent("a"))).await.unwrap();
+    assert_eq!(outcome.tasks, [late]);
+}
+
+#[tokio::test]
+async fn b2_a_part_of_a_task_is_as_old_as_the_token_of_its_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let book = Book::open(folder.path()).await;
+    let parent = book.open_by(Some(1000), Some(2000)).await.unwrap();
+    let child = delegate(&book.tasks, &parent, "b", &json!({})).await;
+    let child = book.tasks.find(child.unwrap().as_str()).unwrap();
+    let issued = child.facts().issued();
+    assert_eq!((issued.owner, issued.agent), (Some(1000), None));
+}
+
+#[tokio::test]
+async fn b2_a_token_of_before_that_is_on_its_way_opens_nothing_that_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let book = Book::open(folder.path()).await;
+    let until = jiff::Timestamp::now();
+    let at = until.as_second();
+    let owner = Subject::Owner("o".to_owned());
+    book.tasks.cut_off(&owner, until).await.unwrap();
+    let refused = book.open_by(Some(at), None).await.unwrap_err();
+    assert_eq!(refused, "token was revoked");
+    book.open_by(Some(at + 1), Some(at)).await.unwrap();
+    book.tasks.cut_off(&agent("a"), until).await.unwrap();
+    let refused = book.open_by(Some(at + 1), Some(at)).await.unwrap_err();
+    assert_eq!(refused, "token was revoked");
+    // An operator's word is no token.
+    book.open_by(None, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn b2_a_call_by_a_token_of_before_is_cut() {
+    let (_folder, book, id) = one().await;
+    let entry = book.tasks.find(id.as_str()).unwrap();
+    let call = |issued_at: Option<i64>| {
+        let cut = CancellationToken::new();
+        let shown = (Vec::new(), issued_at);
+        let call = OpenCall::new("notes".parse().unwrap(), shown, cut.clone());
+        entry.join(&call);
+        (call, cut)
+    };
+    let early = call(Some(1000));
+    let undated = call(Some(i64::MIN));
+    let others = [call(Some(1001)), call(None)];
+    let until = jiff::Timestamp::from_second(1000).unwrap();
+    book.tasks.cut_off(&agent("b"), until).await.unwrap();
+    assert!(!early.1.is_cancelled());
+    // A slow or failing store holds up no cut.
+    book.disk.go_away();
+    book.tasks.cut_off(&agent("a"), until).await.unwrap_err();
+    assert!(early.1.is_cancelled() && undated.1.is_cancelled());
+    assert!(others.iter().all(|(_, cut)| !cut.is_cancelled()));
 }
 
 #[tokio::test]

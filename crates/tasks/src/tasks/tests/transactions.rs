@@ -1,7 +1,7 @@
 //! A transaction of another issuer becomes one task, and is not forgotten before its tokens are worth nothing.
 
 use super::*;
-use crate::{AdoptionRules, GrantsFrom};
+use crate::{AdoptionRules, GrantsFrom, Issued};
 
 const ISSUER: &str = "https://orchestrator.example";
 
@@ -47,6 +47,8 @@ fn wanted(key: &str, seconds: i64) -> Adoption {
         txn: key.to_owned(),
         key: key.to_owned(),
         said: "said".to_owned(),
+        issuers: vec![ISSUER.to_owned()],
+        issued: Issued::default(),
         claims: claims.as_object().unwrap().clone(),
         expires_at: now() + seconds,
     }
