@@ -61,8 +61,9 @@ impl std::fmt::Debug for Key {
 
 #[derive(Debug, Default)]
 struct Seen {
-    ids: HashSet<String>,
-    order: VecDeque<String>,
+    /// Digests: an id may be as long as its token.
+    ids: HashSet<Id>,
+    order: VecDeque<Id>,
 }
 
 /// Why a token was not acknowledged.
@@ -127,12 +128,25 @@ impl Key {
     }
 }
 
+/// The SHA-256 of an id.
+type Id = [u8; 32];
+
+fn id(jti: &str) -> Id {
+    let digest = ring::digest::digest(&ring::digest::SHA256, jti.as_bytes());
+    let mut id = Id::default();
+    for (to, from) in id.iter_mut().zip(digest.as_ref()) {
+        *to = *from;
+    }
+    id
+}
+
 impl Seen {
     fn note(&mut self, jti: &str) {
-        if !self.ids.insert(jti.to_owned()) {
+        let id = id(jti);
+        if !self.ids.insert(id) {
             return;
         }
-        self.order.push_back(jti.to_owned());
+        self.order.push_back(id);
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
@@ -210,7 +224,7 @@ impl Signals {
             self.refused();
         })?;
         let _turn = self.turn.lock().await;
-        if sender.seen.lock().ids.contains(set.jti()) {
+        if sender.seen.lock().ids.contains(&id(set.jti())) {
             self.recorder.signal(SignalResult::Duplicate);
             return Ok(set.jti().to_owned());
         }
@@ -303,12 +317,12 @@ fn ends(uri: &str, event: &Map<String, Value>) -> Option<&'static str> {
     }
 }
 
-/// When it happened: as the event says, or else when it was told; never in time to come.
+/// When it happened: as the event says, or else when it was told; never after that, nor in time to come.
 fn happened_at(event: &Map<String, Value>, issued_at: i64) -> Timestamp {
     let said = event.get("event_timestamp").and_then(Value::as_f64);
     // CAEP 1.0 section 2: seconds. A fraction of one is a whole one here: doubt ends.
     let said = said.map(|seconds| seconds.ceil() as i64);
-    let at = Timestamp::from_second(said.unwrap_or(issued_at));
+    let at = Timestamp::from_second(said.unwrap_or(issued_at).min(issued_at));
     let now = Timestamp::now();
     at.unwrap_or(now).min(now)
 }

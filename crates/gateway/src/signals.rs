@@ -138,14 +138,12 @@ struct SetError {
     description: String,
 }
 
-/// An answer of RFC 8936 section 2.3.
+/// An answer of RFC 8936 section 2.3. Whether there are more is seen by asking.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
     #[serde(default)]
     sets: BTreeMap<String, String>,
-    #[serde(default)]
-    more_available: bool,
 }
 
 /// What the transmitter is to be told: by the ids that it gave.
@@ -158,6 +156,10 @@ struct Told {
 impl Told {
     fn is_empty(&self) -> bool {
         self.received.is_empty() && self.refused.is_empty()
+    }
+
+    fn has(&self, jti: &String) -> bool {
+        self.received.contains(jti) || self.refused.contains_key(jti)
     }
 
     fn request(&self, max_events: usize) -> Request<'_> {
@@ -195,8 +197,9 @@ impl Polled {
             };
             let pause = match polled {
                 Ok(answer) => {
+                    // Nothing, or what it has been told of already: one that never waits isn't asked all the time.
+                    let is_empty = answer.sets.keys().all(|jti| told.has(jti));
                     told = Told::default();
-                    let is_empty = answer.sets.is_empty() && !answer.more_available;
                     if self.receive(&signals, answer, &mut told).await {
                         back_off = shortest;
                         is_empty.then(|| PAUSE.saturating_sub(began.elapsed()))
@@ -256,7 +259,6 @@ impl Polled {
             // Nothing was asked for but to hear what was received.
             StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Ok(Answer {
                 sets: BTreeMap::new(),
-                more_available: false,
             }),
             status => Err(format!("it answers {status}")),
         }

@@ -9,18 +9,26 @@ use parking_lot::Mutex;
 
 use crate::{Issued, Store, StoreError, Table, Write};
 
-/// How long it is remembered, in seconds: longer than tokens of people and workloads live.
-const REMEMBERED_FOR: i64 = 24 * 60 * 60;
+/// How long it is remembered from when it is heard of, in seconds: a week, longer than tokens of people and workloads live.
+/// A start hears of it anew.
+const REMEMBERED_FOR: i64 = 7 * 24 * 60 * 60;
 
 /// Since when the tokens of owners and agents count, in seconds since the epoch.
 #[derive(Debug)]
 pub(crate) struct Cutoffs {
     store: Arc<dyn Store>,
     /// Read on every call without waiting.
-    agents: papaya::HashMap<String, i64>,
-    owners: papaya::HashMap<String, i64>,
+    agents: papaya::HashMap<String, Cutoff>,
+    owners: papaya::HashMap<String, Cutoff>,
     /// When each may be forgotten, in seconds since the epoch, the next first.
     until: Mutex<BinaryHeap<Reverse<(i64, String)>>>,
+}
+
+/// Since when tokens count, and until when that is remembered.
+#[derive(Clone, Copy, Debug)]
+struct Cutoff {
+    since: i64,
+    until: i64,
 }
 
 /// Whose tokens.
@@ -41,7 +49,7 @@ impl Whose<'_> {
 
 impl Cutoffs {
     /// Loads them from the store.
-    pub(crate) async fn load(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+    pub(crate) async fn load(store: Arc<dyn Store>, now: i64) -> Result<Self, StoreError> {
         let rows = store.scan(Table::Cutoffs).await?;
         let cutoffs = Self {
             store,
@@ -54,20 +62,25 @@ impl Cutoffs {
             let since = since.and_then(|since| since.parse().ok());
             let since =
                 since.ok_or_else(|| StoreError(format!("cut-off of `{key}` can't be read")))?;
-            cutoffs.remember(key, since);
+            cutoffs.remember(key, since, now);
         }
         Ok(cutoffs)
     }
 
     /// Takes no tokens of somebody that were issued until then, in seconds since the epoch, from now on. It is to be written.
-    pub(crate) fn note(&self, whose: Whose<'_>, since: i64) {
-        self.remember(whose.key(), since);
+    pub(crate) fn note(&self, whose: Whose<'_>, since: i64, now: i64) {
+        self.remember(whose.key(), since, now);
     }
 
     /// The same, durably when this returns.
-    pub(crate) async fn add(&self, whose: Whose<'_>, since: i64) -> Result<(), StoreError> {
+    pub(crate) async fn add(
+        &self,
+        whose: Whose<'_>,
+        since: i64,
+        now: i64,
+    ) -> Result<(), StoreError> {
         let key = whose.key();
-        let since = self.remember(key.clone(), since);
+        let since = self.remember(key.clone(), since, now);
         let value = since.to_string().into_bytes();
         let put = Write::Put {
             table: Table::Cutoffs,
@@ -78,19 +91,28 @@ impl Cutoffs {
     }
 
     /// Notes it, and answers with the latest for the same.
-    fn remember(&self, key: String, since: i64) -> i64 {
+    fn remember(&self, key: String, since: i64, now: i64) -> i64 {
         let Some((of, name)) = self.place(&key) else {
             return since;
         };
-        let latest = *of
-            .pin()
-            .update_or_insert(name.to_owned(), |known| since.max(*known), since);
-        let until = latest.saturating_add(REMEMBERED_FOR);
-        self.until.lock().push(Reverse((until, key)));
-        latest
+        let until = now.saturating_add(REMEMBERED_FOR);
+        let of = of.pin();
+        let before = of.get(name).map(|known| known.until);
+        let latest = *of.update_or_insert(
+            name.to_owned(),
+            |known| Cutoff {
+                since: since.max(known.since),
+                until: until.max(known.until),
+            },
+            Cutoff { since, until },
+        );
+        if before != Some(latest.until) {
+            self.until.lock().push(Reverse((latest.until, key)));
+        }
+        latest.since
     }
 
-    fn place<'k>(&self, key: &'k str) -> Option<(&papaya::HashMap<String, i64>, &'k str)> {
+    fn place<'k>(&self, key: &'k str) -> Option<(&papaya::HashMap<String, Cutoff>, &'k str)> {
         let agent = key.strip_prefix("agent:").map(|name| (&self.agents, name));
         agent.or_else(|| Some((&self.owners, key.strip_prefix("owner:")?)))
     }
@@ -105,7 +127,7 @@ impl Cutoffs {
 
     /// The same of an owner's token.
     pub(crate) fn hold_back_owner(&self, name: &str, issued_at: Option<i64>) -> bool {
-        let since = self.owners.pin().get(name).copied();
+        let since = self.owners.pin().get(name).map(|cutoff| cutoff.since);
         is_early(issued_at, since)
     }
 
@@ -115,7 +137,7 @@ impl Cutoffs {
     }
 
     fn is_early_agent(&self, name: &str, issued_at: Option<i64>) -> bool {
-        let since = self.agents.pin().get(name).copied();
+        let since = self.agents.pin().get(name).map(|cutoff| cutoff.since);
         is_early(issued_at, since)
     }
 
@@ -145,10 +167,7 @@ impl Cutoffs {
             };
             let of = of.pin();
             // A later one for the same has a place of its own in the queue.
-            let latest = of
-                .get(name)
-                .map(|since| since.saturating_add(REMEMBERED_FOR));
-            if latest == Some(at) {
+            if of.get(name).map(|cutoff| cutoff.until) == Some(at) {
                 of.remove(name);
                 over.push(key);
             }
@@ -177,19 +196,23 @@ mod tests {
     async fn tokens_of_before_are_held_back_across_restarts() {
         let folder = tempfile::tempdir().unwrap();
         {
-            let cutoffs = Cutoffs::load(Disk::open(folder.path())).await.unwrap();
-            cutoffs.add(Whose::Owner("anna"), 1000).await.unwrap();
+            let cutoffs = Cutoffs::load(Disk::open(folder.path()), 1000)
+                .await
+                .unwrap();
+            cutoffs.add(Whose::Owner("anna"), 1000, 1000).await.unwrap();
             // An earlier one takes nothing back.
-            cutoffs.add(Whose::Owner("anna"), 900).await.unwrap();
+            cutoffs.add(Whose::Owner("anna"), 900, 900).await.unwrap();
         }
-        let cutoffs = Cutoffs::load(Disk::open(folder.path())).await.unwrap();
+        let cutoffs = Cutoffs::load(Disk::open(folder.path()), 1000)
+            .await
+            .unwrap();
         assert!(early(&cutoffs, "anna", 1000));
         assert!(early(&cutoffs, "anna", i64::MIN));
         assert!(!cutoffs.hold_back_owner("anna", None));
         assert!(!early(&cutoffs, "anna", 1001));
         assert!(!early(&cutoffs, "bert", 1));
         // An agent of the same name is somebody else.
-        cutoffs.add(Whose::Agent("bert"), 1000).await.unwrap();
+        cutoffs.add(Whose::Agent("bert"), 1000, 1000).await.unwrap();
         assert!(!early(&cutoffs, "bert", 1));
     }
 
@@ -198,9 +221,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::open(folder.path());
         let store: Arc<dyn Store> = Arc::<Disk>::clone(&disk);
-        let cutoffs = Cutoffs::load(store).await.unwrap();
-        cutoffs.add(Whose::Owner("anna"), 1000).await.unwrap();
-        cutoffs.add(Whose::Owner("anna"), 2000).await.unwrap();
+        let cutoffs = Cutoffs::load(store, 1000).await.unwrap();
+        // What is heard of late is remembered as long.
+        cutoffs.add(Whose::Owner("anna"), 10, 1000).await.unwrap();
+        cutoffs.add(Whose::Owner("anna"), 900, 2000).await.unwrap();
         let old = 500;
         cutoffs.forget(1000 + REMEMBERED_FOR).await.unwrap();
         assert!(early(&cutoffs, "anna", old));

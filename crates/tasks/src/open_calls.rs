@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::Entry;
+use crate::revocation::spelling;
 use crate::{Subject, ToolName};
 
 /// A call that is on its way to a tool.
@@ -41,7 +42,10 @@ impl OpenCall {
     pub(crate) fn is_of(&self, subject: &Subject) -> bool {
         match subject {
             Subject::Tool(tool) => self.tool == *tool,
-            Subject::Issuer(issuer) => self.issuers.contains(issuer),
+            Subject::Issuer(issuer) => {
+                let mut issuers = self.issuers.iter();
+                issuers.any(|own| spelling(own) == spelling(issuer))
+            }
             Subject::Agent(_) | Subject::Owner(_) => false,
         }
     }

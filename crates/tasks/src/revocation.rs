@@ -21,6 +21,11 @@ pub enum Subject {
     Owner(String),
 }
 
+/// An issuer's name as names are compared: a `/` at its end makes no other one.
+pub(crate) fn spelling(issuer: &str) -> &str {
+    issuer.strip_suffix('/').unwrap_or(issuer)
+}
+
 impl Subject {
     /// `agent`, `issuer`, `tool`, `owner`.
     pub fn kind(&self) -> &'static str {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::revocation::Revocation;
+use crate::revocation::{Revocation, spelling};
 use crate::{
     Blocked, Facts, RevocationRequest, RevocationView, Store, StoreError, Subject, Table, ToolName,
     Write,
@@ -50,7 +50,10 @@ impl Standing {
             let until = revocation.until.unwrap_or(i64::MAX);
             let place = match &revocation.subject {
                 Subject::Agent(name) => standing.agents.entry(name.clone()).or_insert(until),
-                Subject::Issuer(name) => standing.issuers.entry(name.clone()).or_insert(until),
+                Subject::Issuer(name) => {
+                    let issuers = standing.issuers.entry(spelling(name).to_owned());
+                    issuers.or_insert(until)
+                }
                 Subject::Tool(name) => standing.tools.entry(name.clone()).or_insert(until),
                 Subject::Owner(name) => standing.owners.entry(name.clone()).or_insert(until),
             };
@@ -207,7 +210,7 @@ impl Revocations {
         let standing = self.standing.load();
         self.check(&standing.agents, agent.id().as_str(), Subject::Agent)?;
         for issuer in agent.issuers() {
-            self.check(&standing.issuers, issuer, Subject::Issuer)?;
+            self.check(&standing.issuers, spelling(issuer), Subject::Issuer)?;
         }
         Ok(())
     }
@@ -223,7 +226,7 @@ impl Revocations {
         self.check(&standing.agents, agent, Subject::Agent)?;
         self.check(&standing.owners, owner, Subject::Owner)?;
         for issuer in issuers {
-            self.check(&standing.issuers, issuer, Subject::Issuer)?;
+            self.check(&standing.issuers, spelling(issuer), Subject::Issuer)?;
         }
         Ok(())
     }
@@ -235,7 +238,11 @@ impl Revocations {
 
     /// Refuses an issuer that is revoked.
     pub(crate) fn check_issuer(&self, issuer: &str) -> Result<(), Blocked> {
-        self.check(&self.standing.load().issuers, issuer, Subject::Issuer)
+        self.check(
+            &self.standing.load().issuers,
+            spelling(issuer),
+            Subject::Issuer,
+        )
     }
 
     /// Refuses a tool that is revoked.

@@ -161,7 +161,7 @@ impl Tasks {
             all.push(entry);
         }
         let revoked = Revoked::load(Arc::clone(&store)).await?;
-        let cutoffs = Cutoffs::load(Arc::clone(&store)).await?;
+        let cutoffs = Cutoffs::load(Arc::clone(&store), clock.now() / 1000).await?;
         let loading = Revocations::load(Arc::clone(&store), clock.clone());
         let (revocations, standing) = loading.await?;
         let adopted = Adopted::load(Arc::clone(&store)).await?;

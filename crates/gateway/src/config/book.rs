@@ -296,7 +296,10 @@ impl RawHeaders {
 }
 
 /// Headers that carry proofs, framing or routing: a declaration there would be read twice.
-const MEANT_OTHERWISE: [&str; 20] = [
+const MEANT_OTHERWISE: [&str; 23] = [
+    "dpop",
+    "workload-identity-token",
+    "workload-proof-token",
     "authorization",
     "proxy-authorization",
     "txn-token",

@@ -272,6 +272,32 @@ fn b5_a_token_is_bound_to_one_public_key_with_its_algorithm() {
         token(&json!({}), &json!({"cnf": cnf}), "!token is invalid: it");
     }
 }
+/// Another issuer, whose template makes whatever its tokens say.
+#[test]
+fn b6_nobody_else_names_workloads_of_the_trust_domain() {
+    run(async {
+        let signer = Signer::p256();
+        let idp = Idp::start(&[signer.jwk("1")]).await;
+        let mut identity = identity(vec![super::believe(&idp)], Pace::default());
+        identity.wimse = Wimse::at(vec![believe(&idp)], None, EAGER, now() - 3600);
+        for (subject, expected) in [
+            ("wimse://elsewhere.example/a", "wimse://elsewhere.example/a"),
+            (AGENT, "!others vouch for"),
+            ("spiffe://example.org/agents/triage", "!others vouch for"),
+            ("spiffe://EXAMPLE.org/agents/triage", "!others vouch for"),
+        ] {
+            let header = json!({"typ": "JWT", "alg": "ES256", "kid": "1"});
+            let claims = json!({
+                "iss": idp.issuer(), "aud": "remit", "sub": subject, "iat": now(), "exp": now() + 60,
+            });
+            let bearer = format!("Bearer {}", signer.sign(&header, &claims));
+            let headers = head(&[("authorization", &bearer)]);
+            let answer = identity.authenticate(&presented(&headers)).await;
+            expect(&answer, expected);
+        }
+    });
+}
+
 #[test]
 fn b5_a_token_is_no_bearer() {
     run(async {

@@ -11,7 +11,7 @@ use super::{Cut, PATIENCE, Tasks};
 use crate::cutoffs::Whose;
 use crate::entry::Entry;
 use crate::open_calls::{OpenCall, Reach};
-use crate::revocation::Revocation;
+use crate::revocation::{Revocation, spelling};
 use crate::{
     Blocked, Ending, InvalidOpening, OpenError, Opening, RevocationRequest, RevocationView,
     StoreError, Subject, Task, TaskId, ToolName, Unbound,
@@ -20,6 +20,9 @@ use crate::{
 /// How long calls that are cut are waited for, and how often it is looked whether they are over.
 const GONE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(5);
+
+/// The longest name of an agent, in bytes; that of an owner is shorter.
+const LONGEST_NAME: usize = 2048;
 
 /// What came of a revocation.
 #[derive(Clone, Debug)]
@@ -144,22 +147,25 @@ impl Tasks {
         Ok(())
     }
 
-    /// Takes no tokens of an agent or owner any more that were issued until then, and cuts calls that were made with them; for a day, which is longer than they live.
-    /// Durable when it returns.
+    /// Takes no tokens of an agent or owner any more that were issued until then, and cuts calls that were made with them; for
+    /// a week from now on. Durable when it returns. A name that no task could have is nobody's.
     pub async fn cut_off(&self, subject: &Subject, until: Timestamp) -> Result<(), StoreError> {
         let whose = match subject {
             Subject::Agent(name) => Whose::Agent(name),
             Subject::Owner(name) => Whose::Owner(name),
             Subject::Issuer(_) | Subject::Tool(_) => return Ok(()),
         };
-        let until = until.as_second();
-        self.cutoffs.note(whose, until);
+        if subject.name().len() > LONGEST_NAME {
+            return Ok(());
+        }
+        let (until, now) = (until.as_second(), self.clock.now() / 1000);
+        self.cutoffs.note(whose, until, now);
         // The other way round than calls do it, as in [`Self::revoke`].
         fence(Ordering::SeqCst);
         if let Subject::Agent(name) = subject {
             self.cut_calls_by_tokens(name, until);
         }
-        self.cutoffs.add(whose, until).await
+        self.cutoffs.add(whose, until, now).await
     }
 
     /// Cuts the calls of an agent that it made with tokens of until then, whatever their tasks.
@@ -286,7 +292,10 @@ impl Entry {
         match subject {
             Subject::Agent(name) => facts.agent() == name,
             Subject::Owner(name) => facts.owner() == name,
-            Subject::Issuer(name) => facts.issuers().contains(name),
+            Subject::Issuer(name) => {
+                let mut issuers = facts.issuers().iter();
+                issuers.any(|own| spelling(own) == spelling(name))
+            }
             Subject::Tool(_) => false,
         }
     }

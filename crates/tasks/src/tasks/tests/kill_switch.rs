@@ -96,6 +96,15 @@ async fn an_owner_is_revoked() {
 async fn an_issuer_is_revoked() {
     let issuer = Subject::Issuer("i".to_owned());
     check(issuer, [("a", "o", "j"), ("i", "i", "j")]).await;
+    // As a config spells it, or as its tokens do.
+    for (spelled, vouched) in [("i/", "i"), ("i", "i/")] {
+        let folder = tempfile::tempdir().unwrap();
+        let book = Book::open(folder.path()).await;
+        let meant = book.open_of("a", "o", vouched).await;
+        let outcome = book.revoke(Subject::Issuer(spelled.to_owned())).await;
+        assert_eq!(outcome.tasks, [meant]);
+        book.wish_of("a", "o", vouched).unwrap_err();
+    }
 }
 
 #[tokio::test]
