@@ -38,6 +38,8 @@ mod seal;
 mod secret;
 mod statement;
 mod static_key;
+#[cfg(test)]
+mod testing;
 
 pub use azure::{Azure, AzureConfig, AzureIdentity};
 pub use cmd::Cmd;

@@ -141,7 +141,10 @@ impl State {
             return no(StatusCode::NOT_FOUND, "Not Found");
         };
         if received.header("user-agent").is_none() {
-            return no(StatusCode::FORBIDDEN, "Request forbidden by administrative rules.");
+            return no(
+                StatusCode::FORBIDDEN,
+                "Request forbidden by administrative rules.",
+            );
         }
         let shown = received.header("authorization");
         let Some(shown) = shown.and_then(|shown| shown.strip_prefix("Bearer ")) else {
@@ -156,7 +159,8 @@ impl State {
         let segments: Vec<&str> = path.split('/').collect();
         match (&received.method, segments.as_slice()) {
             (&Method::GET, ["repos", owner, repository, "installation"]) => {
-                let found = owner.eq_ignore_ascii_case(ACCOUNT) && REPOSITORIES.contains(repository);
+                let found =
+                    owner.eq_ignore_ascii_case(ACCOUNT) && REPOSITORIES.contains(repository);
                 self.look_up(path, found)
             }
             (&Method::GET, ["orgs", owner, "installation"]) => {
@@ -222,7 +226,10 @@ impl State {
                 .iter()
                 .any(|(known, most)| *known == name && (level == "read" || level == most))
         };
-        if !permissions.iter().all(|(name, level)| is_granted(name, level)) {
+        if !permissions
+            .iter()
+            .all(|(name, level)| is_granted(name, level))
+        {
             let message = "The permissions requested are not granted to this installation.";
             return no(StatusCode::UNPROCESSABLE_ENTITY, message);
         }
@@ -263,7 +270,10 @@ impl State {
 }
 
 fn no(status: StatusCode, message: &str) -> Answer {
-    Answer::Json(status, json!({ "message": message, "status": status.as_u16().to_string() }))
+    Answer::Json(
+        status,
+        json!({ "message": message, "status": status.as_u16().to_string() }),
+    )
 }
 
 fn now() -> i64 {
