@@ -174,11 +174,14 @@ impl Provider for OAuth {
             tracing::warn!(lease = %lease.id, "token can't be taken back: it was sealed by another key");
             return Revocation::ExpiresAt;
         };
+        if self.0.revocation.is_none() {
+            return Revocation::ExpiresAt;
+        }
         match self.0.take_back(&token).await {
             Ok(()) => Revocation::Revoked,
             Err(error) => {
                 tracing::warn!(lease = %lease.id, %error, "token could not be taken back");
-                Revocation::ExpiresAt
+                Revocation::Failed
             }
         }
     }
