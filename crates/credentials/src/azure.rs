@@ -141,7 +141,7 @@ impl Provider for Azure {
         let objection = match (answer.objection, answer.expires_in) {
             (None, Some(life)) => {
                 return Ok(Obtained {
-                    secret: answer.access_token,
+                    material: answer.access_token.into(),
                     ttl_seconds: Some(life),
                     handle: None,
                 });

@@ -322,7 +322,7 @@ impl GithubApp {
             Ok(life) => {
                 return Ok(Obtained {
                     handle: Some(self.seal.seal(&wish.task, &answer.token)?),
-                    secret: answer.token,
+                    material: answer.token.into(),
                     ttl_seconds: Some(life),
                 });
             }

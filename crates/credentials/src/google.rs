@@ -201,7 +201,7 @@ impl Provider for Google {
             token = self.bound(&token, &boundary, deadline).await?;
         }
         Ok(Obtained {
-            secret: token.secret,
+            material: token.secret.into(),
             ttl_seconds: Some(token.life),
             handle: None,
         })

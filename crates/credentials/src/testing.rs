@@ -7,7 +7,7 @@ use std::sync::Arc;
 use identity::{KeyKind, TaskTokens};
 use serde_json::{Map, json};
 
-use crate::{LeaseView, Obtained, Secret, SecretRef, Wish};
+use crate::{LeaseView, Material, Obtained, SecretRef, Wish};
 
 /// What no error may repeat.
 pub(crate) const CANARY: &str = "canary-7f3a91c4e2";
@@ -38,7 +38,10 @@ pub(crate) fn view(provider: &str) -> LeaseView {
 
 #[expect(clippy::disallowed_methods, reason = "to compare it")]
 pub(crate) fn text(obtained: &Obtained) -> String {
-    String::from_utf8(Secret::expose(&obtained.secret).to_vec()).unwrap()
+    let Material::Text(secret) = &obtained.material else {
+        panic!("one secret");
+    };
+    String::from_utf8(secret.expose().to_vec()).unwrap()
 }
 
 pub(crate) fn tokens() -> Arc<TaskTokens> {

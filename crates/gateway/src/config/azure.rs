@@ -7,6 +7,7 @@ use credentials::{AzureConfig, AzureIdentity, SecretRef};
 use url::Url;
 
 use super::binding::{ProviderConfig, RawInject};
+use super::collection::OneOrMore;
 use super::endpoint::{Asked, check_goes, check_timeout, check_url};
 use super::federated::{RawFederated, federated};
 use super::mistake::{At, Notes, Place};
@@ -37,7 +38,7 @@ section! {
         /// How long obtaining one may take, waiting included where Entra ID asks for patience; at most `30s`.
         timeout: Duration = default("10s");
         /// Where the secret enters a request; as the tool says unless given.
-        inject: RawInject = optional;
+        inject: OneOrMore<RawInject> = optional;
     }
 }
 
@@ -48,7 +49,7 @@ impl RawAzure {
     pub(super) fn parse(
         self,
         notes: &mut Notes,
-    ) -> (Option<ProviderConfig>, Option<At<RawInject>>) {
+    ) -> (Option<ProviderConfig>, Option<At<OneOrMore<RawInject>>>) {
         let place = self.client_id.as_ref().map(|client| client.place.clone());
         let inject = self.inject.clone();
         let parsed = place.and_then(|place| self.asked(&place, notes));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::binding::{ProviderConfig, RawInject};
-use super::collection::Table;
+use super::collection::{OneOrMore, Table};
 use super::endpoint::{Asked, check_timeout, check_url};
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
@@ -41,7 +41,7 @@ section! {
         /// How long obtaining one may take, waiting included where GitHub asks for patience; at most `30s`.
         timeout: Duration = default("10s");
         /// Where the secret enters a request; as the tool says unless given. Git over HTTPS takes `basic: x-access-token`.
-        inject: RawInject = optional;
+        inject: OneOrMore<RawInject> = optional;
     }
 }
 
@@ -113,7 +113,7 @@ impl RawGithubApp {
     pub(super) fn parse(
         self,
         notes: &mut Notes,
-    ) -> (Option<ProviderConfig>, Option<At<RawInject>>) {
+    ) -> (Option<ProviderConfig>, Option<At<OneOrMore<RawInject>>>) {
         let inject = self.inject.clone();
         let parsed = self.asked(notes);
         (

@@ -7,7 +7,7 @@ use credentials::{BoundaryRule, GoogleConfig, GoogleIdentity, Impersonation, Sec
 use url::Url;
 
 use super::binding::{ProviderConfig, RawInject};
-use super::collection::NonEmpty;
+use super::collection::{NonEmpty, OneOrMore};
 use super::endpoint::{Asked, check_goes, check_timeout, check_url};
 use super::federated::{RawFederated, federated};
 use super::mistake::{At, Notes, Place};
@@ -46,7 +46,7 @@ section! {
         /// How long obtaining one may take, waiting included where Google asks for patience; at most `30s`.
         timeout: Duration = default("10s");
         /// Where the secret enters a request; as the tool says unless given.
-        inject: RawInject = optional;
+        inject: OneOrMore<RawInject> = optional;
     }
 }
 
@@ -69,7 +69,7 @@ impl RawGoogle {
     pub(super) fn parse(
         self,
         notes: &mut Notes,
-    ) -> (Option<ProviderConfig>, Option<At<RawInject>>) {
+    ) -> (Option<ProviderConfig>, Option<At<OneOrMore<RawInject>>>) {
         let place = self.scopes.as_ref().map(|scopes| scopes.place.clone());
         let inject = self.inject.clone();
         let parsed = place.and_then(|place| self.asked(&place, notes));
