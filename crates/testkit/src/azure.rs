@@ -7,7 +7,6 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use parking_lot::Mutex;
-use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
@@ -47,11 +46,7 @@ struct State {
 impl Azure {
     /// Starts one.
     pub async fn start() -> Self {
-        let key = KeyPair::from_pkcs8_der_and_sign_algo(&rsa::pkcs8().into(), &PKCS_RSA_SHA256);
-        let certificate = CertificateParams::new(vec!["remit".to_owned()])
-            .unwrap()
-            .self_signed(&key.unwrap())
-            .unwrap();
+        let certificate = rsa::certified();
         let upstream = Upstream::start(Answer::json(json!({}))).await;
         let state = Arc::new(Mutex::new(State {
             url: upstream.url(),

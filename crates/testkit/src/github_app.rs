@@ -242,13 +242,18 @@ impl State {
             "repository_selection": "selected",
         });
         if let Some(names) = asked["repositories"].as_array() {
-            let known = |name: &Value| REPOSITORIES.iter().any(|known| name == known);
-            if !names.iter().all(known) {
+            // Names have no case.
+            let known = |name: &Value| {
+                let name = name.as_str()?;
+                let mut known = REPOSITORIES.into_iter();
+                known.find(|known| known.eq_ignore_ascii_case(name))
+            };
+            let Some(names) = names.iter().map(known).collect::<Option<Vec<_>>>() else {
                 let message = "There is at least one repository that does not exist or is not accessible to the parent installation.";
                 return no(StatusCode::UNPROCESSABLE_ENTITY, message);
-            }
+            };
             // It tells some five thousand bytes of each.
-            let told = |name: &Value| json!({ "name": name, "padding": "x".repeat(5000) });
+            let told = |name: &&str| json!({ "name": name, "padding": "x".repeat(5000) });
             answer["repositories"] = names.iter().map(told).collect();
         }
         self.live.push(token);

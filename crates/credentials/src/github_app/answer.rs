@@ -125,10 +125,14 @@ impl Raw {
 }
 
 fn parse<'de, T: Deserialize<'de>>(document: &'de [u8], what: &str) -> Result<T, ProviderError> {
+    let failed =
+        |place: String| ProviderError::Failed(format!("GitHub's answer is not {what}{place}"));
+    // A list would be read as the values of the keys in their order.
+    if document.trim_ascii_start().first() != Some(&b'{') {
+        return Err(failed(String::new()));
+    }
     serde_json::from_slice(document).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        ProviderError::Failed(format!(
-            "GitHub's answer is not {what}, at line {line} column {column}"
-        ))
+        failed(format!(", at line {line} column {column}"))
     })
 }
