@@ -944,7 +944,10 @@ fn a_github_app_says_where_it_is_installed_and_what_it_permits_at_most() {
         &[&at(".permissions wrong_value")],
     );
     check(
-        ("permissions", "permissions: { contents: all }"),
+        (
+            "permissions",
+            "permissions: { contents: all, issues: read }",
+        ),
         &[&at(".permissions.contents wrong_value")],
     );
     check(
