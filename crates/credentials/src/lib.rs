@@ -15,10 +15,14 @@
 //! }
 //! ```
 
+mod azure;
 mod cmd;
 mod credential;
 mod credentials;
 mod endpoint;
+mod federated;
+mod github_app;
+mod google;
 mod injection;
 mod jwt;
 mod lease;
@@ -35,10 +39,16 @@ mod seal;
 mod secret;
 mod statement;
 mod static_key;
+#[cfg(test)]
+mod testing;
 
+pub use azure::{Azure, AzureConfig, AzureIdentity};
 pub use cmd::Cmd;
 pub use credential::{Credential, Uninjectable};
 pub use credentials::{Binding, Credentials, Unavailable};
+pub use federated::Federated;
+pub use github_app::{GithubApp, GithubAppConfig, Installation, InvalidLevel, Level};
+pub use google::{BoundaryRule, Google, GoogleConfig, GoogleIdentity, Impersonation};
 pub use injection::{Injection, Place, User};
 pub use jwt::Jwt;
 pub use lease::LeaseView;
