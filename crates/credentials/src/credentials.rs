@@ -8,8 +8,9 @@ use jiff::tz::TimeZone;
 use policy::Permit;
 use tasks::{Access, StoreError, ToolName};
 
+use crate::context::Circumstances;
 use crate::lease::{self, Asking, Source};
-use crate::{Credential, Injection, Leases, Provider};
+use crate::{ContextRule, Credential, Injection, Leases, Provider};
 
 /// Which credential a tool takes for an access class.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Binding {
 #[derive(Debug)]
 pub struct Credentials {
     bound: HashMap<ToolName, Vec<(Access, Bound)>>,
+    contexts: HashMap<ToolName, ContextRule>,
+    no_rule: ContextRule,
     leases: Arc<Leases>,
 }
 
@@ -63,7 +66,19 @@ impl Credentials {
             of_tool.push((binding.access, entry));
         }
         leases.register(bound.values().flatten().map(|(_, bound)| &bound.source));
-        Self { bound, leases }
+        Self {
+            bound,
+            contexts: HashMap::new(),
+            no_rule: ContextRule::default(),
+            leases,
+        }
+    }
+
+    /// Says which circumstances the leases of tools belong to; those of others to none that an agent declares.
+    #[must_use]
+    pub fn with_contexts(mut self, contexts: HashMap<ToolName, ContextRule>) -> Self {
+        self.contexts = contexts;
+        self
     }
 
     /// Gives out the credential for one permitted call.
@@ -77,6 +92,9 @@ impl Credentials {
         bound.check_bridge(&call.tool().name, lease::now())?;
         let task = call.task();
         let narrowing = permit.narrowing();
+        // Those of now, and not of when the call came: another one may have given the task labels meanwhile.
+        let marks = task.marks();
+        let tool = call.tool();
         let asking = Asking {
             agent: task.agent().id().as_str(),
             task: task.id(),
@@ -85,6 +103,14 @@ impl Credentials {
             access: call.access(),
             scopes: &narrowing.scopes,
             narrow: &narrowing.narrow,
+            circumstances: Circumstances {
+                environment: tool.environment.as_deref(),
+                owner: task.owner(),
+                labels: [task.facts().labels(), &marks],
+                client: call.request().client.map(|client| client.ip()),
+                declared: &task.declared().context,
+                rule: self.contexts.get(&tool.name).unwrap_or(&self.no_rule),
+            },
             ttl_seconds: narrowing.ttl_seconds,
             task_expires_at: task.expires_at_epoch(),
             task_ended: &task.ended(),

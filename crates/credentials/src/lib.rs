@@ -16,6 +16,7 @@
 //! ```
 
 mod cmd;
+mod context;
 mod credential;
 mod credentials;
 mod injection;
@@ -30,22 +31,26 @@ mod provider;
 mod reference;
 mod scrubber;
 mod seal;
+mod sealed_store;
 mod secret;
 mod statement;
 mod static_key;
 
 pub use cmd::Cmd;
+pub use context::{Context, ContextRule, Network, NetworkRule};
 pub use credential::{Credential, Uninjectable};
 pub use credentials::{Binding, Credentials, Unavailable};
 pub use injection::Injection;
 pub use jwt::Jwt;
-pub use lease::LeaseView;
+pub use lease::{LeaseDetail, LeaseView};
 pub use leases::Leases;
 pub use oauth::{ClientAuthentication, Grant, OAuth, OAuthConfig};
 pub use outbound::Outbound;
 pub use provider::{Obtained, Provider, ProviderError, Revocation, Wish};
 pub use reference::{InvalidSecretRef, SecretRef};
 pub use scrubber::{Flow, Scrubber};
+pub use seal::{Opened, Seal, Unopened};
+pub use sealed_store::SealedStore;
 pub use secret::Secret;
 pub use statement::{InvalidSubject, KeyRef, Signer, Statement, Subject};
 pub use static_key::Static;

@@ -22,6 +22,7 @@ mod scalar;
 mod shape;
 mod signals;
 mod spiffe;
+mod state;
 mod tools;
 mod transactions;
 mod usage;
@@ -48,6 +49,7 @@ pub use oauth::OAuthAsked;
 pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
 pub use signals::SignalsConfig;
+pub use state::StateConfig;
 pub use tools::{ClientCertificate, ToolConfig, UpstreamConfig};
 
 use collection::Table;
@@ -67,6 +69,8 @@ pub struct Config {
     pub identity: IdentityConfig,
     /// How long tasks live, who signs their tokens, where they are kept.
     pub tasks: TasksConfig,
+    /// By which key what the gateway keeps is sealed.
+    pub state: StateConfig,
     /// How people are asked for approvals.
     pub approvals: ApprovalsConfig,
     /// Whose security events end tasks; no two of one issuer.
@@ -96,6 +100,8 @@ section! {
         identity: issuers::RawIdentity = default({});
         /// How long tasks live, who signs their tokens, where they are kept.
         tasks: book::RawTasks = default({});
+        /// By which key the ledger of leases is sealed in the store.
+        state: state::RawState = default({});
         /// How people are asked for approvals.
         approvals: approvals::RawApprovals = default({});
         /// Transmitters of shared signals: what they say was revoked ends the tasks of whom it is about.
@@ -178,6 +184,7 @@ impl RawConfig {
             .identity
             .and_then(|raw| raw.value.parse(listen.as_ref(), notes));
         let tasks = self.tasks.and_then(|raw| raw.value.parse(notes));
+        let state = self.state.and_then(|raw| raw.value.parse());
         let approvals = self.approvals.and_then(|raw| raw.value.parse(notes));
         let signals = self
             .signals
@@ -196,6 +203,7 @@ impl RawConfig {
             listen: listen?,
             identity: identity?,
             tasks: tasks?,
+            state: state?,
             approvals: approvals?,
             signals: signals?,
             tools: tools?,
