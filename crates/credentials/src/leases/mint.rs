@@ -163,7 +163,7 @@ impl Mint {
         Arc::new(Lease::new(
             Arc::new(self.line.clone()),
             Arc::clone(&self.provider),
-            obtained.secret,
+            obtained.material,
         ))
     }
 

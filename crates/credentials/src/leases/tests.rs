@@ -110,7 +110,7 @@ impl Provider for Counting {
         let ttl = self.ttl.load(Ordering::SeqCst);
         assert!(wish.ttl_seconds > 0);
         Ok(Obtained {
-            secret: Secret::new(SECRET.into())?,
+            material: Secret::new(SECRET.into())?.into(),
             ttl_seconds: (ttl != u64::MAX).then_some(ttl),
             handle: Some(format!("handle-{count}")),
         })
@@ -888,7 +888,7 @@ fn check_lease(life: Option<i64>, look: impl FnOnce(&Lease)) {
     look(&Lease::new(
         Arc::new(line),
         provider,
-        Secret::new(SECRET.into()).unwrap(),
+        Secret::new(SECRET.into()).unwrap().into(),
     ));
 }
 

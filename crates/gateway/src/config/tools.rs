@@ -15,7 +15,7 @@ use url::{Host, Url};
 
 use super::binding::{BindingConfig, RawBindings, RawInject};
 use super::book::RawGate;
-use super::collection::Table;
+use super::collection::{OneOrMore, Table};
 use super::listen::Plaintext;
 use super::mistake::{At, Notes};
 use super::scalar::{HostName, Size};
@@ -102,8 +102,8 @@ section! {
         access: RawAccess = default({});
         /// Its credentials by access class. Without one it is called without.
         credentials: RawBindings = default({});
-        /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query` and `basic`. `Authorization: Bearer …` unless given.
-        inject: RawInject = optional;
+        /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query`, `basic` and `basic_field`, or a list of them where a credential has several fields. `Authorization: Bearer …` unless given.
+        inject: OneOrMore<RawInject> = optional;
         /// Keys of what agents declare (`Agent-Context`) that a lease belongs to, besides the tool's environment, the task's owner and labels, and the caller's network. When one of these changes within a task, the tool's leases are taken back, and the call gets one of its own; what alternates faster than 8 times, and once more each 30 s, is refused.
         lease_context: Vec<At<String>> = default([]);
         /// Whether a lease belongs to the caller's network: to its /24 (IPv4) or /64 (IPv6) (`subnet`), or to none (`any`), for agents whose addresses change while they work.
@@ -233,12 +233,12 @@ impl RawTool {
             .access
             .and_then(|access| access.value.parse(protocol, notes));
         let inject = match self.inject {
-            Some(inject) => inject.value.parse(&inject.place, notes),
-            None => Some(RawInject::bearer()),
+            Some(inject) => inject.value.parse(notes),
+            None => Some(vec![RawInject::bearer()]),
         };
         let bindings = self
             .credentials
-            .and_then(|raw| raw.value.parse(inject.as_ref(), notes));
+            .and_then(|raw| raw.value.parse(inject.as_deref(), notes));
         let client_certificate = match self.client_certificate {
             Some(raw) => Some(ClientCertificate {
                 certificate: raw.value.certificate?.value,
