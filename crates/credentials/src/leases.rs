@@ -114,25 +114,25 @@ impl Leases {
                 () = tokio::time::sleep(pause) => {}
             }
             // One upstream that is slow holds up no other's.
-            let leases = Arc::clone(&self);
-            drop(tokio::spawn(
-                async move { leases.retry(lease::now()).await },
-            ));
+            drop(tokio::spawn(self.retry(lease::now())));
         }
     }
 
-    /// Tries again what is due by now, and takes back what nobody uses any more.
-    async fn retry(&self, now: i64) -> Vec<LeaseView> {
+    /// Tries again what is due by now, and takes back what nobody uses any more. What that is, is noted at once.
+    fn retry(&self, now: i64) -> impl Future<Output = Vec<LeaseView>> + use<> {
+        let shared = Arc::clone(&self.shared);
         let (closing, dead) = {
-            let mut book = self.shared.book.write();
+            let mut book = shared.book.write();
             let mut closing = book.close_due(now);
             closing.extend(book.close_over(now));
             (closing, book.take_dead(now))
         };
-        if !dead.is_empty() {
-            self.shared.settle(dead).await;
+        async move {
+            if !dead.is_empty() {
+                shared.settle(dead).await;
+            }
+            shared.take_back(closing).await
         }
-        self.take_back(closing).await
     }
 
     /// All leases, newest first.

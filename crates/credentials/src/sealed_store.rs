@@ -10,8 +10,9 @@ use crate::seal::Unopened;
 
 /// A store in which some tables are sealed, each row bound to its table and key; the key of a lease begins with its task.
 ///
-/// Rows of before that are not sealed, or are sealed by an old key, are read and sealed anew at once. One that can't be
-/// opened fails the whole table: nothing is written then, so that nothing is lost by a wrong key.
+/// A table of before, of which no row is sealed, and rows that are sealed by an old key are read and sealed anew at once.
+/// A row that can't be opened, or is not sealed among others that are, fails the whole table: nothing is written then,
+/// so that nothing is lost by a wrong key.
 #[derive(Debug)]
 pub struct SealedStore {
     store: Arc<dyn Store>,
@@ -51,6 +52,8 @@ impl Store for SealedStore {
         let Some(name) = sealed(table) else {
             return Ok(rows);
         };
+        // All were sealed at once: one that is not was put there since, and not by us.
+        let is_of_before = !rows.iter().any(|(_, value)| Seal::is_sealed(value));
         let mut opened = Vec::with_capacity(rows.len());
         let mut anew = Vec::new();
         for (key, value) in rows {
@@ -61,7 +64,7 @@ impl Store for SealedStore {
                     }
                     std::mem::take(&mut *row.value)
                 }
-                Err(Unopened::Unsealed) if value.first() == Some(&b'{') => {
+                Err(Unopened::Unsealed) if is_of_before => {
                     anew.push(put(table, &key, self.seal(name, &key, &value)?));
                     value
                 }
@@ -187,6 +190,14 @@ mod tests {
         assert_eq!(read, [("t/1".to_owned(), b"{}".to_vec())]);
         assert_ne!(place.rows().await[0].1, b"{}");
         assert_eq!(place.sealed().scan(Table::Leases).await.unwrap(), read);
+    }
+    #[tokio::test]
+    async fn a_row_that_somebody_put_among_sealed_ones_is_refused() {
+        let place = Place::new();
+        place.put(&place.sealed(), "t/1", b"{}").await;
+        place.put(&*place.plain, "t/2", b"{}").await;
+        let error = place.sealed().scan(Table::Leases).await.unwrap_err();
+        assert!(error.to_string().contains("`t/2`"), "{error}");
     }
     #[tokio::test]
     async fn a_wrong_key_says_what_to_do_and_changes_nothing() {
