@@ -238,7 +238,7 @@ fn a_token_that_the_server_does_not_take_back_is_taken_back_later_even_after_a_k
     remit.kill();
 
     let remit = ground.site.serve();
-    assert_eq!(leases(&remit, &["--state", "ending"]).len(), 1);
+    assert_eq!(leases(&remit, &["--only", "ending"]).len(), 1);
     until("it is taken back", || {
         ground.server.revoked() == ["token-1"]
     });
@@ -258,7 +258,7 @@ fn a_lease_is_shown_found_and_revoked() {
     let id = leases(
         &remit,
         &[
-            "--task", &task, "--tool", "notes", "--agent", "triage", "--state", "active",
+            "--task", &task, "--tool", "notes", "--agent", "triage", "--only", "active",
         ],
     )[0]["id"]
         .clone();
@@ -266,7 +266,7 @@ fn a_lease_is_shown_found_and_revoked() {
     for other in [
         ["--tool", "desk"],
         ["--agent", "writer"],
-        ["--state", "ended"],
+        ["--only", "ended"],
     ] {
         assert!(leases(&remit, &other).is_empty(), "{other:?}");
     }

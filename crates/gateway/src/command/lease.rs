@@ -34,9 +34,9 @@ pub(crate) struct List {
     agent: Option<String>,
     /// Only those in this state.
     #[arg(long, value_enum)]
-    state: Option<State>,
+    only: Option<State>,
     /// Only those that nobody could take back: look after their secrets upstream.
-    #[arg(long, conflicts_with = "state")]
+    #[arg(long, conflicts_with = "only")]
     orphans: bool,
     #[command(flatten)]
     gateway: Whereabouts,
@@ -81,7 +81,7 @@ impl Lease {
                 let state = if list.orphans {
                     Some(State::Orphaned)
                 } else {
-                    list.state
+                    list.only
                 };
                 let wanted = LeaseFilter {
                     task: list.task,
