@@ -1,5 +1,6 @@
 //! From a parsed config to what calls meet.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -111,14 +112,17 @@ pub(crate) async fn build(
     let mut tools = Vec::new();
     let mut upstreams = Vec::new();
     let mut bindings = Vec::new();
+    let mut contexts = HashMap::new();
     let mut open_bodies = Vec::new();
     for ToolConfig {
         tool,
         upstream: reached,
         bindings: taken,
         body_keys,
+        context,
     } in config.tools
     {
+        contexts.insert(tool.name.clone(), context);
         match upstream(&tool.upstream, &reached) {
             Ok(upstream) => upstreams.push((tool.name.clone(), upstream)),
             Err(mistake) => mistakes.push(format!("tools.{}: {mistake}", tool.name)),
@@ -157,7 +161,9 @@ pub(crate) async fn build(
         identity: Arc::new(identity),
         tools: Arc::new(tools),
         policy: Arc::new(deciding.point),
-        credentials: Arc::new(Credentials::new(bindings, Arc::clone(&ground.leases))),
+        credentials: Arc::new(
+            Credentials::new(bindings, Arc::clone(&ground.leases)).with_contexts(contexts),
+        ),
         upstreams: Arc::new(Upstreams::new(upstreams)),
         oauth: oauth.map(Arc::new),
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use call::BodyMode;
-use credentials::{Injection, Kept, Place, SecretRef, User};
+use credentials::{ContextRule, Injection, Kept, NetworkRule, Place, SecretRef, User};
 use gateway::config::{Config, PolicyOrigin, ProviderConfig, StoreConfig, load, parse};
 use identity::Vouching;
 use proptest::prelude::*;
@@ -724,10 +724,7 @@ fn an_mcp_body_is_read() {
 fn protocols_to_come_are_said_to_come() {
     check_tool("protocol: a2a", &["tools.x.protocol not_built"]);
     check_tool("protocol: soap", &["tools.x.protocol wrong_value"]);
-    check_tool(
-        "lease_context: [branch]",
-        &["tools.x.lease_context not_built"],
-    );
+    check_tool("provider: { a: b }", &["tools.x.provider unknown_key"]);
 }
 
 #[test]
