@@ -971,18 +971,13 @@ async fn a_task_ends_though_one_of_its_leases_is_tried_again() {
     assert_eq!(told, [("ended", Some("revoked")), ("ending", None)]);
 }
 #[tokio::test]
-async fn a_lease_is_tried_again_in_the_background() {
+async fn an_operator_need_not_wait_for_the_next_attempt() {
     let world = World::new().await;
     let lease = world.lease(&Wanted::new()).await.unwrap();
-    let stop = CancellationToken::new();
-    let keeping = tokio::spawn(Arc::clone(&world.leases).keep(stop.clone()));
     world.resists(&["failed"]);
     world.leases.end(&task(TASK)).await;
-    // Operators need not wait for it.
     let shown = world.leases.revoke(&lease.id).await.unwrap();
     assert_eq!(shown.lease.outcome.as_deref(), Some("revoked"));
-    stop.cancel();
-    keeping.await.unwrap();
 }
 #[tokio::test]
 async fn a_lease_that_nobody_takes_back_for_a_day_is_an_orphan() {
