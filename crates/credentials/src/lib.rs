@@ -15,11 +15,15 @@
 //! }
 //! ```
 
+mod azure;
 mod cmd;
 mod context;
 mod credential;
 mod credentials;
 mod endpoint;
+mod federated;
+mod github_app;
+mod google;
 mod injection;
 mod jwt;
 mod lease;
@@ -37,11 +41,17 @@ mod sealed_store;
 mod secret;
 mod statement;
 mod static_key;
+#[cfg(test)]
+mod testing;
 
+pub use azure::{Azure, AzureConfig, AzureIdentity};
 pub use cmd::Cmd;
 pub use context::{Context, ContextRule, Network, NetworkRule};
 pub use credential::{Credential, Uninjectable};
 pub use credentials::{Binding, Credentials, Unavailable};
+pub use federated::Federated;
+pub use github_app::{GithubApp, GithubAppConfig, Installation, InvalidLevel, Level};
+pub use google::{BoundaryRule, Google, GoogleConfig, GoogleIdentity, Impersonation};
 pub use injection::{Injection, Place, User};
 pub use jwt::Jwt;
 pub use lease::{LeaseDetail, LeaseView};

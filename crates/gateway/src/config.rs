@@ -4,11 +4,16 @@
 //! secrets, and one that contains them is refused without being repeated.
 
 mod approvals;
+mod azure;
 mod binding;
 mod book;
 mod clusters;
 mod collection;
 mod control_plane;
+mod endpoint;
+mod federated;
+mod github_app;
+mod google;
 mod issuers;
 mod limits;
 mod listen;
@@ -42,6 +47,7 @@ pub use clusters::ClusterAsked;
 pub use control_plane::{
     BundleConfig, BundleOrigin, DecisionLogsConfig, Polling, Rollback, ServiceConfig, StatusConfig,
 };
+pub use endpoint::Asked;
 pub use issuers::IdentityConfig;
 pub use listen::{ClientCertificates, Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use call::{BodyKeys, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
-use credentials::{Binding, Cmd, Credentials, Jwt, OAuth, Provider, Static};
+use credentials::{
+    Azure, Binding, Cmd, Credentials, GithubApp, Google, Jwt, OAuth, Provider, Static,
+};
 use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
@@ -21,8 +23,8 @@ use zeroize::Zeroizing;
 
 use crate::bundles::{Choice, Gathered, client};
 use crate::config::{
-    ApprovalsConfig, BindingConfig, ClusterAsked, Config, OAuthAsked, PolicyConfig, PolicyOrigin,
-    ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
+    ApprovalsConfig, Asked, BindingConfig, ClusterAsked, Config, OAuthAsked, PolicyConfig,
+    PolicyOrigin, ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
 };
 use crate::ground::Ground;
 use crate::signals::Senders;
@@ -414,6 +416,21 @@ fn binding(
             }
             Arc::new(OAuth::new(oauth, Arc::clone(tokens))?)
         }
+        ProviderConfig::GithubApp(asked) => {
+            let Asked { mut config, ca } = *asked;
+            config.authorities = authorities(ca.as_deref())?;
+            Arc::new(GithubApp::new(config, tokens)?)
+        }
+        ProviderConfig::Google(asked) => {
+            let Asked { mut config, ca } = *asked;
+            config.authorities = authorities(ca.as_deref())?;
+            Arc::new(Google::new(config, Arc::clone(tokens))?)
+        }
+        ProviderConfig::Azure(asked) => {
+            let Asked { mut config, ca } = *asked;
+            config.authorities = authorities(ca.as_deref())?;
+            Arc::new(Azure::new(config, Arc::clone(tokens))?)
+        }
         ProviderConfig::Jwt {
             statement,
             scopes,
@@ -449,6 +466,11 @@ fn upstream(url: &Url, reached: &UpstreamConfig) -> Result<Upstream, String> {
         reached.timeouts,
     )
     .map_err(|error| error.to_string())
+}
+
+/// The authorities of a file; none for the system's.
+fn authorities(ca: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, String> {
+    ca.map_or_else(|| Ok(Vec::new()), certificates)
 }
 
 /// Reads the certificates of a PEM file; at least one.
