@@ -892,6 +892,20 @@ fn check_lease(life: Option<i64>, look: impl FnOnce(&Lease)) {
     ));
 }
 
+#[tokio::test]
+async fn a_line_in_the_place_of_another_stops_the_start() {
+    let world = World::new().await;
+    world.lease(&Wanted::new()).await.unwrap();
+    let mut rows = world.store.rows().unwrap();
+    let (_, line) = rows.pop_first().unwrap();
+    rows.insert(format!("{OTHER_TASK}/1"), line);
+    std::fs::write(&world.store.path, serde_json::to_vec(&rows).unwrap()).unwrap();
+    let error = Leases::load(world.store.clone(), |_| true)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("another row"), "{error}");
+}
+
 /// Whether a secret with this life is given out so many seconds after it came.
 #[track_caller]
 fn check_fresh(life: Option<i64>, after: i64, fresh: bool) {
