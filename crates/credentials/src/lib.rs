@@ -15,6 +15,7 @@
 //! }
 //! ```
 
+mod certificate;
 mod cmd;
 mod credential;
 mod credentials;
@@ -34,6 +35,7 @@ mod secret;
 mod statement;
 mod static_key;
 
+pub use certificate::CertificateSource;
 pub use cmd::Cmd;
 pub use credential::{Credential, Uninjectable};
 pub use credentials::{Binding, Credentials, Unavailable};

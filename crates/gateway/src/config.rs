@@ -6,6 +6,7 @@
 mod approvals;
 mod binding;
 mod book;
+mod certificate;
 mod clusters;
 mod collection;
 mod control_plane;

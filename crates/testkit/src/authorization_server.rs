@@ -36,6 +36,8 @@ pub struct Posted {
     pub path: String,
     /// The `Authorization` header.
     pub authorization: Option<String>,
+    /// The certificate that was shown on the connection, DER.
+    pub certificate: Option<Vec<u8>>,
     /// The fields, in their order.
     pub fields: Vec<(String, String)>,
 }
@@ -148,6 +150,7 @@ fn answer(state: &Mutex<State>, received: &Received) -> Answer {
     let posted = Posted {
         path: received.target.clone(),
         authorization: received.header("authorization").map(str::to_owned),
+        certificate: received.client_certificate.clone(),
         fields,
     };
     let mut state = state.lock();
@@ -211,10 +214,13 @@ fn refusal(status: StatusCode, code: &str) -> Answer {
     Answer::Json(status, json!({ "error": code }))
 }
 
-/// Whether the client's secret was shown, or an assertion, which is for the test to look at.
+/// Whether the client's secret was shown, or an assertion or certificate, which is for the test to look at.
 fn is_client(posted: &Posted) -> bool {
     if posted.field("client_assertion").is_some() || posted.field("assertion").is_some() {
         return true;
+    }
+    if posted.certificate.is_some() {
+        return posted.field("client_id") == Some(CLIENT);
     }
     if let Some(secret) = posted.field("client_secret") {
         return secret == CLIENT_SECRET && posted.field("client_id") == Some(CLIENT);

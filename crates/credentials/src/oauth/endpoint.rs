@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, StatusCode};
+use reqwest::{Certificate, Client, Identity, StatusCode};
 use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -24,6 +24,7 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub(super) struct Endpoint {
     url: Url,
+    authorities: Vec<CertificateDer<'static>>,
     client: Client,
 }
 
@@ -31,6 +32,8 @@ pub(super) struct Endpoint {
 pub(super) struct Form {
     pub(super) body: Zeroizing<String>,
     pub(super) authorization: Option<HeaderValue>,
+    /// The certificate that is shown on the connection.
+    pub(super) identity: Option<Identity>,
 }
 
 /// What came of one attempt.
@@ -45,22 +48,13 @@ impl Endpoint {
         if !identity::is_trustworthy(&url) {
             return Err(format!("`{url}` is neither https nor on this machine"));
         }
-        let builder = Client::builder()
-            .redirect(Policy::none())
-            // A connection kept open would belong to whichever runtime asked first.
-            .pool_max_idle_per_host(0);
-        // What is sent in the clear stays on this machine: no proxy may see it, and no roots are needed.
-        let builder = match url.scheme() {
-            "http" => builder.no_proxy().tls_certs_only([]),
-            _ if authorities.is_empty() => builder,
-            _ => {
-                let authorities = authorities.iter().map(|one| Certificate::from_der(one));
-                let authorities = authorities.collect::<reqwest::Result<Vec<_>>>();
-                builder.tls_certs_only(authorities.map_err(|error| causes(&error))?)
-            }
-        };
-        let client = builder.build().map_err(|error| causes(&error))?;
-        Ok(Self { url, client })
+        let client = client(&url, authorities, None).map_err(|error| causes(&error))?;
+        let authorities = authorities.to_vec();
+        Ok(Self {
+            url,
+            authorities,
+            client,
+        })
     }
 
     pub(super) fn url(&self) -> &Url {
@@ -103,8 +97,16 @@ impl Endpoint {
                 causes(&error.without_url())
             ))
         };
-        let request = self
-            .client
+        let client = match form.identity {
+            // In plain text there is nobody to show it to: it would not be known who asks.
+            Some(_) if self.url.scheme() != "https" => {
+                return Err(self.failed("takes no certificate: it is not https"));
+            }
+            Some(identity) => client(&self.url, &self.authorities, Some(identity))
+                .map_err(|error| self.failed(&format!("can't be asked: {}", causes(&error))))?,
+            None => self.client.clone(),
+        };
+        let request = client
             .post(self.url.clone())
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -139,6 +141,30 @@ impl Endpoint {
 
     pub(super) fn failed(&self, problem: &str) -> ProviderError {
         ProviderError::Failed(format!("`{}` {problem}", self.url))
+    }
+}
+
+fn client(
+    url: &Url,
+    authorities: &[CertificateDer<'static>],
+    identity: Option<Identity>,
+) -> reqwest::Result<Client> {
+    let builder = Client::builder()
+        .redirect(Policy::none())
+        // A connection kept open would belong to whichever runtime asked first.
+        .pool_max_idle_per_host(0);
+    // What is sent in the clear stays on this machine: no proxy may see it, and no roots are needed.
+    let builder = match url.scheme() {
+        "http" => builder.no_proxy().tls_certs_only([]),
+        _ if authorities.is_empty() => builder,
+        _ => {
+            let authorities = authorities.iter().map(|one| Certificate::from_der(one));
+            builder.tls_certs_only(authorities.collect::<reqwest::Result<Vec<_>>>()?)
+        }
+    };
+    match identity {
+        Some(identity) => builder.identity(identity).build(),
+        None => builder.build(),
     }
 }
 

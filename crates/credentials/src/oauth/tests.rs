@@ -13,7 +13,7 @@ use testkit::authorization_server::{CLIENT, CLIENT_SECRET, Posted, verified};
 use testkit::{Answer, Authority, AuthorizationServer};
 
 use super::*;
-use crate::{KeyRef, SecretRef, Signer, Subject};
+use crate::{CertificateSource, KeyRef, SecretRef, Signer, Subject};
 
 const TASK: &str = "0190a2b4-7f00-7000-8000-000000000001";
 const GATEWAY: &str = "https://gateway.example";
@@ -736,6 +736,84 @@ async fn without_a_revocation_endpoint_a_token_expires() {
     let obtained = provider.obtain(&wish()).await.unwrap();
     assert_eq!(obtained.handle, None);
     assert_eq!(provider.revoke(&view()).await, Revocation::ExpiresAt);
+}
+/// A server that takes clients of one authority, and where the certificate of one is kept.
+async fn demanding(authority: &Authority) -> (World, String, CertificateSource) {
+    let server = Authority::new("servers");
+    let config = server.server(&["127.0.0.1"]).server_config(Some(authority));
+    let world = World::of(AuthorizationServer::start_tls(config).await);
+    let pair = authority.client("gateway", 7);
+    let source = CertificateSource::Pem {
+        certificate: world.file("cert.pem", &pair.certificate),
+        key: SecretRef::File(world.file("key.pem", &pair.key)),
+    };
+    (world, server.pem(), source)
+}
+
+fn der(pem: &str) -> CertificateDer<'static> {
+    use rustls_pki_types::pem::PemObject;
+    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn a_client_shows_its_certificate_where_it_asks_and_takes_back() {
+    let clients = Authority::new("clients");
+    let (world, ca, source) = demanding(&clients).await;
+    let provider = world.provider(|config| {
+        config.authorities = vec![der(&ca)];
+        config.authentication = ClientAuthentication::Certificate(source);
+    });
+    let obtained = provider.obtain(&wish()).await.unwrap();
+    let asked = world.server.only();
+    let shown = std::fs::read_to_string(world.folder.path().join("cert.pem")).unwrap();
+    assert_eq!(asked.certificate.as_deref(), Some(der(&shown).as_ref()));
+    assert_eq!(asked.field("client_id"), Some(CLIENT));
+    assert_eq!((asked.authorization, asked.fields.len()), (None, 3));
+    let handle = obtained.handle.unwrap();
+    let revoked = provider.revoke_by_handle(&view(), &handle).await;
+    assert_eq!(revoked, Revocation::Revoked);
+    assert!(world.server.revocations()[0].certificate.is_some());
+    // One that is exchanged is read for the next.
+    let next = clients.client("gateway", 7);
+    world.file("cert.pem", &next.certificate);
+    world.file("key.pem", &next.key);
+    provider.obtain(&wish()).await.unwrap();
+    let asked = world.server.asked();
+    let shown = asked[1].certificate.as_deref();
+    assert_eq!(shown, Some(der(&next.certificate).as_ref()));
+}
+#[tokio::test]
+async fn a_certificate_that_the_server_does_not_take_is_no_secret_told() {
+    let (world, ca, _) = demanding(&Authority::new("clients")).await;
+    let stranger = Authority::new("clients").client("gateway", 7);
+    let key = stranger.key.clone();
+    let source = CertificateSource::Pem {
+        certificate: world.file("cert.pem", &stranger.certificate),
+        key: SecretRef::File(world.file("key.pem", &stranger.key)),
+    };
+    let provider = world.provider(|config| {
+        config.authorities = vec![der(&ca)];
+        config.authentication = ClientAuthentication::Certificate(source);
+    });
+    let refused = provider.obtain(&wish()).await.unwrap_err();
+    let told = format!("{refused} {refused:?}");
+    assert!(!told.contains(key.lines().nth(1).unwrap()), "{told}");
+    assert!(world.server.asked().is_empty());
+}
+#[tokio::test]
+async fn a_certificate_is_not_shown_to_nobody() {
+    let world = World::new().await;
+    let pair = Authority::new("clients").client("gateway", 7);
+    let source = CertificateSource::Pem {
+        certificate: world.file("cert.pem", &pair.certificate),
+        key: SecretRef::File(world.file("key.pem", &pair.key)),
+    };
+    let provider = world.provider(|config| {
+        config.authentication = ClientAuthentication::Certificate(source);
+    });
+    let refused = provider.obtain(&wish()).await.unwrap_err();
+    assert!(refused.to_string().contains("not https"), "{refused}");
+    assert!(world.server.asked().is_empty());
 }
 #[tokio::test]
 async fn another_config_is_another_source() {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::binding::{ProviderConfig, RawInject};
+use super::certificate::RawCertificate;
 use super::mistake::{At, Notes, Place};
 use super::scalar::parse_said;
 use super::shape::{Here, Shape, section, words};
@@ -46,13 +47,16 @@ pub(super) enum AuthKind {
     Basic,
     Post,
     PrivateKeyJwt,
+    Certificate,
+    SelfSignedCertificate,
     None,
 }
 
 words! {
     AuthKind {
         "client_secret_basic" => Self::Basic, "client_secret_post" => Self::Post,
-        "private_key_jwt" => Self::PrivateKeyJwt, "none" => Self::None,
+        "private_key_jwt" => Self::PrivateKeyJwt, "tls_client_auth" => Self::Certificate,
+        "self_signed_tls_client_auth" => Self::SelfSignedCertificate, "none" => Self::None,
     }
 }
 
@@ -73,6 +77,8 @@ section! {
         client_secret: SecretRef = optional;
         /// The client's key, with `private_key_jwt`.
         client_key: RawKey = optional;
+        /// The client's certificate, with `tls_client_auth` or `self_signed_tls_client_auth` (RFC 8705); both URLs are those that the server has for it (`mtls_endpoint_aliases`). Where the server binds tokens to it, the tool is shown it too: beside this credential, by another one of `provider: spiffe`.
+        client_certificate: RawCertificate = optional;
         /// What the gateway signs for the server, with `token_exchange` or `jwt_bearer`.
         statement: RawStatement = optional;
         /// The file with the refresh token, with `refresh_token`. The gateway replaces it when the server gives another, so it is this gateway's alone, in a folder that it may write.
@@ -213,6 +219,7 @@ impl RawOAuth {
             id: self.client_id,
             secret: self.client_secret,
             key: self.client_key,
+            certificate: self.client_certificate,
         };
         let grant = grant(kind, self.statement, self.refresh_token, (place, notes));
         let (client_id, authentication) = client.parse(auth, place, notes)?;
@@ -294,6 +301,7 @@ struct RawClient {
     id: Option<At<String>>,
     secret: Option<At<SecretRef>>,
     key: Option<At<RawKey>>,
+    certificate: Option<At<RawCertificate>>,
 }
 
 impl RawClient {
@@ -316,7 +324,20 @@ impl RawClient {
             let message = "`client_key` goes with `private_key_jwt`";
             notes.mistake(&key.place, "wrong_auth", message);
         }
+        let takes_certificate = matches!(
+            auth,
+            AuthKind::Certificate | AuthKind::SelfSignedCertificate
+        );
+        if let Some(certificate) = self.certificate.as_ref().filter(|_| !takes_certificate) {
+            let message =
+                "`client_certificate` goes with `tls_client_auth` or `self_signed_tls_client_auth`";
+            notes.mistake(&certificate.place, "wrong_auth", message);
+        }
         let lacks = [
+            (
+                "client_certificate",
+                takes_certificate && self.certificate.is_none(),
+            ),
             ("client_id", auth != AuthKind::None && self.id.is_none()),
             ("client_secret", takes_secret && self.secret.is_none()),
             (
@@ -338,6 +359,10 @@ impl RawClient {
                     audience: key.audience.clone().map(|audience| audience.value),
                     key: key.parse()?,
                 }
+            }
+            AuthKind::Certificate | AuthKind::SelfSignedCertificate => {
+                let At { value, place } = self.certificate?;
+                ClientAuthentication::Certificate(value.parse(&place, notes)?)
             }
         };
         Some((self.id.map(|id| id.value), authentication))

@@ -1,0 +1,58 @@
+//! Where a certificate of the gateway's own comes from.
+
+use std::path::PathBuf;
+
+use credentials::{CertificateSource, SecretRef};
+
+use super::mistake::{Notes, Place};
+use super::shape::section;
+use super::spiffe::Socket;
+
+section! {
+    /// A certificate of the gateway's own: `certificate` and `key`, or `workload_api`. It is read anew for each lease.
+    struct RawCertificate {
+        /// The chain, a PEM file, the gateway's own certificate first.
+        certificate: PathBuf = optional;
+        /// Where its private key is kept, PEM.
+        key: SecretRef = optional;
+        /// The SPIFFE Workload API that gives it, such as that of a SPIRE agent.
+        workload_api: Socket = optional;
+        /// Which SVID, where the Workload API has several for the gateway; the default one unless given.
+        spiffe_id: String = optional;
+    }
+}
+
+impl RawCertificate {
+    /// `place` is where keys are found to be missing.
+    pub(super) fn parse(self, place: &Place, notes: &mut Notes) -> Option<CertificateSource> {
+        match (self.certificate, self.key, self.workload_api) {
+            (Some(certificate), Some(key), None) => {
+                if let Some(id) = self.spiffe_id {
+                    let message = "`spiffe_id` goes with `workload_api`";
+                    notes.mistake(&id.place, "wrong_certificate", message);
+                }
+                Some(CertificateSource::Pem {
+                    certificate: certificate.value,
+                    key: key.value,
+                })
+            }
+            (None, None, Some(socket)) => {
+                if let Some(id) = &self.spiffe_id
+                    && !id.value.starts_with("spiffe://")
+                {
+                    let message = "expected a SPIFFE ID such as `spiffe://example.org/gateway`";
+                    notes.mistake(&id.place, "wrong_value", message);
+                }
+                Some(CertificateSource::WorkloadApi {
+                    socket: socket.value.0,
+                    id: self.spiffe_id.map(|id| id.value),
+                })
+            }
+            _ => {
+                let message = "expected `certificate` and `key`, or `workload_api`";
+                notes.mistake(place, "wrong_certificate", message);
+                None
+            }
+        }
+    }
+}
