@@ -19,6 +19,7 @@ mod certificate;
 mod cmd;
 mod credential;
 mod credentials;
+mod endpoint;
 mod injection;
 mod jwt;
 mod lease;
