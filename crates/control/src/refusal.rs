@@ -54,6 +54,8 @@ pub(crate) enum Refusal {
     UnknownRevocation(String),
     #[error("task can't be opened: {0}")]
     Blocked(Blocked),
+    #[error("no consent `{0}`")]
+    UnknownConsent(String),
     #[error("no approval `{0}`")]
     UnknownApproval(String),
     #[error("approval is {} already", .0.as_str())]
@@ -108,6 +110,7 @@ impl Refusal {
             Self::Unbound(unbound) => unbound_row(unbound),
             Self::UnknownRevocation(_) => (StatusCode::NOT_FOUND, "unknown_revocation"),
             Self::Blocked(blocked) => blocked_row(blocked),
+            Self::UnknownConsent(_) => (StatusCode::NOT_FOUND, "unknown_consent"),
             Self::UnknownApproval(_) => (StatusCode::NOT_FOUND, "unknown_approval"),
             Self::NotWaiting(_) => (StatusCode::CONFLICT, "approval_not_waiting"),
             Self::OwnTask => (StatusCode::FORBIDDEN, "own_task"),
@@ -154,6 +157,9 @@ impl Refusal {
             }
             Self::UnknownRevocation(_) => {
                 "list those that stand with `remit revocation list` or GET /v1/revocations"
+            }
+            Self::UnknownConsent(_) => {
+                "list the consents with `remit consent list` or GET /v1/consents"
             }
             Self::UnknownApproval(_) => {
                 "list the approvals with `remit approval list` or GET /v1/approvals"
@@ -232,6 +238,7 @@ impl Refusal {
             | Self::Unbound(_)
             | Self::UnknownRevocation(_)
             | Self::Blocked(_)
+            | Self::UnknownConsent(_)
             | Self::UnknownApproval(_)
             | Self::NotWaiting(_)
             | Self::OwnTask
@@ -276,6 +283,7 @@ impl Refusal {
             | Self::Unbound(_)
             | Self::UnknownRevocation(_)
             | Self::Blocked(_)
+            | Self::UnknownConsent(_)
             | Self::UnknownApproval(_)
             | Self::NotWaiting(_)
             | Self::OwnTask

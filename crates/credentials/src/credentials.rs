@@ -9,7 +9,7 @@ use policy::Permit;
 use tasks::{Access, StoreError, ToolName};
 
 use crate::lease::{self, Asking, Source};
-use crate::{Credential, Injection, Leases, Provider};
+use crate::{ConsentLink, Credential, Injection, Leases, Provider};
 
 /// Which credential a tool takes for an access class.
 #[derive(Debug)]
@@ -159,6 +159,14 @@ pub enum Unavailable {
         tool: String,
         /// The date.
         until: Date,
+    },
+    /// The owner of the task has to consent first.
+    #[error("owner has not consented to tool `{tool}`")]
+    ConsentRequired {
+        /// The tool.
+        tool: String,
+        /// Where it does.
+        link: ConsentLink,
     },
     /// The provider failed.
     #[error("no credential for tool `{tool}`: {cause}")]

@@ -281,7 +281,7 @@ pub(crate) fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-fn rfc3339(epoch: i64) -> String {
+pub(crate) fn rfc3339(epoch: i64) -> String {
     jiff::Timestamp::from_second(epoch)
         .unwrap_or(jiff::Timestamp::MAX)
         .to_string()

@@ -17,6 +17,7 @@
 
 mod certificate;
 mod cmd;
+mod consents;
 mod credential;
 mod credentials;
 mod endpoint;
@@ -38,13 +39,17 @@ mod static_key;
 
 pub use certificate::CertificateSource;
 pub use cmd::Cmd;
+pub use consents::{
+    AuthorizationReply, ConsentLink, ConsentQuestion, ConsentView, Consents, RevokedConsent,
+    Unconsented,
+};
 pub use credential::{Credential, Uninjectable};
 pub use credentials::{Binding, Credentials, Unavailable};
 pub use injection::Injection;
 pub use jwt::Jwt;
 pub use lease::LeaseView;
 pub use leases::Leases;
-pub use oauth::{ClientAuthentication, Grant, OAuth, OAuthConfig};
+pub use oauth::{ClientAuthentication, Grant, OAuth, OAuthConfig, UserConsent};
 pub use outbound::Outbound;
 pub use provider::{Obtained, Provider, ProviderError, Revocation, Wish};
 pub use reference::{InvalidSecretRef, SecretRef};

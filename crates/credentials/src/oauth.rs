@@ -2,6 +2,7 @@
 
 mod answer;
 mod client;
+mod consent;
 mod refresh_token;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub use client::ClientAuthentication;
+pub use consent::UserConsent;
 
 /// How a token is had of an authorization server.
 #[derive(Clone, Debug)]
@@ -63,6 +65,8 @@ pub enum Grant {
     JwtBearer(Statement),
     /// A refresh token in a file (RFC 6749, section 6), replaced there when the server gives another.
     RefreshToken(PathBuf),
+    /// That the owner of the task consented (RFC 6749, section 4.1).
+    UserConsent(UserConsent),
 }
 
 /// Tokens of an OAuth 2.0 authorization server, each as narrow as its decision.
@@ -71,8 +75,9 @@ pub enum Grant {
 #[derive(Debug)]
 pub struct OAuth(Arc<Server>);
 
+/// An authorization server.
 #[derive(Debug)]
-struct Server {
+pub(crate) struct Server {
     config: OAuthConfig,
     tokens: Endpoint,
     revocation: Option<Endpoint>,
@@ -98,13 +103,17 @@ impl OAuth {
     /// What is wrong with the addresses or authorities.
     pub fn new(config: OAuthConfig, tokens: Arc<TaskTokens>) -> Result<Self, String> {
         let endpoint = |url: &Url| Endpoint::new(url.clone(), &config.authorities);
-        Ok(Self(Arc::new(Server {
+        let server = Arc::new(Server {
             tokens: endpoint(&config.token_url)?,
             revocation: config.revocation_url.as_ref().map(endpoint).transpose()?,
             seal: Seal::new(&tokens).map_err(|error| error.to_string())?,
             signed_by: tokens,
             config,
-        })))
+        });
+        if let Grant::UserConsent(consent) = &server.config.grant {
+            consent.consents.register(server.subject(), &server);
+        }
+        Ok(Self(server))
     }
 }
 
@@ -138,6 +147,9 @@ impl Provider for OAuth {
                 texts.extend(statement.texts());
             }
             Grant::RefreshToken(path) => texts.push(format!("refresh {}", path.display())),
+            Grant::UserConsent(consent) => {
+                texts.push(format!("user_consent {}", consent.authorization_url));
+            }
         }
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         crate::provider::digest(&texts)
@@ -157,6 +169,10 @@ impl Provider for OAuth {
                     .await
                     .unwrap_or_else(|_| Err(ProviderError::Failed("refresh broke off".into())))?
             }
+            Grant::UserConsent(consent) => {
+                let consents = &consent.consents;
+                self.0.ask_by_consent(wish, asked, consents).await?
+            }
             Grant::ClientCredentials | Grant::TokenExchange(_) | Grant::JwtBearer(_) => {
                 self.0.ask(wish, &asked).await?
             }
@@ -173,7 +189,7 @@ impl Provider for OAuth {
             tracing::warn!(lease = %lease.id, "token can't be taken back: it was sealed by another key");
             return Revocation::ExpiresAt;
         };
-        match self.0.take_back(&token).await {
+        match self.0.take_back(&token, "access_token").await {
             Ok(()) => Revocation::Revoked,
             Err(error) => {
                 tracing::warn!(lease = %lease.id, %error, "token could not be taken back");
@@ -211,7 +227,7 @@ impl Server {
                     fields.put("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
                     fields.put("assertion", &assertion);
                 }
-                Grant::ClientCredentials | Grant::RefreshToken(_) => {
+                Grant::ClientCredentials | Grant::RefreshToken(_) | Grant::UserConsent(_) => {
                     fields.put("grant_type", "client_credentials");
                 }
             }
@@ -220,9 +236,10 @@ impl Server {
         let document = self.tokens.post(self.deadline(), form).await?;
         let issued = match &self.config.grant {
             Grant::TokenExchange(_) => Issued::Said,
-            Grant::ClientCredentials | Grant::JwtBearer(_) | Grant::RefreshToken(_) => {
-                Issued::Unsaid
-            }
+            Grant::ClientCredentials
+            | Grant::JwtBearer(_)
+            | Grant::RefreshToken(_)
+            | Grant::UserConsent(_) => Issued::Unsaid,
         };
         Answer::read(
             &document,
@@ -308,7 +325,7 @@ impl Server {
                 });
             }
         };
-        if let Err(error) = self.take_back(&answer.access_token).await {
+        if let Err(error) = self.take_back(&answer.access_token, "access_token").await {
             tracing::warn!(%error, "token that was not taken lives on");
         }
         Err(self
@@ -317,7 +334,7 @@ impl Server {
     }
 
     /// Takes a token back (RFC 7009), again and again while there is time.
-    async fn take_back(&self, token: &Secret) -> Result<(), ProviderError> {
+    async fn take_back(&self, token: &Secret, hint: &str) -> Result<(), ProviderError> {
         let Some(endpoint) = &self.revocation else {
             let cause = "there is no `revocation_url`".to_owned();
             return Err(ProviderError::Failed(cause));
@@ -326,7 +343,7 @@ impl Server {
         let form = async || {
             let mut fields = Fields::new();
             fields.put_secret("token", token);
-            fields.put("token_type_hint", "access_token");
+            fields.put("token_type_hint", hint);
             self.authenticate(fields).await
         };
         let mut pause = Duration::from_millis(200);
@@ -340,6 +357,11 @@ impl Server {
             sleep(pause).await;
             pause *= 3;
         }
+    }
+
+    /// Takes a refresh token back, and with it all that came by it where the server has it so (RFC 7009, section 2.1).
+    pub(crate) async fn take_back_refresh(&self, token: &Secret) -> Result<(), ProviderError> {
+        self.take_back(token, "refresh_token").await
     }
 
     fn deadline(&self) -> Instant {

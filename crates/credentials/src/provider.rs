@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde_json::{Map, Value};
 use tasks::{Access, TaskId, ToolName};
 
-use crate::{LeaseView, Secret};
+use crate::{ConsentLink, LeaseView, Secret};
 
 /// Obtains secrets from one kind of source. Strangers add implementations.
 ///
@@ -98,6 +98,9 @@ pub enum ProviderError {
     /// The bridge's date is over.
     #[error("bridge ended on {0}")]
     BridgeExpired(jiff::civil::Date),
+    /// The owner of the task has to consent first.
+    #[error("owner has not consented")]
+    ConsentRequired(ConsentLink),
     /// Anything else; no secret in the text.
     #[error("{0}")]
     Failed(String),

@@ -18,15 +18,29 @@ pub(crate) struct Seal(LessSafeKey);
 
 impl Seal {
     pub(crate) fn new(tokens: &TaskTokens) -> Result<Self, InvalidKey> {
-        let key = tokens.derive("secrets of leases, sealed in the ledger")?;
+        Self::by(tokens, "secrets of leases, sealed in the ledger")
+    }
+
+    /// By another key, for the refresh tokens of consents.
+    pub(crate) fn of_consents(tokens: &TaskTokens) -> Result<Self, InvalidKey> {
+        Self::by(tokens, "refresh tokens of consents, sealed in the store")
+    }
+
+    fn by(tokens: &TaskTokens, purpose: &'static str) -> Result<Self, InvalidKey> {
+        let key = tokens.derive(purpose)?;
         let key = UnboundKey::new(&AES_256_GCM, &*key);
         let key = key.map_err(|_| InvalidKey("no key can be derived".to_owned()))?;
         Ok(Self(LessSafeKey::new(key)))
     }
 
     /// Seals a secret as text; only for its task can it be opened.
-    #[expect(clippy::disallowed_methods, reason = "to encrypt it")]
     pub(crate) fn seal(&self, task: &TaskId, secret: &Secret) -> Result<String, ProviderError> {
+        self.seal_for(task.as_str(), secret)
+    }
+
+    /// Seals a secret as text; only for what has this name can it be opened.
+    #[expect(clippy::disallowed_methods, reason = "to encrypt it")]
+    pub(crate) fn seal_for(&self, name: &str, secret: &Secret) -> Result<String, ProviderError> {
         let failed = |_| ProviderError::Failed("secret can't be sealed".to_owned());
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).map_err(failed)?;
@@ -34,7 +48,7 @@ impl Seal {
         let length = secret.expose().len() + AES_256_GCM.tag_len();
         let mut text = Vec::with_capacity(length);
         text.extend_from_slice(secret.expose());
-        let context = Aad::from(task.as_str().as_bytes());
+        let context = Aad::from(name.as_bytes());
         let nonce_used = Nonce::assume_unique_for_key(nonce);
         self.0
             .seal_in_place_append_tag(nonce_used, context, &mut text)
@@ -45,10 +59,15 @@ impl Seal {
 
     /// Opens what was sealed for a task; none if it was not, or by another key.
     pub(crate) fn open(&self, task: &TaskId, sealed: &str) -> Option<Secret> {
+        self.open_for(task.as_str(), sealed)
+    }
+
+    /// Opens what was sealed for what has this name.
+    pub(crate) fn open_for(&self, name: &str, sealed: &str) -> Option<Secret> {
         let mut sealed = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).ok()?);
         let (nonce, text) = sealed.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let context = Aad::from(task.as_str().as_bytes());
+        let context = Aad::from(name.as_bytes());
         let text = self.0.open_in_place(nonce, context, text).ok()?;
         Secret::new(text.to_vec()).ok()
     }

@@ -45,7 +45,7 @@ pub use control_plane::{
 pub use issuers::IdentityConfig;
 pub use listen::{ClientCertificates, Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
-pub use oauth::OAuthAsked;
+pub use oauth::{ConsentAsked, OAuthAsked};
 pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
 pub use signals::SignalsConfig;

@@ -4,7 +4,7 @@ use crate::config::Config;
 
 /// The parts of a config that are taken once, by their names in the file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Fixed([(&'static str, String); 7]);
+pub(crate) struct Fixed([(&'static str, String); 8]);
 
 impl Fixed {
     /// Those of a config as it stands in its file.
@@ -14,6 +14,7 @@ impl Fixed {
             tasks,
             telemetry,
             limits,
+            control,
             ..
         } = config;
         let mut outputs = telemetry.clone();
@@ -26,6 +27,7 @@ impl Fixed {
             ("audit", format!("{audit:?}")),
             ("tasks.signing_key", format!("{:?}", tasks.signing_key)),
             ("tasks.issuer", format!("{:?}", tasks.issuer)),
+            ("control.url", format!("{:?}", control.url)),
             ("tasks.store", format!("{:?}", tasks.store)),
         ])
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use control::Signals;
-use credentials::Leases;
+use credentials::{Consents, Leases};
 use identity::{KeyKind, TaskTokens};
 use tasks::{Approvals, Embedded, Store, TaskId, Tasks};
 use telemetry::{Recorder, Telemetry};
@@ -30,6 +30,8 @@ pub(crate) struct Ground {
     pub(crate) signals: Arc<Signals>,
     pub(crate) polls: Arc<Polls>,
     pub(crate) leases: Arc<Leases>,
+    /// What people consented to.
+    pub(crate) consents: Arc<Consents>,
     pub(crate) tokens: Arc<TaskTokens>,
     pub(crate) recorder: Recorder,
     /// The bundles of the policy.
@@ -110,6 +112,7 @@ impl Ground {
         let is_open = move |task: &TaskId| open.is_open(task);
         let asking = config.approvals.asking(&config.listen.control.to_string());
         let approvals = Approvals::load(asking, Arc::clone(&store), is_open.clone()).await?;
+        let consents = Consents::load(Arc::clone(&store), &tokens).await?;
         let leases = Leases::load(store, is_open).await?;
         let signals = Signals::new(Arc::clone(&tasks), Arc::clone(&leases), recorder.clone());
         Ok((
@@ -120,6 +123,7 @@ impl Ground {
                 approvals,
                 webhook: Arc::default(),
                 leases,
+                consents,
                 tokens,
                 bundles: Arc::new(Bundles::new(state)),
                 reports: Arc::new(Reports::new(recorder.clone())),

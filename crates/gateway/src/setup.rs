@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use call::{BodyKeys, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
-use credentials::{Binding, Cmd, Credentials, Jwt, OAuth, Provider, Static};
-use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
+use credentials::{Binding, Cmd, Credentials, Grant, Jwt, OAuth, Provider, Static, UserConsent};
+use identity::{BundleConfig, ClusterConfig, Identity};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
     Verification,
@@ -125,7 +125,7 @@ pub(crate) async fn build(
             open_bodies.push(tool.name.clone());
         }
         for taken in taken {
-            match binding(&tool.name, taken, &ground.tokens) {
+            match binding(&tool.name, taken, ground) {
                 Ok(binding) => bindings.push(binding),
                 Err(mistake) => {
                     mistakes.push(format!("tools.{}.credentials: {mistake}", tool.name));
@@ -393,16 +393,25 @@ async fn operators(config: &Config, own: Option<&OwnTokens>) -> Result<Operators
     Operators::new(operators).map_err(|error| format!("control.operators: {error}"))
 }
 
-fn binding(
-    tool: &ToolName,
-    taken: BindingConfig,
-    tokens: &Arc<TaskTokens>,
-) -> Result<Binding, String> {
+fn binding(tool: &ToolName, taken: BindingConfig, ground: &Ground) -> Result<Binding, String> {
+    let tokens = &ground.tokens;
     let provider: Arc<dyn Provider> = match taken.provider {
         ProviderConfig::Static { secret, until } => Arc::new(Static::new(secret, until)),
         ProviderConfig::Cmd { argv, timeout, ttl } => Arc::new(Cmd::new(argv, timeout, ttl)),
         ProviderConfig::OAuth(asked) => {
-            let OAuthAsked { mut oauth, ca } = *asked;
+            let OAuthAsked {
+                mut oauth,
+                ca,
+                consent,
+            } = *asked;
+            if let Some(consent) = consent {
+                oauth.grant = Grant::UserConsent(UserConsent {
+                    authorization_url: consent.authorization_url,
+                    issuer: consent.issuer,
+                    owner_claim: consent.owner_claim,
+                    consents: Arc::clone(&ground.consents),
+                });
+            }
             if let Some(ca) = ca {
                 oauth.authorities = certificates(&ca)?;
             }

@@ -137,6 +137,12 @@ impl Mint {
                 tool: self.wish.tool.as_str().to_owned(),
                 until,
             }),
+            Ok(Ok(Err(ProviderError::ConsentRequired(link)))) => {
+                Err(Unavailable::ConsentRequired {
+                    tool: self.wish.tool.as_str().to_owned(),
+                    link,
+                })
+            }
             Ok(Ok(Err(ProviderError::Failed(cause)))) => Err(self.failed(&cause)),
             Ok(Err(_panic)) => Err(self.failed("provider panicked")),
             Err(_elapsed) => Err(self.failed("provider took too long")),

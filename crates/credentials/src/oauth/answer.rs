@@ -10,9 +10,13 @@ const LONGEST_LIFE: u64 = 366 * 86_400;
 
 /// A token, as RFC 6749, section 5.1 has it.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     pub(super) access_token: Secret,
-    pub(super) refresh_token: Option<Secret>,
+    pub(crate) refresh_token: Option<Secret>,
+    /// Who consented, where a person did.
+    pub(crate) id_token: Option<Zeroizing<String>>,
+    /// What it is for, where it says so.
+    pub(crate) scopes: Option<Vec<String>>,
     /// Why it may not be used all the same; it can be taken back.
     pub(super) objection: Option<&'static str>,
     pub(super) expires_in: Option<u64>,
@@ -46,6 +50,8 @@ struct Raw {
     scope: Option<String>,
     #[serde(default, deserialize_with = "wiped_if_there")]
     refresh_token: Option<Zeroizing<String>>,
+    #[serde(default, deserialize_with = "wiped_if_there")]
+    id_token: Option<Zeroizing<String>>,
     #[serde(default)]
     issued_token_type: Option<String>,
 }
@@ -75,6 +81,8 @@ impl Answer {
             refresh_token: raw.refresh_token.as_ref().map(secret).transpose()?,
             objection,
             expires_in: raw.expires_in,
+            scopes: raw.scope.as_deref().map(scopes),
+            id_token: raw.id_token,
         })
     }
 }
@@ -112,6 +120,10 @@ impl Raw {
         }
         None
     }
+}
+
+fn scopes(text: &str) -> Vec<String> {
+    text.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 /// RFC 6749, appendix A.12: visible characters.

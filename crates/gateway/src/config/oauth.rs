@@ -23,6 +23,19 @@ pub struct OAuthAsked {
     pub oauth: OAuthConfig,
     /// These, PEM; the system's, unless given.
     pub ca: Option<PathBuf>,
+    /// How owners are asked for consent, in the place of the grant.
+    pub consent: Option<ConsentAsked>,
+}
+
+/// How the owner of a task is asked for consent.
+#[derive(Clone, Debug)]
+pub struct ConsentAsked {
+    /// The authorization endpoint.
+    pub authorization_url: Url,
+    /// The server's issuer.
+    pub issuer: Option<String>,
+    /// The claim that has to be the owner.
+    pub owner_claim: Option<String>,
 }
 
 /// How a token is asked for.
@@ -32,12 +45,14 @@ pub(super) enum GrantKind {
     TokenExchange,
     JwtBearer,
     RefreshToken,
+    UserConsent,
 }
 
 words! {
     GrantKind {
         "client_credentials" => Self::ClientCredentials, "token_exchange" => Self::TokenExchange,
         "jwt_bearer" => Self::JwtBearer, "refresh_token" => Self::RefreshToken,
+        "user_consent" => Self::UserConsent,
     }
 }
 
@@ -67,7 +82,7 @@ section! {
         token_url: Url = required;
         /// The revocation endpoint (RFC 7009). Without one, tokens of a task that ended live on until they expire.
         revocation_url: Url = optional;
-        /// What there is to show for a token: that the client is who it is (RFC 6749 section 4.4), a `statement` to exchange (RFC 8693) or as a grant (RFC 7523 section 2.1), or a `refresh_token`.
+        /// What there is to show for a token: that the client is who it is (RFC 6749 section 4.4), a `statement` to exchange (RFC 8693) or as a grant (RFC 7523 section 2.1), or a `refresh_token`, or that the owner of the task consented in a browser (`user_consent`).
         grant: GrantKind = default("client_credentials");
         /// The gateway's name there.
         client_id: String = optional;
@@ -83,6 +98,12 @@ section! {
         statement: RawStatement = optional;
         /// The file with the refresh token, with `refresh_token`. The gateway replaces it when the server gives another, so it is this gateway's alone, in a folder that it may write.
         refresh_token: PathBuf = optional;
+        /// Where the owner of a task is asked for consent, with `user_consent`: the authorization endpoint, with such parameters of the server's own as `?prompt=consent`. The server has to know the redirect URI `/v1/consents/callback` beneath `control.url`.
+        authorization_url: Url = optional;
+        /// The server's issuer, with `user_consent`: its answers have to name it (`iss`, RFC 9207).
+        issuer: String = optional;
+        /// The claim of the server's ID token that has to be the owner of the task, such as `email`, with `user_consent`; it needs `issuer`, and `openid` among `scopes`. Unless given, whoever opens the link in time is believed to be the owner.
+        owner_claim: String = optional;
         /// The most that is asked for. A decision's `credential.scopes` must be among them; where it names none, all are asked for.
         scopes: Vec<At<Scope>> = default([]);
         /// For whom tokens are, where the server takes `audience`.
@@ -195,9 +216,13 @@ impl RawOAuth {
 
     /// `place` is where keys are found to be missing.
     fn asked(self, place: &Place, notes: &mut Notes) -> Option<OAuthAsked> {
-        for url in [&self.token_url, &self.revocation_url]
-            .into_iter()
-            .flatten()
+        for url in [
+            &self.token_url,
+            &self.revocation_url,
+            &self.authorization_url,
+        ]
+        .into_iter()
+        .flatten()
         {
             if url.value.scheme() == "http" && !is_loopback(&url.value) {
                 let message = "secrets are sent over `https://`; `http://` is for loopback";
@@ -221,6 +246,14 @@ impl RawOAuth {
             key: self.client_key,
             certificate: self.client_certificate,
         };
+        let scopes = texts(self.scopes?.value);
+        let consent = RawConsent {
+            authorization_url: self.authorization_url,
+            issuer: self.issuer,
+            owner_claim: self.owner_claim,
+        };
+        let is_named = client.id.is_some();
+        let consent = consent.parse(kind, (is_named, &scopes), place, notes);
         let grant = grant(kind, self.statement, self.refresh_token, (place, notes));
         let (client_id, authentication) = client.parse(auth, place, notes)?;
         Some(OAuthAsked {
@@ -231,7 +264,7 @@ impl RawOAuth {
                 client_id,
                 authentication,
                 grant: grant?,
-                scopes: texts(self.scopes?.value),
+                scopes,
                 audience: self.audience.map(|audience| audience.value),
                 resources: self
                     .resources?
@@ -243,6 +276,7 @@ impl RawOAuth {
                 timeout: self.timeout?.value,
             },
             ca: self.ca.map(|ca| ca.value),
+            consent: consent?,
         })
     }
 }
@@ -274,7 +308,8 @@ fn grant(
         notes.mistake(place, "missing_key", message);
     };
     match kind {
-        GrantKind::ClientCredentials => Some(Grant::ClientCredentials),
+        // Consents are kept where configs don't reach; it takes the place of this.
+        GrantKind::ClientCredentials | GrantKind::UserConsent => Some(Grant::ClientCredentials),
         GrantKind::RefreshToken => {
             if refresh_token.is_none() {
                 missing("refresh_token");
@@ -288,11 +323,86 @@ fn grant(
             let statement = statement?.value.parse(notes)?;
             Some(match kind {
                 GrantKind::TokenExchange => Grant::TokenExchange(statement),
-                GrantKind::ClientCredentials | GrantKind::JwtBearer | GrantKind::RefreshToken => {
-                    Grant::JwtBearer(statement)
-                }
+                GrantKind::ClientCredentials
+                | GrantKind::JwtBearer
+                | GrantKind::RefreshToken
+                | GrantKind::UserConsent => Grant::JwtBearer(statement),
             })
         }
+    }
+}
+
+/// The keys that say how the owner of a task is asked.
+struct RawConsent {
+    authorization_url: Option<At<Url>>,
+    issuer: Option<At<String>>,
+    owner_claim: Option<At<String>>,
+}
+
+/// Parameters of the question that are the gateway's own (RFC 6749, section 4.1.1; RFC 7636; OpenID Connect Core 1.0).
+const OWN: [&str; 11] = [
+    "response_type",
+    "response_mode",
+    "client_id",
+    "redirect_uri",
+    "state",
+    "scope",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
+    "request",
+    "request_uri",
+];
+
+impl RawConsent {
+    /// None if something is missing; nothing in it where no owner is asked.
+    fn parse(
+        self,
+        kind: GrantKind,
+        (has_client, scopes): (bool, &[String]),
+        place: &Place,
+        notes: &mut Notes,
+    ) -> Option<Option<ConsentAsked>> {
+        if kind != GrantKind::UserConsent {
+            let url = self.authorization_url.map(|url| url.place);
+            let places = [
+                url,
+                self.issuer.map(|it| it.place),
+                self.owner_claim.map(|it| it.place),
+            ];
+            for place in places.iter().flatten() {
+                let message = "it goes with `grant: user_consent`";
+                notes.mistake(place, "wrong_grant", message);
+            }
+            return Some(None);
+        }
+        if let Some(claim) = &self.owner_claim
+            && (self.issuer.is_none() || !scopes.iter().any(|scope| scope == "openid"))
+        {
+            let message =
+                "it needs `issuer`, and `openid` among `scopes`: the ID token has the claim";
+            notes.mistake(&claim.place, "wrong_grant", message);
+        }
+        if !has_client {
+            notes.mistake(place, "missing_key", "this grant needs `client_id`");
+        }
+        let Some(url) = self.authorization_url else {
+            notes.mistake(place, "missing_key", "this grant needs `authorization_url`");
+            return None;
+        };
+        let own = url
+            .value
+            .query_pairs()
+            .find(|(name, _)| OWN.contains(&name.as_ref()));
+        if let Some((name, _)) = own {
+            let message = format!("`{name}` is the gateway's own parameter");
+            notes.mistake(&url.place, "wrong_value", message);
+        }
+        Some(Some(ConsentAsked {
+            authorization_url: url.value,
+            issuer: self.issuer.map(|issuer| issuer.value),
+            owner_claim: self.owner_claim.map(|claim| claim.value),
+        }))
     }
 }
 
