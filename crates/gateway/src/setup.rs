@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use call::{BodyKeys, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
-use credentials::{Binding, Cmd, Credentials, Grant, Jwt, OAuth, Provider, Static, UserConsent};
+use credentials::{
+    Binding, Cmd, Credentials, Grant, Jwt, OAuth, Provider, Spiffe, Static, UserConsent,
+};
 use identity::{BundleConfig, ClusterConfig, Identity};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
@@ -417,6 +419,7 @@ fn binding(tool: &ToolName, taken: BindingConfig, ground: &Ground) -> Result<Bin
             }
             Arc::new(OAuth::new(oauth, Arc::clone(tokens))?)
         }
+        ProviderConfig::Spiffe(source) => Arc::new(Spiffe::new(source)),
         ProviderConfig::Jwt {
             statement,
             scopes,
@@ -427,7 +430,7 @@ fn binding(tool: &ToolName, taken: BindingConfig, ground: &Ground) -> Result<Bin
         tool: tool.clone(),
         access: taken.access,
         provider,
-        injection: taken.injection,
+        injections: taken.injections,
     })
 }
 
