@@ -101,6 +101,7 @@ impl Credentials {
             task_ended: &task.ended(),
             cut: &task.cut(),
             decision: permit.id().as_str(),
+            proven: Some(task.agent()),
         };
         let mut grants = Vec::with_capacity(bound.len());
         for one in bound {

@@ -52,7 +52,9 @@ pub use jwt::Jwt;
 pub use lease::LeaseView;
 pub use leases::Leases;
 pub use material::{ClientIdentity, Field, Fields, Material};
-pub use oauth::{ClientAuthentication, Grant, OAuth, OAuthConfig, UserConsent};
+pub use oauth::{
+    ClientAuthentication, Grant, IdJag, OAuth, OAuthConfig, SubjectToken, TokenKind, UserConsent,
+};
 pub use outbound::Outbound;
 pub use provider::{Obtained, Provider, ProviderError, Revocation, Wish};
 pub use reference::{InvalidSecretRef, SecretRef};

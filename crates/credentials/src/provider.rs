@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde_json::{Map, Value};
 use tasks::{Access, TaskId, ToolName};
 
-use crate::{ConsentLink, LeaseView, Material};
+use crate::{ConsentLink, LeaseView, Material, Secret};
 
 /// Obtains secrets from one kind of source. Strangers add implementations.
 ///
@@ -25,8 +25,21 @@ pub trait Provider: Send + Sync + Debug {
     fn rereads(&self) -> bool {
         false
     }
+    /// The issuer of whose token the provider exchanges, where it does that with the agent's own.
+    fn exchanges(&self) -> Option<&str> {
+        None
+    }
     /// Obtains a secret.
     async fn obtain(&self, wish: &Wish) -> Result<Obtained, ProviderError>;
+    /// Obtains a secret for the token of [`Provider::exchanges`], if the agent showed one that can be exchanged.
+    async fn obtain_for(
+        &self,
+        wish: &Wish,
+        token: Option<&Secret>,
+    ) -> Result<Obtained, ProviderError> {
+        let _ = token;
+        self.obtain(wish).await
+    }
     /// Takes it back, where the upstream can. May be asked twice for one lease, and is after [`Revocation::Failed`].
     async fn revoke(&self, lease: &LeaseView) -> Revocation;
     /// Takes it back by the handle that came with it; as [`Provider::revoke`] unless the provider gives handles.

@@ -404,8 +404,12 @@ fn binding(tool: &ToolName, taken: BindingConfig, ground: &Ground) -> Result<Bin
             let OAuthAsked {
                 mut oauth,
                 ca,
+                identity_provider_ca,
                 consent,
             } = *asked;
+            if let (Grant::IdJag(jag), Some(ca)) = (&mut oauth.grant, identity_provider_ca) {
+                jag.authorities = certificates(&ca)?;
+            }
             if let Some(consent) = consent {
                 oauth.grant = Grant::UserConsent(UserConsent {
                     authorization_url: consent.authorization_url,

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::book::{Landed, Ticket};
 use super::{Closing, Shared};
 use crate::lease::{Asking, Lease, Line, Source, State};
-use crate::{Obtained, Provider, ProviderError, Revocation, Unavailable, Wish, lease};
+use crate::{Obtained, Provider, ProviderError, Revocation, Secret, Unavailable, Wish, lease};
 
 /// How long a provider may take: longer than any token endpoint needs, short enough that no call waits for ever.
 const OBTAIN_PATIENCE: Duration = Duration::from_secs(60);
@@ -25,6 +25,7 @@ pub(super) struct Mint {
     shared: Arc<Shared>,
     provider: Arc<dyn Provider>,
     wish: Wish,
+    token: Option<Secret>,
     ticket: Box<Ticket>,
     line: Line,
 }
@@ -54,6 +55,7 @@ impl Mint {
             shared,
             provider: Arc::clone(&source.provider),
             wish,
+            token: asking.token_for(source.provider.as_ref()),
             ticket,
             line,
         }
@@ -130,7 +132,8 @@ impl Mint {
     }
 
     async fn ask(&self) -> Result<Obtained, Unavailable> {
-        let asked = AssertUnwindSafe(self.provider.obtain(&self.wish)).catch_unwind();
+        let asked = self.provider.obtain_for(&self.wish, self.token.as_ref());
+        let asked = AssertUnwindSafe(asked).catch_unwind();
         match timeout(OBTAIN_PATIENCE, asked).await {
             Ok(Ok(Ok(obtained))) => Ok(obtained),
             Ok(Ok(Err(ProviderError::BridgeExpired(until)))) => Err(Unavailable::BridgeExpired {

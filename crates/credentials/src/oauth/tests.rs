@@ -490,7 +490,7 @@ async fn a_narrowing_that_can_not_be_kept_is_refused() {
 #[tokio::test]
 async fn a_statement_about_the_task_is_exchanged_for_a_token() {
     let exchange = |_: &World, config: &mut OAuthConfig| {
-        config.grant = Grant::TokenExchange(World::statement());
+        config.grant = Grant::TokenExchange(SubjectToken::Statement(World::statement()));
     };
     let (world, posted) = asked(exchange, &wish()).await;
     assert_eq!(posted.field("subject_token_type"), Some(JWT));
@@ -557,13 +557,125 @@ async fn a_statement_is_signed_as_whom_the_server_knows() {
 async fn a_statement_is_never_one_for_ourselves() {
     let world = World::new().await;
     let provider = world.provider(|config| {
-        config.grant = Grant::TokenExchange(Statement {
+        config.grant = Grant::TokenExchange(SubjectToken::Statement(Statement {
             audience: GATEWAY.to_owned(),
             ..World::statement()
-        });
+        }));
     });
     provider.obtain(&wish()).await.unwrap_err();
     assert!(world.server.asked().is_empty());
+}
+fn agents_own(actor: Option<Statement>) -> SubjectToken {
+    SubjectToken::Agent {
+        issuer: "https://idp.example".to_owned(),
+        kind: TokenKind::AccessToken,
+        actor,
+    }
+}
+#[tokio::test]
+async fn the_agents_own_token_is_exchanged_and_it_is_said_who_acts() {
+    let world = World::new().await;
+    let provider = world.provider(|config| {
+        config.grant = Grant::TokenExchange(agents_own(Some(World::statement())));
+    });
+    assert_eq!(provider.exchanges(), Some("https://idp.example"));
+    let token = Secret::new(CANARY.into()).unwrap();
+    provider.obtain_for(&wish(), Some(&token)).await.unwrap();
+    let posted = world.server.only();
+    assert_eq!(posted.field("subject_token"), Some(CANARY));
+    assert_eq!(posted.field("subject_token_type"), Some(ACCESS_TOKEN));
+    assert_eq!(posted.field("actor_token_type"), Some(JWT));
+    let actor = posted.field("actor_token").unwrap();
+    let (_, claims) = verified(actor, &world.published()).unwrap();
+    assert_eq!(claims["task"], TASK);
+}
+#[tokio::test]
+async fn without_the_agents_token_nobody_is_asked() {
+    let world = World::new().await;
+    let provider = world.provider(|config| config.grant = Grant::TokenExchange(agents_own(None)));
+    let refused = provider.obtain_for(&wish(), None).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("https://idp.example"),
+        "{refused}"
+    );
+    assert!(world.server.asked().is_empty());
+    let by_statement = SubjectToken::Statement(World::statement());
+    let other = world.provider(|config| config.grant = Grant::TokenExchange(by_statement));
+    assert_eq!(other.exchanges(), None);
+}
+
+/// An identity provider beside the server, and what it answers.
+async fn across(answer: Value) -> (World, AuthorizationServer, Result<Obtained, ProviderError>) {
+    let (world, idp) = (World::new().await, AuthorizationServer::start().await);
+    idp.next(Answer::json(answer));
+    let secret = SecretRef::File(world.file("idp-secret", CLIENT_SECRET));
+    let jag = IdJag {
+        token_url: idp.token_url().parse().unwrap(),
+        authorities: Vec::new(),
+        client_id: Some(CLIENT.to_owned()),
+        authentication: ClientAuthentication::SecretPost(secret),
+        audience: "https://as.notes.example".to_owned(),
+        subject: agents_own(None),
+    };
+    let provider = world.provider(|config| {
+        config.resources = vec!["https://notes.example".to_owned()];
+        config.grant = Grant::IdJag(jag);
+    });
+    let token = Secret::new(CANARY.into()).unwrap();
+    let obtained = provider.obtain_for(&wish(), Some(&token)).await;
+    (world, idp, obtained)
+}
+#[tokio::test]
+async fn an_assertion_of_the_identity_provider_is_shown_to_the_other_server() {
+    let (world, idp, obtained) = across(json!({
+        "access_token": "head.claims.signature", "token_type": "N_A", "expires_in": 60,
+        "issued_token_type": "urn:ietf:params:oauth:token-type:id-jag",
+    }))
+    .await;
+    assert_eq!(
+        text(obtained.unwrap().material.secret(None).unwrap()),
+        "token-1"
+    );
+    let first = idp.only();
+    assert_eq!(
+        first.field("grant_type"),
+        Some("urn:ietf:params:oauth:grant-type:token-exchange")
+    );
+    assert_eq!(
+        first.field("requested_token_type"),
+        Some("urn:ietf:params:oauth:token-type:id-jag")
+    );
+    assert_eq!(first.field("audience"), Some("https://as.notes.example"));
+    assert_eq!(first.field("resource"), Some("https://notes.example"));
+    assert_eq!(first.field("subject_token"), Some(CANARY));
+    let second = world.server.only();
+    assert_eq!(
+        second.field("grant_type"),
+        Some("urn:ietf:params:oauth:grant-type:jwt-bearer")
+    );
+    assert_eq!(second.field("assertion"), Some("head.claims.signature"));
+    // The agent's own token stays where it came from.
+    assert!(second.fields.iter().all(|(_, value)| value != CANARY));
+}
+#[tokio::test]
+async fn d7_what_is_no_assertion_is_shown_to_nobody() {
+    for (key, value) in [
+        ("issued_token_type", json!(ACCESS_TOKEN)),
+        ("issued_token_type", Value::Null),
+        ("access_token", json!("not a token")),
+        ("access_token", json!("")),
+        ("access_token", json!(1)),
+    ] {
+        let mut answer = json!({
+            "access_token": CANARY, "token_type": "N_A",
+            "issued_token_type": "urn:ietf:params:oauth:token-type:id-jag",
+        });
+        answer[key] = value;
+        let (world, _, obtained) = across(answer).await;
+        let told = obtained.unwrap_err().to_string();
+        assert!(!told.contains(CANARY), "{told}");
+        assert!(world.server.asked().is_empty(), "{key}");
+    }
 }
 #[tokio::test]
 async fn an_exchange_says_what_it_gives() {
@@ -572,8 +684,9 @@ async fn an_exchange_says_what_it_gives() {
         json!("urn:ietf:params:oauth:token-type:refresh_token"),
     ] {
         let world = World::new().await;
-        let provider =
-            world.provider(|config| config.grant = Grant::TokenExchange(World::statement()));
+        let provider = world.provider(|config| {
+            config.grant = Grant::TokenExchange(SubjectToken::Statement(World::statement()))
+        });
         world.server.next(with("issued_token_type", issued));
         let refused = provider.obtain(&wish()).await.unwrap_err();
         assert!(

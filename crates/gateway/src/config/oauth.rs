@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use credentials::{
-    ClientAuthentication, Grant, KeyRef, OAuthConfig, SecretRef, Signer, Statement, Subject,
+    ClientAuthentication, Grant, IdJag, KeyRef, OAuthConfig, SecretRef, Signer, Statement, Subject,
+    SubjectToken, TokenKind,
 };
 use serde_json::{Value, json};
 use url::Url;
@@ -24,6 +25,8 @@ pub struct OAuthAsked {
     pub oauth: OAuthConfig,
     /// These, PEM; the system's, unless given.
     pub ca: Option<PathBuf>,
+    /// The same of the identity provider.
+    pub identity_provider_ca: Option<PathBuf>,
     /// How owners are asked for consent, in the place of the grant.
     pub consent: Option<ConsentAsked>,
 }
@@ -47,13 +50,29 @@ pub(super) enum GrantKind {
     JwtBearer,
     RefreshToken,
     UserConsent,
+    IdJag,
 }
 
 words! {
     GrantKind {
         "client_credentials" => Self::ClientCredentials, "token_exchange" => Self::TokenExchange,
         "jwt_bearer" => Self::JwtBearer, "refresh_token" => Self::RefreshToken,
-        "user_consent" => Self::UserConsent,
+        "user_consent" => Self::UserConsent, "id_jag" => Self::IdJag,
+    }
+}
+
+/// What is exchanged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum SubjectKind {
+    Statement,
+    AgentToken,
+}
+
+words! { SubjectKind { "statement" => Self::Statement, "agent_token" => Self::AgentToken } }
+
+words! {
+    TokenKind {
+        "access_token" => Self::AccessToken, "id_token" => Self::IdToken, "jwt" => Self::Jwt,
     }
 }
 
@@ -83,7 +102,7 @@ section! {
         token_url: Url = required;
         /// The revocation endpoint (RFC 7009). Without one, tokens of a task that ended live on until they expire.
         revocation_url: Url = optional;
-        /// What there is to show for a token: that the client is who it is (RFC 6749 section 4.4), a `statement` to exchange (RFC 8693) or as a grant (RFC 7523 section 2.1), or a `refresh_token`, or that the owner of the task consented in a browser (`user_consent`).
+        /// What there is to show for a token: that the client is who it is (RFC 6749 section 4.4), a `statement` to exchange (RFC 8693) or as a grant (RFC 7523 section 2.1), or a `refresh_token`, or that the owner of the task consented in a browser (`user_consent`), or an assertion that an `identity_provider` gives for it (`id_jag`, draft-ietf-oauth-identity-assertion-authz-grant).
         grant: GrantKind = default("client_credentials");
         /// The gateway's name there.
         client_id: String = optional;
@@ -95,13 +114,19 @@ section! {
         client_key: RawKey = optional;
         /// The client's certificate, with `tls_client_auth` or `self_signed_tls_client_auth` (RFC 8705); both URLs are those that the server has for it (`mtls_endpoint_aliases`). Where the server binds tokens to it, the tool is shown it too: beside this credential, by another one of `provider: spiffe`.
         client_certificate: RawCertificate = optional;
-        /// What the gateway signs for the server, with `token_exchange` or `jwt_bearer`.
+        /// What is exchanged, with `token_exchange` or `id_jag`: the gateway's `statement`, or the token that the agent showed the gateway (`agent_token`), if that is of `issuer` and bound to no key; then the `statement`, if there is one, says who acts (`actor_token`). Whoever has an agent's token can be the agent, so it is shown to nobody but its issuer.
+        subject: SubjectKind = default("statement");
+        /// What kind of token the agent has there (RFC 8693 section 3), with `subject: agent_token`.
+        subject_token_type: TokenKind = default("access_token");
+        /// Who gives the assertion, with `id_jag`; all keys beside it are those of the resource's own authorization server.
+        identity_provider: RawIdentityProvider = optional;
+        /// What the gateway signs for the server, with `token_exchange`, `jwt_bearer` or `id_jag`.
         statement: RawStatement = optional;
         /// The file with the refresh token, with `refresh_token`. The gateway replaces it when the server gives another, so it is this gateway's alone, in a folder that it may write.
         refresh_token: PathBuf = optional;
         /// Where the owner of a task is asked for consent, with `user_consent`: the authorization endpoint, with such parameters of the server's own as `?prompt=consent`. The server has to know the redirect URI `/v1/consents/callback` beneath `control.url`.
         authorization_url: Url = optional;
-        /// The server's issuer, with `user_consent`: its answers have to name it (`iss`, RFC 9207).
+        /// The server's issuer. With `user_consent` its answers have to name it (`iss`, RFC 9207); with `subject: agent_token` it is whose tokens are exchanged.
         issuer: String = optional;
         /// The claim of the server's ID token that has to be the owner of the task, such as `email`, with `user_consent`; it needs `issuer`, and `openid` among `scopes`. Unless given, whoever opens the link in time is believed to be the owner.
         owner_claim: String = optional;
@@ -153,6 +178,28 @@ section! {
         issuer: String = optional;
         /// The key that signs it; that of task tokens unless given, which `/.well-known/jwks.json` publishes.
         key: RawKey = optional;
+    }
+}
+
+section! {
+    /// The identity provider that gives assertions (ID-JAG) for other authorization servers.
+    struct RawIdentityProvider {
+        /// Its token endpoint: `https://`, or `http://` on loopback.
+        token_url: Url = required;
+        /// The issuer of the resource's authorization server, which an assertion is for.
+        audience: String = required;
+        /// The gateway's name there.
+        client_id: String = optional;
+        /// How it shows that it is the one.
+        auth: AuthKind = default("client_secret_basic");
+        /// The client's secret, with `client_secret_basic` or `client_secret_post`.
+        client_secret: SecretRef = optional;
+        /// The client's key, with `private_key_jwt`.
+        client_key: RawKey = optional;
+        /// The client's certificate, with `tls_client_auth` or `self_signed_tls_client_auth`.
+        client_certificate: RawCertificate = optional;
+        /// The authorities that vouch for it, PEM. The system's roots unless given.
+        ca: PathBuf = optional;
     }
 }
 
@@ -248,14 +295,28 @@ impl RawOAuth {
             certificate: self.client_certificate,
         };
         let scopes = texts(self.scopes?.value);
+        let subject = self.subject?;
+        let exchange = RawExchange {
+            takes_token: subject.value == SubjectKind::AgentToken,
+            kind: self.subject_token_type?.value,
+            issuer: self.issuer.as_ref().map(|issuer| issuer.value.clone()),
+            provider: self.identity_provider,
+        };
         let consent = RawConsent {
             authorization_url: self.authorization_url,
-            issuer: self.issuer,
+            issuer: self.issuer.filter(|_| !exchange.takes_token),
             owner_claim: self.owner_claim,
         };
         let is_named = client.id.is_some();
         let consent = consent.parse(kind, (is_named, &scopes), place, notes);
-        let grant = grant(kind, self.statement, self.refresh_token, (place, notes));
+        exchange.check(kind, &subject.place, notes);
+        let identity_provider_ca = exchange.ca();
+        let shown = Shown {
+            statement: self.statement,
+            refresh_token: self.refresh_token,
+            exchange,
+        };
+        let grant = grant(kind, shown, (place, notes));
         let (client_id, authentication) = client.parse(auth, place, notes)?;
         Some(OAuthAsked {
             oauth: OAuthConfig {
@@ -277,6 +338,7 @@ impl RawOAuth {
                 timeout: self.timeout?.value,
             },
             ca: self.ca.map(|ca| ca.value),
+            identity_provider_ca,
             consent: consent?,
         })
     }
@@ -286,16 +348,26 @@ fn texts(scopes: Vec<At<Scope>>) -> Vec<String> {
     scopes.into_iter().map(|scope| scope.value.0).collect()
 }
 
-/// What there is to show; keys of another grant are mistakes, since somebody believes that they count.
-fn grant(
-    kind: GrantKind,
+/// What there is to show, of whatever grant.
+struct Shown {
     statement: Option<At<RawStatement>>,
     refresh_token: Option<At<PathBuf>>,
-    (place, notes): (&Place, &mut Notes),
-) -> Option<Grant> {
-    let states = matches!(kind, GrantKind::TokenExchange | GrantKind::JwtBearer);
+    exchange: RawExchange,
+}
+
+/// What there is to show; keys of another grant are mistakes, since somebody believes that they count.
+fn grant(kind: GrantKind, shown: Shown, (place, notes): (&Place, &mut Notes)) -> Option<Grant> {
+    let Shown {
+        statement,
+        refresh_token,
+        exchange,
+    } = shown;
+    let states = matches!(
+        kind,
+        GrantKind::TokenExchange | GrantKind::JwtBearer | GrantKind::IdJag
+    );
     if let Some(statement) = statement.as_ref().filter(|_| !states) {
-        let message = "`statement` goes with `token_exchange` or `jwt_bearer`";
+        let message = "`statement` goes with `token_exchange`, `jwt_bearer` or `id_jag`";
         notes.mistake(&statement.place, "wrong_grant", message);
     }
     if let Some(token) = &refresh_token
@@ -317,19 +389,94 @@ fn grant(
             }
             Some(Grant::RefreshToken(refresh_token?.value))
         }
-        GrantKind::TokenExchange | GrantKind::JwtBearer => {
+        GrantKind::JwtBearer => {
             if statement.is_none() {
                 missing("statement");
             }
-            let statement = statement?.value.parse(notes)?;
-            Some(match kind {
-                GrantKind::TokenExchange => Grant::TokenExchange(statement),
-                GrantKind::ClientCredentials
-                | GrantKind::JwtBearer
-                | GrantKind::RefreshToken
-                | GrantKind::UserConsent => Grant::JwtBearer(statement),
-            })
+            Some(Grant::JwtBearer(statement?.value.parse(notes)?))
         }
+        GrantKind::TokenExchange | GrantKind::IdJag => {
+            if statement.is_none() && !exchange.takes_token {
+                missing("statement");
+            }
+            if exchange.issuer.is_none() && exchange.takes_token {
+                missing("issuer");
+            }
+            if exchange.provider.is_none() && kind == GrantKind::IdJag {
+                missing("identity_provider");
+            }
+            let statement = match statement {
+                Some(statement) => Some(statement.value.parse(notes)?),
+                None => None,
+            };
+            let subject = if exchange.takes_token {
+                SubjectToken::Agent {
+                    issuer: exchange.issuer?,
+                    kind: exchange.kind,
+                    actor: statement,
+                }
+            } else {
+                SubjectToken::Statement(statement?)
+            };
+            match (kind, exchange.provider) {
+                (GrantKind::IdJag, provider) => {
+                    let At { value, place } = provider?;
+                    Some(Grant::IdJag(value.parse(subject, &place, notes)?))
+                }
+                _ => Some(Grant::TokenExchange(subject)),
+            }
+        }
+    }
+}
+
+/// The keys that say what is exchanged.
+struct RawExchange {
+    takes_token: bool,
+    kind: TokenKind,
+    issuer: Option<String>,
+    provider: Option<At<RawIdentityProvider>>,
+}
+
+impl RawExchange {
+    fn check(&self, kind: GrantKind, subject: &Place, notes: &mut Notes) {
+        if self.takes_token && !matches!(kind, GrantKind::TokenExchange | GrantKind::IdJag) {
+            let message = "`agent_token` goes with `token_exchange` or `id_jag`";
+            notes.mistake(subject, "wrong_grant", message);
+        }
+        if let Some(provider) = self.provider.as_ref().filter(|_| kind != GrantKind::IdJag) {
+            let message = "`identity_provider` goes with `id_jag`";
+            notes.mistake(&provider.place, "wrong_grant", message);
+        }
+    }
+
+    fn ca(&self) -> Option<PathBuf> {
+        let ca = self.provider.as_ref()?.value.ca.as_ref()?;
+        Some(ca.value.clone())
+    }
+}
+
+impl RawIdentityProvider {
+    fn parse(self, subject: SubjectToken, place: &Place, notes: &mut Notes) -> Option<IdJag> {
+        let url = self.token_url?;
+        if url.value.scheme() == "http" && !is_loopback(&url.value) {
+            let message = "secrets are sent over `https://`; `http://` is for loopback";
+            notes.mistake(&url.place, "plaintext_token_url", message);
+        }
+        let client = RawClient {
+            id: self.client_id,
+            secret: self.client_secret,
+            key: self.client_key,
+            certificate: self.client_certificate,
+        };
+        let (client_id, authentication) = client.parse(self.auth?.value, place, notes)?;
+        Some(IdJag {
+            token_url: url.value,
+            authorities: Vec::new(),
+            client_id,
+            authentication,
+            audience: self.audience?.value,
+            subject,
+        })
     }
 }
 
