@@ -247,6 +247,7 @@ fn other_row(refusal: &Refusal) -> Row {
         | Refusal::Unbound(_)
         | Refusal::UnknownRevocation(_)
         | Refusal::UnknownConsent(_)
+        | Refusal::UnknownLease(_)
         | Refusal::UnknownApproval(_)
         | Refusal::NotWaiting(_)
         | Refusal::OwnTask

@@ -56,6 +56,8 @@ pub(crate) enum Refusal {
     Blocked(Blocked),
     #[error("no consent `{0}`")]
     UnknownConsent(String),
+    #[error("no lease `{0}`")]
+    UnknownLease(String),
     #[error("no approval `{0}`")]
     UnknownApproval(String),
     #[error("approval is {} already", .0.as_str())]
@@ -109,6 +111,7 @@ impl Refusal {
             Self::Agent(agent) => agent_row(agent),
             Self::Unbound(unbound) => unbound_row(unbound),
             Self::UnknownRevocation(_) => (StatusCode::NOT_FOUND, "unknown_revocation"),
+            Self::UnknownLease(_) => (StatusCode::NOT_FOUND, "unknown_lease"),
             Self::Blocked(blocked) => blocked_row(blocked),
             Self::UnknownConsent(_) => (StatusCode::NOT_FOUND, "unknown_consent"),
             Self::UnknownApproval(_) => (StatusCode::NOT_FOUND, "unknown_approval"),
@@ -161,6 +164,7 @@ impl Refusal {
             Self::UnknownConsent(_) => {
                 "list the consents with `remit consent list` or GET /v1/consents"
             }
+            Self::UnknownLease(_) => "list the leases with `remit lease list` or GET /v1/leases",
             Self::UnknownApproval(_) => {
                 "list the approvals with `remit approval list` or GET /v1/approvals"
             }
@@ -237,6 +241,7 @@ impl Refusal {
             | Self::Agent(_)
             | Self::Unbound(_)
             | Self::UnknownRevocation(_)
+            | Self::UnknownLease(_)
             | Self::Blocked(_)
             | Self::UnknownConsent(_)
             | Self::UnknownApproval(_)
@@ -282,6 +287,7 @@ impl Refusal {
             | Self::Agent(_)
             | Self::Unbound(_)
             | Self::UnknownRevocation(_)
+            | Self::UnknownLease(_)
             | Self::Blocked(_)
             | Self::UnknownConsent(_)
             | Self::UnknownApproval(_)
@@ -654,6 +660,7 @@ mod tests {
             Refusal::UnknownTask(nil()),
             Refusal::TaskNotOpen(nil()),
             Refusal::UnknownRevocation(text()),
+            Refusal::UnknownLease(text()),
             Refusal::UnknownApproval(text()),
             Refusal::NotWaiting(ApprovalState::Spent),
             Refusal::OwnTask,

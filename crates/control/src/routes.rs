@@ -73,6 +73,8 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
             get(consents::show).post(consents::follow),
         )
         .route("/v1/consents/callback", get(consents::answered))
+        .route("/v1/leases/{id}", may(View, get(leases::show)))
+        .route("/v1/leases/{id}/revoke", may(Revoke, post(leases::revoke)))
         .route("/v1/revocations", may(Revoke, post(revocations::revoke)))
         .route("/v1/revocations", may(View, get(revocations::list)))
         .route(

@@ -108,7 +108,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
     let key = TaskTokens::generate(KeyKind::P256).unwrap();
     let tokens = TaskTokens::from_pem(key.as_bytes(), ISSUER).unwrap();
     let tokens = Arc::new(tokens);
-    let consents = Consents::load(store.clone(), &tokens).await.unwrap();
+    let consents = Consents::load(store.clone()).await.unwrap();
     let identity = identity::Config {
         issuers: Vec::new(),
         transaction_issuers: Vec::new(),
@@ -500,6 +500,18 @@ async fn who_may_ask_what() {
         (Method::POST, &grant, "", [401, 403, 404, 403, 404]),
         (Method::POST, &refuse, "", [401, 403, 404, 403, 404]),
         (Method::GET, "/v1/leases", "", [401, 200, 200, 200, 200]),
+        (
+            Method::GET,
+            "/v1/leases/none",
+            "",
+            [401, 404, 404, 404, 404],
+        ),
+        (
+            Method::POST,
+            "/v1/leases/none/revoke",
+            "",
+            [401, 403, 403, 403, 404],
+        ),
         (
             Method::POST,
             "/v1/explain",

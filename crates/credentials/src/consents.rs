@@ -1,7 +1,7 @@
 //! What people consented to: that the gateway has tokens of a server in their name, each for one tool.
 //!
 //! **Invariant.** A consent is of one owner, for one tool, of one server and for one set of scopes; a call of nobody else
-//! is made by it. Its refresh token is sealed in the store, for good, before anybody gets what came with it.
+//! is made by it. Its refresh token is in the store, for good, before anybody gets what came with it.
 
 mod asking;
 mod id_token;
@@ -9,14 +9,13 @@ mod id_token;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use identity::TaskTokens;
 use parking_lot::{Mutex, RwLock};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tasks::{Store, StoreError, Table, ToolName, Write};
+use zeroize::Zeroizing;
 
 use self::asking::Pending;
 use crate::oauth::Server;
-use crate::seal::Seal;
 use crate::{ProviderError, Secret, lease};
 
 pub use asking::{AuthorizationReply, ConsentLink, ConsentQuestion, Unconsented};
@@ -25,7 +24,6 @@ pub(crate) use asking::{Flow, Wanted};
 /// Every consent of this gateway; outlives a reload.
 pub struct Consents {
     store: Arc<dyn Store>,
-    seal: Seal,
     given: Mutex<BTreeMap<String, Arc<Given>>>,
     pending: Mutex<Pending>,
     /// The servers of the configs that count, and of those that are about to, by what a consent is of.
@@ -74,7 +72,16 @@ struct Record {
     scopes: Vec<String>,
     given_at: i64,
     /// The refresh token.
-    sealed: String,
+    #[serde(serialize_with = "write", deserialize_with = "read")]
+    token: Zeroizing<String>,
+}
+
+fn write<S: Serializer>(text: &Zeroizing<String>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(text)
+}
+
+fn read<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, D::Error> {
+    String::deserialize(text).map(Zeroizing::new)
 }
 
 /// What a consent looks like from outside; the shape of the control API. It holds no secret.
@@ -105,34 +112,26 @@ pub struct RevokedConsent {
 }
 
 impl Consents {
-    /// Loads all. One whose token was sealed by another key is worth nothing, and is forgotten.
+    /// Loads all. The store has to be sealed: their refresh tokens are in it.
     ///
     /// # Errors
-    /// Where the store fails or holds a record that can't be read, or no key can be derived.
-    pub async fn load(store: Arc<dyn Store>, tokens: &TaskTokens) -> Result<Arc<Self>, StoreError> {
-        let seal = Seal::of_consents(tokens).map_err(|error| StoreError(error.to_string()))?;
+    /// Where the store fails or holds a record that can't be read.
+    pub async fn load(store: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
         let mut given = BTreeMap::new();
-        let mut lost = Vec::new();
         for (id, value) in store.scan(Table::Consents).await? {
+            let unreadable = |error: &dyn std::fmt::Display| {
+                StoreError(format!("consent `{id}` can't be read: {error}"))
+            };
+            let value = Zeroizing::new(value);
+            // No word of an error repeats what it was about.
             let record: Record = serde_json::from_slice(&value)
-                .map_err(|error| StoreError(format!("consent `{id}` can't be read: {error}")))?;
-            match seal.open_for(&id, &record.sealed) {
-                Some(token) => {
-                    given.insert(id.clone(), Arc::new(Given::new(id, record, token)));
-                }
-                None => lost.push(id),
-            }
-        }
-        if !lost.is_empty() {
-            tracing::warn!(
-                consents = lost.len(),
-                "consents were sealed by another key, and have to be given anew"
-            );
-            store.commit(lost.into_iter().map(delete).collect()).await?;
+                .map_err(|error| unreadable(&format_args!("column {}", error.column())))?;
+            let token = Secret::new(record.token.as_bytes().to_vec());
+            let token = token.map_err(|error| unreadable(&error))?;
+            given.insert(id.clone(), Arc::new(Given::new(id, record, token)));
         }
         Ok(Arc::new(Self {
             store,
-            seal,
             given: Mutex::new(given),
             pending: Mutex::default(),
             servers: Mutex::default(),
@@ -222,11 +221,11 @@ impl Consents {
             host,
             scopes,
             given_at: lease::now(),
-            sealed: String::new(),
+            token: Zeroizing::default(),
         };
         let given = Arc::new(Given::new(id, record, token));
         let held = given.held.lock().await;
-        let mut writes = vec![self.put(&given, &held.token)?];
+        let mut writes = vec![Self::put(&given, &held.token)?];
         writes.extend(former.iter().map(|former| delete(former.id.clone())));
         self.store.commit(writes).await?;
         drop(held);
@@ -256,7 +255,7 @@ impl Consents {
         if held.is_saved {
             return Ok(());
         }
-        let write = self.put(given, &held.token);
+        let write = Self::put(given, &held.token);
         let saved = match write {
             Ok(write) => self.store.commit(vec![write]).await,
             Err(error) => Err(error),
@@ -278,22 +277,24 @@ impl Consents {
         }
     }
 
-    fn put(&self, given: &Given, token: &Secret) -> Result<Write, StoreError> {
-        let failed = |error: &dyn std::fmt::Display| {
-            StoreError(format!("consent `{}` can't be written: {error}", given.id))
-        };
-        let sealed = self.seal.seal_for(&given.id, token);
+    #[expect(clippy::disallowed_methods, reason = "to write it to the sealed store")]
+    fn put(given: &Given, token: &Secret) -> Result<Write, StoreError> {
         let record = Record {
             subject: given.subject.clone(),
             host: given.host.clone(),
             scopes: given.scopes.clone(),
             given_at: given.given_at,
-            sealed: sealed.map_err(|error| failed(&error))?,
+            token: Zeroizing::new(String::from_utf8_lossy(token.expose()).into_owned()),
         };
+        // All the room at once: a buffer that grows leaves copies behind.
+        let mut value = Vec::with_capacity(64 * 1024);
+        serde_json::to_writer(&mut value, &record).map_err(|error| {
+            StoreError(format!("consent `{}` can't be written: {error}", given.id))
+        })?;
         Ok(Write::Put {
             table: Table::Consents,
             key: given.id.clone(),
-            value: serde_json::to_vec(&record).map_err(|error| failed(&error))?,
+            value,
         })
     }
 }

@@ -76,7 +76,7 @@ enum Command {
     /// List what people consented to, and take it back.
     #[command(subcommand)]
     Consent(consent::Consent),
-    /// List leases of upstream credentials.
+    /// List, show and revoke leases of upstream credentials.
     #[command(subcommand)]
     Lease(lease::Lease),
     /// Check, test and evaluate policies.
