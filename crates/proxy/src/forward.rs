@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use call::Body;
-use credentials::Outbound;
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
 };
@@ -15,7 +14,10 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use telemetry::Trace;
 
+use crate::Answered;
+use crate::body::Budget;
 use crate::meter::Metering;
+use crate::redact::Redact;
 use crate::scrub::{Asked, Scrub};
 use crate::upstream::{Talk, Upstream};
 
@@ -40,10 +42,22 @@ pub(crate) struct Forward {
     pub(crate) metering: Option<Metering>,
     /// What keeps the injected secret out of the answer.
     pub(crate) scrub: Option<Scrub>,
+    /// What takes values out of it.
+    pub(crate) redact: Option<Redact>,
 }
 
 impl Forward {
-    pub(crate) fn new(mut outbound: Outbound, upstream: Arc<Upstream>, talk: Talk) -> Self {
+    /// `held` bounds what is held of answers, over all calls.
+    pub(crate) fn new(
+        answered: Answered,
+        upstream: Arc<Upstream>,
+        talk: Talk,
+        held: &Budget,
+    ) -> Self {
+        let Answered {
+            mut outbound,
+            redacted,
+        } = answered;
         let (spending, meters) = outbound.take_spending();
         let isolation = outbound.isolation().map(Into::into);
         let scrub = outbound.scrubber().map(Scrub::new);
@@ -59,6 +73,7 @@ impl Forward {
             is_http2: false,
             metering: Metering::new(spending, &meters),
             scrub,
+            redact: Redact::new(redacted, held),
         }
     }
 
@@ -69,6 +84,15 @@ impl Forward {
             is_http2: self.is_http2,
         };
         self.scrub.as_mut().map(|scrub| (scrub, asked))
+    }
+
+    /// What takes values out of the answer, and what is answered.
+    pub(crate) fn redact(&mut self) -> Option<(&mut Redact, Asked<'_>)> {
+        let asked = Asked {
+            method: &self.head.method,
+            is_http2: self.is_http2,
+        };
+        self.redact.as_mut().map(|redact| (redact, asked))
     }
 
     /// The URL that is asked, without the query: a key may have been injected there.
@@ -119,7 +143,7 @@ impl Forward {
         if self.metering.as_ref().is_some_and(Metering::reads_body) {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        if self.scrub.is_some() {
+        if self.scrub.is_some() || self.redact.is_some() {
             Scrub::ask(headers);
         }
         if let Some(trace) = trace {

@@ -17,6 +17,7 @@ mod hold;
 mod line;
 mod meter;
 mod phases;
+mod redact;
 mod refusal;
 mod reply;
 mod resource;
@@ -38,7 +39,7 @@ use http::header::AUTHORIZATION;
 use identity::{InvalidAgentId, TaskClaims, TaskTokens};
 use jiff::Timestamp;
 use policy::{DecisionPoint, Explanation, Pending, Permit, Ruling};
-use tasks::{ApprovalState, Approvals, TaskId, Tasks};
+use tasks::{ApprovalState, Approvals, ArgumentPointer, TaskId, Tasks};
 use telemetry::Recorder;
 use tokio::sync::Semaphore;
 
@@ -116,7 +117,7 @@ impl Way {
         head: Head,
         mut body: Reader<'_>,
         exchange: &Exchange,
-    ) -> Result<Outbound, Refusal> {
+    ) -> Result<Answered, Refusal> {
         let agent = exchange.saw(setup.identity.authenticate(&head.presented()).await?); // Who asks?
         self.adopt(setup, &agent).await?;
         let task = exchange.saw(self.tasks.bind(agent, head.headers())?); // What for?
@@ -133,8 +134,10 @@ impl Way {
         }
         let permit = self.permit(&setup.policy, call, &mut body, exchange);
         let permit = exchange.saw(permit.await?); // May it?
+        let redacted = redact::pointers(&permit)?;
         let credential = exchange.saw(setup.credentials.issue(permit).await?); // With what?
-        Ok(credential.inject()?) // (key on)
+        let outbound = credential.inject()?; // (key on)
+        Ok(Answered { outbound, redacted })
     }
 
     /// Decides a call. What policy escalates people are asked about: it waits for them where calls are held, or is refused,
@@ -242,6 +245,12 @@ impl Way {
 
 fn unknown(task: &TaskId) -> Refusal {
     Refusal::UnknownTask(task.clone())
+}
+
+/// What the way came to: a request, and what must not be in its answer.
+struct Answered {
+    outbound: Outbound,
+    redacted: Vec<ArgumentPointer>,
 }
 
 /// The caller's network address, where the socket tells.

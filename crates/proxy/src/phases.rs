@@ -9,7 +9,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use call::{Body, Head};
-use credentials::Outbound;
 use http::header::ALT_SVC;
 use http::{HeaderMap, Method, Version};
 use identity::{Certificate, Transport};
@@ -28,11 +27,12 @@ use crate::body::Reader;
 use crate::exchange::Exchange;
 use crate::forward::{Forward, is_websocket, not_walked};
 use crate::meter::Metering;
+use crate::redact::Unredactable;
 use crate::refusal::Refusal;
 use crate::reply::{DPOP_NONCE, Form, REMIT_DECISION, Reply};
 use crate::scrub::{Scrub, Unscrubbable};
 use crate::upstream::Talk;
-use crate::{Setup, Way, body, framing};
+use crate::{Answered, Setup, Way, body, framing};
 
 /// How long what an agent still sends after a refusal is read, so that it sees the refusal and not a reset.
 const LINGER: Duration = Duration::from_secs(1);
@@ -42,6 +42,9 @@ const USED_UP: ErrorType = ErrorType::Custom("UsedUp");
 
 /// Nobody can say whether the answer holds the injected secret.
 const UNSCRUBBABLE: ErrorType = ErrorType::Custom("Unscrubbable");
+
+/// Nobody can take out of the answer what the decision says.
+const UNREDACTABLE: ErrorType = ErrorType::Custom("Unredactable");
 
 tokio::task_local! {
     /// The exchange of the call that this task walks: `new_ctx` has no other way to learn it.
@@ -127,6 +130,29 @@ impl Context {
         })
     }
 
+    /// Sees from the head of the answer how values are taken out of it.
+    fn redact_head(&mut self, response: &mut ResponseHeader) -> Result<(), BError> {
+        let redact = self.forward.as_mut().and_then(Forward::redact);
+        let redacted = redact.map(|(redact, asked)| redact.head(response, asked));
+        self.redacted(redacted)
+    }
+
+    /// Takes values out of a piece of the body.
+    fn redact_body(&mut self, body: &mut Option<Bytes>, is_last: bool) -> Result<(), BError> {
+        let redact = self.forward.as_mut().and_then(Forward::redact);
+        let redacted = redact.map(|(redact, _)| redact.body(body, is_last));
+        self.redacted(redacted)
+    }
+
+    fn redacted(&self, redacted: Option<Result<(), Unredactable>>) -> Result<(), BError> {
+        let Some(Err(unredactable)) = redacted else {
+            return Ok(());
+        };
+        let cause = unredactable.to_string();
+        self.exchange.used_up(&Refusal::from(unredactable));
+        Err(Error::explain(UNREDACTABLE, cause).into_up())
+    }
+
     fn use_up(&mut self, exhausted: Exhausted) -> BError {
         let refusal = Refusal::from(Denial::from(exhausted));
         self.exchange.used_up(&refusal);
@@ -145,8 +171,8 @@ impl Phases {
         context.exchange.note(|record| {
             record.policy_revision = Some(Arc::clone(setup.policy.policy().revision()));
         });
-        let outbound = self.walk(session, context, &setup).await;
-        if let Err(refusal) = &outbound {
+        let answered = self.walk(session, context, &setup).await;
+        if let Err(refusal) = &answered {
             context.exchange.refused(refusal);
         }
         // A refusal stands whether or not it could be audited; the recorder counts what it lost.
@@ -155,15 +181,15 @@ impl Phases {
             Some(audited) => audited.await,
             None => Ok(()),
         };
-        let outbound = outbound?;
+        let answered = answered?;
         audited?;
-        let upstream = setup.upstreams.of(&outbound)?;
+        let upstream = setup.upstreams.of(&answered.outbound)?;
         let talk = if is_websocket(session) {
             Talk::WebSocket
         } else {
             Talk::Http
         };
-        Ok(Forward::new(outbound, upstream, talk))
+        Ok(Forward::new(answered, upstream, talk, &self.way.answers))
     }
 
     async fn walk(
@@ -171,7 +197,7 @@ impl Phases {
         session: &mut Session,
         context: &mut Context,
         setup: &Setup,
-    ) -> Result<Outbound, Refusal> {
+    ) -> Result<Answered, Refusal> {
         framing::check(session)?;
         let client = client(session);
         let head = Head::canonical(session.req_header().as_owned_parts(), client)?;
@@ -381,6 +407,8 @@ impl ProxyHttp for Phases {
         if let Some(metering) = context.metering() {
             metering.answered(response.status, &response.headers, &self.way.answers);
         }
+        // After that: what a call cost is read from what the tool said.
+        context.redact_head(response)?;
         context.exchange.note(|record| {
             // Known from here on, should the call be cut before its end.
             record.status = Some(response.status.as_u16());
@@ -400,9 +428,11 @@ impl ProxyHttp for Phases {
         context: &mut Context,
     ) -> Result<Option<Duration>, BError> {
         context.scrub_body(body, is_last)?;
+        let said = body.clone();
+        context.redact_body(body, is_last)?;
         let pace = context.pass(body.as_ref())?;
         if let Some(metering) = context.metering() {
-            metering.received(body.as_ref(), is_last);
+            metering.received(said.as_ref(), is_last);
         }
         Ok(pace)
     }
@@ -414,11 +444,12 @@ impl ProxyHttp for Phases {
         context: &mut Context,
     ) -> Result<Option<Bytes>, BError> {
         let scrub = context.forward.as_mut().and_then(|way| way.scrub.as_mut());
-        let held = scrub.and_then(|scrub| scrub.trailers(trailers));
+        let mut held = scrub.and_then(|scrub| scrub.trailers(trailers));
         context.scrubbed(Some(Ok(())))?;
         if let Some(metering) = context.metering() {
             metering.received(held.as_ref(), true);
         }
+        context.redact_body(&mut held, true)?;
         // pingora sends either: of an answer that is not gRPC the body counts for more.
         Ok(held)
     }
@@ -557,6 +588,7 @@ fn failure(error: &Error) -> Refusal {
     let cause = error.to_string();
     match error.etype() {
         etype if *etype == UNSCRUBBABLE => Refusal::Unscrubbable(cause),
+        etype if *etype == UNREDACTABLE => Refusal::Unredactable(cause),
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
             Refusal::UpstreamUntrusted(cause)
         }

@@ -16,6 +16,8 @@ use tasks::{
 };
 use telemetry::{AuditUnavailable, PolicyFailure, Verdict};
 
+use crate::redact::Unredactable;
+
 /// Why a call was not forwarded, or not answered.
 ///
 /// The agent sees the [`Code`], the decision's id and a hint for its developer; the cause is for
@@ -118,6 +120,9 @@ pub enum Refusal {
     /// Nobody can say whether the answer holds the injected secret.
     #[error("{0}")]
     Unscrubbable(String),
+    /// Nobody can take out of the answer what the decision says.
+    #[error("{0}")]
+    Unredactable(String),
     /// The upstream's answer is broken.
     #[error("upstream failed: {0}")]
     UpstreamFailed(String),
@@ -213,8 +218,15 @@ codes! {
     UPSTREAM_UNTRUSTED = BAD_GATEWAY, "upstream_untrusted", "the tool's certificate is not trusted";
     UPSTREAM_TIMEOUT = GATEWAY_TIMEOUT, "upstream_timeout", "the tool did not answer in time";
     UNSCRUBBABLE = BAD_GATEWAY, "unscrubbable", "the tool answers in a coding in which the injected key can't be found, so that its answer is not passed on; tell the operator the decision id";
+    UNREDACTABLE = BAD_GATEWAY, "unredactable", "policy takes values out of this call's answer, and the answer is not JSON, a stream of JSON, or short enough for that, so that it is not passed on; tell the operator the decision id";
     UPSTREAM_FAILED = BAD_GATEWAY, "upstream_failed", "the tool's answer is broken";
     INTERNAL = INTERNAL_SERVER_ERROR, "internal", "the gateway failed; tell the operator the decision id";
+}
+
+impl From<Unredactable> for Refusal {
+    fn from(unredactable: Unredactable) -> Self {
+        Self::Unredactable(unredactable.to_string())
+    }
 }
 
 impl Refusal {
@@ -248,6 +260,7 @@ impl Refusal {
             Self::UpstreamUntrusted(_) => UPSTREAM_UNTRUSTED,
             Self::UpstreamTimeout(_) => UPSTREAM_TIMEOUT,
             Self::Unscrubbable(_) => UNSCRUBBABLE,
+            Self::Unredactable(_) => UNREDACTABLE,
             Self::UpstreamFailed(_) => UPSTREAM_FAILED,
             Self::Internal(_) => INTERNAL,
         }

@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora_core::BError;
 use pingora_http::ResponseHeader;
 
-use self::coding::Decoder;
+pub(crate) use self::coding::Decoder;
 use self::frames::Frames;
 
 /// gRPC over HTTP/2, "Message-Accept-Encoding".
@@ -64,6 +64,15 @@ pub(crate) struct Asked<'a> {
     pub(crate) is_http2: bool,
 }
 
+impl Asked<'_> {
+    /// Whether an answer of this status has no body, whatever its head says (RFC 9110, section 6.4.1).
+    pub(crate) fn is_bodiless(self, status: StatusCode) -> bool {
+        *self.method == Method::HEAD
+            || status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+}
+
 impl Scrub {
     pub(crate) fn new(scrubber: &Arc<Scrubber>) -> Self {
         Self {
@@ -105,10 +114,7 @@ impl Scrub {
             self.frames = Frames::web_socket();
             return Ok(());
         }
-        let is_bodiless = asked.method == Method::HEAD
-            || status.is_informational()
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if is_bodiless {
+        if asked.is_bodiless(status) {
             return Ok(());
         }
         let mut transfer = response.headers.get_all(TRANSFER_ENCODING).iter();
