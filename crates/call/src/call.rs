@@ -14,6 +14,7 @@ use crate::keys;
 use crate::mcp::McpCall;
 use crate::meter::Meter;
 use crate::observed::{Asking, Observed};
+use crate::phantom::{self, Phantom};
 use crate::request::{Headers, Request};
 use crate::strip::{self, Connection, Stripped};
 use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool};
@@ -59,6 +60,8 @@ pub struct Call {
     request: Box<Request>,
     mcp: Option<Box<McpCall>>,
     stripped: Vec<Stripped>,
+    phantoms: Vec<Phantom>,
+    asks_for_tokens: bool,
     /// All but the headers, which the request holds.
     parts: Box<Parts>,
     /// The upstream's own.
@@ -84,6 +87,7 @@ impl Call {
             skip,
             declarations,
             body_keys,
+            token_endpoints,
         } = route;
         if let Some(declared) = &task.declared().tool
             && declared != tool.name.as_str()
@@ -93,6 +97,7 @@ impl Call {
 
         let mut pieces = head.into_pieces();
         strip::take_proofs(&mut pieces.parts.headers, task.agent());
+        let phantom = phantom::take(&mut pieces.parts.headers);
         let stripped = take_keys(&mut pieces, &declarations, tool.strip, connection)?;
 
         let segments = below(std::mem::take(&mut pieces.path.segments), skip);
@@ -110,6 +115,11 @@ impl Call {
         };
         let observed = asking.observe()?;
         let cover = asking.check(&observed, &task)?;
+        let asks_for_tokens = asking.is_one_of(token_endpoints.as_deref().unwrap_or_default());
+        let mut phantoms: Vec<_> = phantom.into_iter().collect();
+        if asks_for_tokens {
+            phantoms.extend(asking.phantoms(&observed));
+        }
         let marks = asking.marks(&observed);
         let meters = asking.meters(&observed);
         let resource = if task.counts_resources() {
@@ -160,6 +170,8 @@ impl Call {
             request: Box::new(request),
             mcp: mcp.map(Box::new),
             stripped,
+            phantoms,
+            asks_for_tokens,
             body,
         })
     }
@@ -236,6 +248,16 @@ impl Call {
     /// The keys that came off.
     pub fn stripped(&self) -> &[Stripped] {
         &self.stripped
+    }
+
+    /// The phantoms that stand where tokens go. What they stand for is not the agent's to know.
+    pub fn phantoms(&self) -> &[Phantom] {
+        &self.phantoms
+    }
+
+    /// Whether its answer holds tokens.
+    pub fn asks_for_tokens(&self) -> bool {
+        self.asks_for_tokens
     }
 
     /// The head that goes on the wire, its `uri` the upstream's whole one, and the body.

@@ -18,6 +18,7 @@ mod mcp;
 mod meter;
 mod observed;
 mod operation;
+mod phantom;
 mod request;
 mod strip;
 mod tools;
@@ -28,6 +29,7 @@ pub use exact::{CallDigest, Indistinct};
 pub use head::{Head, Malformed};
 pub use mcp::McpCall;
 pub use meter::{InvalidPathStart, Meter, MeterSource, PathStart, ResourceRule};
+pub use phantom::{Phantom, PhantomPlace, phantom};
 pub use request::{Headers, Request};
 pub use strip::Stripped;
 pub use tools::{

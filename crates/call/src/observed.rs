@@ -14,6 +14,7 @@ use crate::head::Pair;
 use crate::mcp::{self, Kind, McpCall};
 use crate::meter::{self, Called, Meter};
 use crate::operation::{choose, judged, names_method};
+use crate::phantom::{self, Phantom, PhantomPlace};
 use crate::tools::{BodyKeys, BodyPlan, Mark, Protocol, Tool};
 
 /// A request below a tool, its keys off, before it has an operation.
@@ -60,6 +61,29 @@ impl Asking<'_> {
             Protocol::Mcp => self.mcp(),
             Protocol::Grpc => self.grpc(),
         }
+    }
+
+    /// Whether one of these patterns covers it; none but an HTTP tool's do.
+    pub(crate) fn is_one_of(&self, patterns: &[OperationPattern]) -> bool {
+        let method = judged(self.method, self.patterns());
+        let asked = Asked::Route {
+            method,
+            segments: self.segments,
+        };
+        let is_http = self.tool.protocol == Protocol::Http;
+        is_http && patterns.iter().any(|pattern| pattern.covers(asked))
+    }
+
+    /// The phantoms in its body.
+    pub(crate) fn phantoms(&self, observed: &Observed) -> Vec<Phantom> {
+        let Some(arguments) = &observed.arguments else {
+            return Vec::new();
+        };
+        let is_form = body::is_form(self.headers);
+        phantom::in_arguments(arguments, |key| match is_form {
+            true => PhantomPlace::Form { key },
+            false => PhantomPlace::Json { key },
+        })
     }
 
     fn http(&self) -> Result<Observed, Unobservable> {

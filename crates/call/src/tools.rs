@@ -24,6 +24,7 @@ pub struct Tools {
     by_host: HashMap<String, Arc<Entry>>,
     declarations: Arc<[HeaderName]>,
     allow_body_keys: BTreeSet<ToolName>,
+    token_endpoints: BTreeMap<ToolName, Arc<[OperationPattern]>>,
 }
 
 /// A tool and where it is, read once.
@@ -66,6 +67,7 @@ impl Tools {
                 .map(HeaderName::from_static)
                 .into(),
             allow_body_keys: BTreeSet::new(),
+            token_endpoints: BTreeMap::new(),
         })
     }
 
@@ -84,6 +86,13 @@ impl Tools {
             BodyKeys::Allow => self.allow_body_keys.insert(tool.clone()),
             BodyKeys::Refuse => self.allow_body_keys.remove(tool),
         };
+        self
+    }
+
+    /// Names the operations of one tool that answer with tokens; none unless given.
+    #[must_use]
+    pub fn with_token_endpoints(mut self, tool: &ToolName, endpoints: &[OperationPattern]) -> Self {
+        self.token_endpoints.insert(tool.clone(), endpoints.into());
         self
     }
 
@@ -110,6 +119,7 @@ impl Tools {
             } else {
                 BodyKeys::Refuse
             },
+            token_endpoints: self.token_endpoints.get(&entry.tool.name).cloned(),
         })
     }
 
@@ -143,6 +153,7 @@ pub struct Route {
     pub(crate) skip: usize,
     pub(crate) declarations: Arc<[HeaderName]>,
     pub(crate) body_keys: BodyKeys,
+    pub(crate) token_endpoints: Option<Arc<[OperationPattern]>>,
 }
 
 impl Route {

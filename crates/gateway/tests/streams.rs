@@ -15,6 +15,8 @@ mod flows;
 mod hostile;
 #[path = "streams/kill_switch.rs"]
 mod kill_switch;
+#[path = "streams/redacting.rs"]
+mod redacting;
 #[path = "streams/scrubbing.rs"]
 mod scrubbing;
 #[path = "streams/upstreams.rs"]

@@ -1,0 +1,186 @@
+//! Texts that stand for a token that the gateway keeps to itself.
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+
+/// How a phantom begins; 43 characters of base64url follow.
+const PREFIX: &str = "remitphantom_";
+const LENGTH: usize = 43;
+
+/// Makes a phantom of 256 random bits in base64url. One that stands for a JWT keeps its claims, and is its signature.
+pub fn phantom(random: &str, instead_of: &str) -> String {
+    let parts: Vec<&str> = instead_of.split('.').collect();
+    match parts.as_slice() {
+        [header, claims, _] if header.starts_with("eyJ") => {
+            format!("{header}.{claims}.{PREFIX}{random}")
+        }
+        _ => format!("{PREFIX}{random}"),
+    }
+}
+
+/// Whether a text is a phantom, by its looks.
+pub(crate) fn is_phantom(text: &str) -> bool {
+    let last = text.rsplit_once('.').map_or(text, |(_, last)| last);
+    let random = last.strip_prefix(PREFIX);
+    random.is_some_and(|random| {
+        let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        random.len() == LENGTH && random.bytes().all(is_base64)
+    })
+}
+
+/// A phantom that an agent sent where a token goes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Phantom {
+    /// Where.
+    pub place: PhantomPlace,
+    /// The phantom.
+    pub text: String,
+}
+
+/// Where a phantom may stand.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PhantomPlace {
+    /// In a header, after a scheme.
+    Header {
+        /// Its name.
+        name: HeaderName,
+        /// The scheme and the space after it.
+        prefix: String,
+    },
+    /// In a form.
+    Form {
+        /// The field.
+        key: String,
+    },
+    /// In a JSON body, at the top.
+    Json {
+        /// The field.
+        key: String,
+    },
+}
+
+/// Takes the phantom off `Authorization`, if one is all that stands there. More than one are keys like others.
+pub(crate) fn take(headers: &mut HeaderMap) -> Option<Phantom> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let phantom = values.next().and_then(in_header)?;
+    if values.next().is_some() {
+        return None;
+    }
+    headers.remove(AUTHORIZATION);
+    Some(phantom)
+}
+
+fn in_header(value: &HeaderValue) -> Option<Phantom> {
+    let (scheme, text) = value.to_str().ok()?.split_once(' ')?;
+    let is_scheme = ["bearer", "token"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known));
+    let text = text.trim();
+    (is_scheme && is_phantom(text)).then(|| Phantom {
+        place: PhantomPlace::Header {
+            name: AUTHORIZATION,
+            prefix: format!("{scheme} "),
+        },
+        text: text.to_owned(),
+    })
+}
+
+/// The phantoms in the arguments of a token endpoint: in fields that are there for tokens.
+pub(crate) fn in_arguments(
+    arguments: &Value,
+    place: impl Fn(String) -> PhantomPlace,
+) -> Vec<Phantom> {
+    let fields = arguments.as_object().into_iter().flatten();
+    fields
+        .filter_map(|(key, value)| {
+            let text = value.as_str().filter(|text| is_phantom(text))?;
+            holds_token(key).then(|| Phantom {
+                place: place(key.clone()),
+                text: text.to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// Whether a field of a token endpoint holds a token: RFC 6749, RFC 7009, RFC 7662, RFC 8693, RFC 7523, OpenID Connect.
+fn holds_token(key: &str) -> bool {
+    matches!(
+        key,
+        "token"
+            | "access_token"
+            | "refresh_token"
+            | "id_token"
+            | "subject_token"
+            | "actor_token"
+            | "id_token_hint"
+            | "assertion"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn made(instead_of: &str) -> String {
+        phantom(&"x".repeat(LENGTH), instead_of)
+    }
+
+    #[test]
+    fn a_phantom_is_known_by_its_looks() {
+        assert!(is_phantom(&made("ya29.secret")));
+        let jwt = made("eyJh.eyJi.signature");
+        assert!(jwt.starts_with("eyJh.eyJi.remitphantom_") && is_phantom(&jwt));
+        for text in [
+            "",
+            PREFIX,
+            "remitphantom_short",
+            "Bearer x",
+            &made("a")[1..],
+        ] {
+            assert!(!is_phantom(text), "{text}");
+        }
+        assert!(!is_phantom(&made("a").replace('x', "/")));
+    }
+
+    #[track_caller]
+    fn check(values: &[&str], expect: Option<&str>) {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, value.parse().unwrap());
+        }
+        let taken = take(&mut headers).map(|phantom| match phantom.place {
+            PhantomPlace::Header { prefix, .. } => prefix,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(taken.as_deref(), expect);
+        assert_eq!(headers.is_empty(), expect.is_some());
+    }
+
+    #[test]
+    fn it_is_taken_off_where_it_stands_alone() {
+        let phantom = made("a");
+        check(&[&format!("Bearer {phantom}")], Some("Bearer "));
+        check(&[&format!("token {phantom}")], Some("token "));
+        check(&[&phantom], None);
+        check(&[&format!("Basic {phantom}")], None);
+        check(&[&format!("Bearer x{phantom}")], None);
+        check(&[&format!("Bearer {phantom}"), "Bearer x"], None);
+    }
+
+    #[test]
+    fn of_arguments_those_count_that_hold_tokens() {
+        let phantom = made("a");
+        let arguments = json!({
+            "refresh_token": phantom, "comment": phantom, "token": "x", "assertion": [phantom],
+        });
+        let found = in_arguments(&arguments, |key| PhantomPlace::Form { key });
+        let place = PhantomPlace::Form {
+            key: "refresh_token".to_owned(),
+        };
+        let text = phantom.clone();
+        assert_eq!(found, [Phantom { place, text }]);
+    }
+}
