@@ -29,7 +29,7 @@ pub use exact::{CallDigest, Indistinct};
 pub use head::{Head, Malformed};
 pub use mcp::McpCall;
 pub use meter::{InvalidPathStart, Meter, MeterSource, PathStart, ResourceRule};
-pub use phantom::{Phantom, PhantomPlace, phantom};
+pub use phantom::{Phantom, PhantomPlace, phantom, phantom_of_claims};
 pub use request::{Headers, Request};
 pub use strip::Stripped;
 pub use tools::{

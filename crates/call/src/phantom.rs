@@ -8,14 +8,16 @@ use serde_json::Value;
 const PREFIX: &str = "remitphantom_";
 const LENGTH: usize = 43;
 
-/// Makes a phantom of 256 random bits in base64url. One that stands for a JWT keeps its claims, and is its signature.
-pub fn phantom(random: &str, instead_of: &str) -> String {
-    let parts: Vec<&str> = instead_of.split('.').collect();
-    match parts.as_slice() {
-        [header, claims, _] if header.starts_with("eyJ") => {
-            format!("{header}.{claims}.{PREFIX}{random}")
-        }
-        _ => format!("{PREFIX}{random}"),
+/// Makes a phantom of 256 random bits in base64url.
+pub fn phantom(random: &str) -> String {
+    [PREFIX, random].concat()
+}
+
+/// Makes one that stands for a JWT whose claims its reader needs: it keeps them, and the phantom is its signature.
+pub fn phantom_of_claims(random: &str, jwt: &str) -> String {
+    match jwt.rsplit_once('.') {
+        Some((claims, _)) => format!("{claims}.{PREFIX}{random}"),
+        None => phantom(random),
     }
 }
 
@@ -124,25 +126,19 @@ mod tests {
 
     use super::*;
 
-    fn made(instead_of: &str) -> String {
-        phantom(&"x".repeat(LENGTH), instead_of)
+    fn made() -> String {
+        phantom(&"x".repeat(LENGTH))
     }
 
     #[test]
     fn a_phantom_is_known_by_its_looks() {
-        assert!(is_phantom(&made("ya29.secret")));
-        let jwt = made("eyJh.eyJi.signature");
+        assert!(is_phantom(&made()));
+        let jwt = phantom_of_claims(&"x".repeat(LENGTH), "eyJh.eyJi.signature");
         assert!(jwt.starts_with("eyJh.eyJi.remitphantom_") && is_phantom(&jwt));
-        for text in [
-            "",
-            PREFIX,
-            "remitphantom_short",
-            "Bearer x",
-            &made("a")[1..],
-        ] {
+        for text in ["", PREFIX, "remitphantom_short", "Bearer x", &made()[1..]] {
             assert!(!is_phantom(text), "{text}");
         }
-        assert!(!is_phantom(&made("a").replace('x', "/")));
+        assert!(!is_phantom(&made().replace('x', "/")));
     }
 
     #[track_caller]
@@ -161,7 +157,7 @@ mod tests {
 
     #[test]
     fn it_is_taken_off_where_it_stands_alone() {
-        let phantom = made("a");
+        let phantom = made();
         check(&[&format!("Bearer {phantom}")], Some("Bearer "));
         check(&[&format!("token {phantom}")], Some("token "));
         check(&[&phantom], None);
@@ -172,7 +168,7 @@ mod tests {
 
     #[test]
     fn of_arguments_those_count_that_hold_tokens() {
-        let phantom = made("a");
+        let phantom = made();
         let arguments = json!({
             "refresh_token": phantom, "comment": phantom, "token": "x", "assertion": [phantom],
         });

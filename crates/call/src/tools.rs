@@ -92,7 +92,9 @@ impl Tools {
     /// Names the operations of one tool that answer with tokens; none unless given.
     #[must_use]
     pub fn with_token_endpoints(mut self, tool: &ToolName, endpoints: &[OperationPattern]) -> Self {
-        self.token_endpoints.insert(tool.clone(), endpoints.into());
+        if !endpoints.is_empty() {
+            self.token_endpoints.insert(tool.clone(), endpoints.into());
+        }
         self
     }
 

@@ -110,11 +110,13 @@ pub(crate) async fn build(
     let mut upstreams = Vec::new();
     let mut bindings = Vec::new();
     let mut open_bodies = Vec::new();
+    let mut answering = Vec::new();
     for ToolConfig {
         tool,
         upstream: reached,
         bindings: taken,
         body_keys,
+        token_endpoints,
     } in config.tools
     {
         match upstream(&tool.upstream, &reached) {
@@ -124,6 +126,7 @@ pub(crate) async fn build(
         if body_keys == BodyKeys::Allow {
             open_bodies.push(tool.name.clone());
         }
+        answering.push((tool.name.clone(), token_endpoints));
         for taken in taken {
             match binding(&tool.name, taken, &ground.tokens) {
                 Ok(binding) => bindings.push(binding),
@@ -142,9 +145,12 @@ pub(crate) async fn build(
         .ok();
     let tools = tools.map(|tools| {
         let allow = |tools: Tools, name: &ToolName| tools.with_body_keys(name, BodyKeys::Allow);
-        open_bodies
+        let tools = open_bodies
             .iter()
-            .fold(tools.with_declarations(declarations), allow)
+            .fold(tools.with_declarations(declarations), allow);
+        answering.iter().fold(tools, |tools, (name, endpoints)| {
+            tools.with_token_endpoints(name, endpoints)
+        })
     });
     let (Some(tools), Some(deciding), Some(operators), Some(senders), true) =
         (tools, policy, operators, senders, mistakes.is_empty())

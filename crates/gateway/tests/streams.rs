@@ -19,6 +19,8 @@ mod kill_switch;
 mod redacting;
 #[path = "streams/scrubbing.rs"]
 mod scrubbing;
+#[path = "streams/tokens.rs"]
+mod tokens;
 #[path = "streams/upstreams.rs"]
 mod upstreams;
 #[path = "streams/world.rs"]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use call::Body;
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -19,6 +19,7 @@ use crate::body::Budget;
 use crate::meter::Metering;
 use crate::redact::Redact;
 use crate::scrub::{Asked, Scrub};
+use crate::token_answer::TokenAnswer;
 use crate::upstream::{Talk, Upstream};
 
 /// W3C Trace Context.
@@ -44,6 +45,8 @@ pub(crate) struct Forward {
     pub(crate) scrub: Option<Scrub>,
     /// What takes values out of it.
     pub(crate) redact: Option<Redact>,
+    /// What takes tokens out of it.
+    pub(crate) tokens: Option<TokenAnswer>,
 }
 
 impl Forward {
@@ -57,6 +60,7 @@ impl Forward {
         let Answered {
             mut outbound,
             redacted,
+            keeper,
         } = answered;
         let (spending, meters) = outbound.take_spending();
         let isolation = outbound.isolation().map(Into::into);
@@ -74,6 +78,7 @@ impl Forward {
             metering: Metering::new(spending, &meters),
             scrub,
             redact: Redact::new(redacted, held),
+            tokens: keeper.map(TokenAnswer::new),
         }
     }
 
@@ -84,6 +89,15 @@ impl Forward {
             is_http2: self.is_http2,
         };
         self.scrub.as_mut().map(|scrub| (scrub, asked))
+    }
+
+    /// What takes tokens out of the answer, and what is answered.
+    pub(crate) fn tokens(&mut self) -> Option<(&mut TokenAnswer, Asked<'_>)> {
+        let asked = Asked {
+            method: &self.head.method,
+            is_http2: self.is_http2,
+        };
+        self.tokens.as_mut().map(|tokens| (tokens, asked))
     }
 
     /// What takes values out of the answer, and what is answered.
@@ -143,8 +157,11 @@ impl Forward {
         if self.metering.as_ref().is_some_and(Metering::reads_body) {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        if self.scrub.is_some() || self.redact.is_some() {
+        if self.scrub.is_some() || self.redact.is_some() || self.tokens.is_some() {
             Scrub::ask(headers);
+        }
+        if self.tokens.is_some() {
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         }
         if let Some(trace) = trace {
             headers.insert(TRACEPARENT, trace.traceparent());

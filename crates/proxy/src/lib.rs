@@ -25,6 +25,7 @@ mod scrub;
 mod server;
 mod sessions;
 mod setup;
+mod token_answer;
 mod upstream;
 mod web_socket;
 
@@ -33,7 +34,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use call::{Body, Call, Head};
-use credentials::Outbound;
+use credentials::{Keeper, Outbound, Phantoms};
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use identity::{InvalidAgentId, TaskClaims, TaskTokens};
@@ -74,6 +75,8 @@ pub struct Way {
     budget: Budget,
     /// Of the answers in which costs are looked for.
     answers: Budget,
+    /// The tokens of tools that agents have phantoms of.
+    phantoms: Phantoms,
 }
 
 impl Way {
@@ -97,6 +100,7 @@ impl Way {
             limits,
             budget: Budget::new(limits.buffered),
             answers: Budget::new(limits.buffered),
+            phantoms: Phantoms::default(),
         })
     }
 
@@ -135,9 +139,15 @@ impl Way {
         let permit = self.permit(&setup.policy, call, &mut body, exchange);
         let permit = exchange.saw(permit.await?); // May it?
         let redacted = redact::pointers(&permit)?;
+        let asks = permit.call().asks_for_tokens();
+        let keeper = asks.then(|| self.phantoms.keeper(permit.call()));
         let credential = exchange.saw(setup.credentials.issue(permit).await?); // With what?
-        let outbound = credential.inject()?; // (key on)
-        Ok(Answered { outbound, redacted })
+        let outbound = credential.restore(&self.phantoms)?.inject()?; // (key on)
+        Ok(Answered {
+            outbound,
+            redacted,
+            keeper,
+        })
     }
 
     /// Decides a call. What policy escalates people are asked about: it waits for them where calls are held, or is refused,
@@ -251,6 +261,8 @@ fn unknown(task: &TaskId) -> Refusal {
 struct Answered {
     outbound: Outbound,
     redacted: Vec<ArgumentPointer>,
+    /// Who keeps the tokens in it, where there may be some.
+    keeper: Option<Keeper>,
 }
 
 /// The caller's network address, where the socket tells.

@@ -31,6 +31,7 @@ use crate::redact::{Redact, Unredactable};
 use crate::refusal::Refusal;
 use crate::reply::{DPOP_NONCE, Form, REMIT_DECISION, Reply};
 use crate::scrub::{Scrub, Unscrubbable};
+use crate::token_answer::Untaken;
 use crate::upstream::Talk;
 use crate::{Answered, Setup, Way, body, framing};
 
@@ -42,6 +43,9 @@ const USED_UP: ErrorType = ErrorType::Custom("UsedUp");
 
 /// Nobody can say whether the answer holds the injected secret.
 const UNSCRUBBABLE: ErrorType = ErrorType::Custom("Unscrubbable");
+
+/// An answer of a token endpoint holds a token that nobody can take out, perhaps.
+const UNREADABLE_TOKENS: ErrorType = ErrorType::Custom("UnreadableTokens");
 
 /// Nobody can take out of the answer what the decision says.
 const UNREDACTABLE: ErrorType = ErrorType::Custom("Unredactable");
@@ -91,6 +95,29 @@ impl Context {
         };
         let passed = metering.pass(body.len());
         passed.map_err(|exhausted| self.use_up(exhausted))
+    }
+
+    /// Sees from the head of the answer how tokens are taken out of it.
+    fn take_tokens_head(&mut self, response: &mut ResponseHeader) -> Result<(), BError> {
+        let tokens = self.forward.as_mut().and_then(Forward::tokens);
+        let taken = tokens.map(|(tokens, asked)| tokens.head(response, asked));
+        self.taken(taken)
+    }
+
+    /// Takes tokens out of the body, once it is whole.
+    fn take_tokens(&mut self, body: &mut Option<Bytes>, is_last: bool) -> Result<(), BError> {
+        let tokens = self.forward.as_mut().and_then(Forward::tokens);
+        let taken = tokens.map(|(tokens, _)| tokens.body(body, is_last));
+        self.taken(taken)
+    }
+
+    fn taken(&self, taken: Option<Result<(), Untaken>>) -> Result<(), BError> {
+        let Some(Err(untaken)) = taken else {
+            return Ok(());
+        };
+        let cause = untaken.to_string();
+        self.exchange.used_up(&Refusal::from(untaken));
+        Err(Error::explain(UNREADABLE_TOKENS, cause).into_up())
     }
 
     /// Masks the injected secret in the head of the answer.
@@ -396,6 +423,7 @@ impl ProxyHttp for Phases {
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<(), BError> {
+        context.take_tokens_head(response)?;
         context.scrub_head(response)?;
         // An agent that followed it would go around the gateway.
         response.remove_header(&ALT_SVC);
@@ -432,6 +460,7 @@ impl ProxyHttp for Phases {
         is_last: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>, BError> {
+        context.take_tokens(body, is_last)?;
         context.scrub_body(body, is_last)?;
         let said = body.clone();
         context.redact_body(body, is_last)?;
@@ -448,8 +477,13 @@ impl ProxyHttp for Phases {
         trailers: &mut HeaderMap,
         context: &mut Context,
     ) -> Result<Option<Bytes>, BError> {
+        let mut held = None;
+        context.take_tokens(&mut held, true)?;
+        context.scrub_body(&mut held, false)?;
         let scrub = context.forward.as_mut().and_then(|way| way.scrub.as_mut());
-        let mut held = scrub.and_then(|scrub| scrub.trailers(trailers));
+        if let Some(rest) = scrub.and_then(|scrub| scrub.trailers(trailers)) {
+            held = Some([held.unwrap_or_default(), rest].concat().into());
+        }
         context.scrubbed(Some(Ok(())))?;
         if let Some(metering) = context.metering() {
             metering.received(held.as_ref(), true);
@@ -593,6 +627,7 @@ fn failure(error: &Error) -> Refusal {
     let cause = error.to_string();
     match error.etype() {
         etype if *etype == UNSCRUBBABLE => Refusal::Unscrubbable(cause),
+        etype if *etype == UNREADABLE_TOKENS => Refusal::UnreadableTokens(cause),
         etype if *etype == UNREDACTABLE => Refusal::Unredactable(cause),
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
             Refusal::UpstreamUntrusted(cause)

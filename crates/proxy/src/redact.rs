@@ -14,7 +14,7 @@ use call::Protocol;
 use http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, StatusCode};
 use memchr::memchr2;
 use pingora_core::BError;
 use pingora_http::ResponseHeader;
@@ -23,15 +23,7 @@ use tasks::ArgumentPointer;
 
 use crate::body::Budget;
 use crate::meter::Buffer;
-use crate::scrub::{Asked, Decoder, Unscrubbable};
-
-/// Of a body that is changed none of these is true any more: RFC 9530, RFC 3230 and RFC 1864.
-const DIGESTS: [HeaderName; 4] = [
-    HeaderName::from_static("content-digest"),
-    HeaderName::from_static("repr-digest"),
-    HeaderName::from_static("digest"),
-    HeaderName::from_static("content-md5"),
-];
+use crate::scrub::{Asked, DIGESTS, Decoder, Unscrubbable};
 
 /// Takes values out of one answer.
 pub(crate) struct Redact {

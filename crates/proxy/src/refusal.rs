@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use call::{Malformed, NoRoute, Unobservable};
-use credentials::{Unavailable, Uninjectable};
+use credentials::{Unavailable, Uninjectable, UnknownPhantom};
 use http::StatusCode;
 use identity::Unauthenticated;
 use policy::{Denial, DenialKind, Unaskable};
@@ -17,6 +17,7 @@ use tasks::{
 use telemetry::{AuditUnavailable, PolicyFailure, Verdict};
 
 use crate::redact::Unredactable;
+use crate::token_answer::Untaken;
 
 /// Why a call was not forwarded, or not answered.
 ///
@@ -123,6 +124,12 @@ pub enum Refusal {
     /// Nobody can take out of the answer what the decision says.
     #[error("{0}")]
     Unredactable(String),
+    /// An answer of a token endpoint holds a token that nobody can take out, perhaps.
+    #[error("{0}")]
+    UnreadableTokens(String),
+    /// What stands for a token stands for none.
+    #[error(transparent)]
+    UnknownPhantom(#[from] UnknownPhantom),
     /// The upstream's answer is broken.
     #[error("upstream failed: {0}")]
     UpstreamFailed(String),
@@ -219,8 +226,16 @@ codes! {
     UPSTREAM_TIMEOUT = GATEWAY_TIMEOUT, "upstream_timeout", "the tool did not answer in time";
     UNSCRUBBABLE = BAD_GATEWAY, "unscrubbable", "the tool answers in a coding in which the injected key can't be found, so that its answer is not passed on; tell the operator the decision id";
     UNREDACTABLE = BAD_GATEWAY, "unredactable", "policy takes values out of this call's answer, and the answer is not JSON, a stream of JSON, or short enough for that, so that it is not passed on; tell the operator the decision id";
+    UNREADABLE_TOKENS = BAD_GATEWAY, "unreadable_tokens", "the token endpoint of the tool answers in a form in which its tokens can't be found, so that its answer is not passed on; ask it for JSON";
+    UNKNOWN_PHANTOM = UNAUTHORIZED, "unknown_phantom", "what was sent for a token of the tool stands for none of this task any more; get a new one at its token endpoint";
     UPSTREAM_FAILED = BAD_GATEWAY, "upstream_failed", "the tool's answer is broken";
     INTERNAL = INTERNAL_SERVER_ERROR, "internal", "the gateway failed; tell the operator the decision id";
+}
+
+impl From<Untaken> for Refusal {
+    fn from(untaken: Untaken) -> Self {
+        Self::UnreadableTokens(untaken.to_string())
+    }
 }
 
 impl From<Unredactable> for Refusal {
@@ -261,6 +276,8 @@ impl Refusal {
             Self::UpstreamTimeout(_) => UPSTREAM_TIMEOUT,
             Self::Unscrubbable(_) => UNSCRUBBABLE,
             Self::Unredactable(_) => UNREDACTABLE,
+            Self::UnreadableTokens(_) => UNREADABLE_TOKENS,
+            Self::UnknownPhantom(_) => UNKNOWN_PHANTOM,
             Self::UpstreamFailed(_) => UPSTREAM_FAILED,
             Self::Internal(_) => INTERNAL,
         }

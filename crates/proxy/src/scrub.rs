@@ -23,8 +23,13 @@ use self::frames::Frames;
 
 /// gRPC over HTTP/2, "Message-Accept-Encoding".
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-/// RFC 9530: of a body that is decoded or masked it is not true any more.
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+/// Of a body that is changed none of these is true any more: RFC 9530, RFC 3230 and RFC 1864.
+pub(crate) const DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
 
 /// Keeps the secret of one call out of its answer.
 pub(crate) struct Scrub {
@@ -129,7 +134,9 @@ impl Scrub {
         if self.decoder.is_some() {
             response.remove_header(&CONTENT_ENCODING);
             response.remove_header(&CONTENT_LENGTH);
-            response.remove_header(&CONTENT_DIGEST);
+            for digest in &DIGESTS {
+                response.remove_header(digest);
+            }
             if !asked.is_http2 {
                 response
                     .insert_header(TRANSFER_ENCODING, "chunked")

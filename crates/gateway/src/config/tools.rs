@@ -30,6 +30,8 @@ pub struct ToolConfig {
     pub upstream: UpstreamConfig,
     /// What happens to keys in the bodies of its calls.
     pub body_keys: BodyKeys,
+    /// The operations that answer with tokens.
+    pub token_endpoints: Vec<OperationPattern>,
     /// Its credentials, at most one for each access class.
     pub bindings: Vec<BindingConfig>,
 }
@@ -122,6 +124,8 @@ section! {
         strip: StripMode = default("strip");
         /// What happens to a call whose body holds what looks like a key: it is refused (`refuse`), or the key reaches the tool (`allow`).
         body_keys: BodyKeys = default("refuse");
+        /// Operations that answer with tokens, such as `POST /oauth/token`: agents are given phantoms of them, which the gateway turns back where they are sent to this tool, in `Authorization` or to one of these.
+        token_endpoints: Vec<At<OperationPattern>> = default([]);
         /// Whether the upstream may be reached without TLS, though it is not on loopback.
         plaintext: Plaintext = default("forbidden");
         /// The authorities that its certificate is verified against, PEM. The system's unless given.
@@ -232,6 +236,11 @@ impl RawTool {
         let bindings = self
             .credentials
             .and_then(|raw| raw.value.parse(inject.as_ref(), notes));
+        let token_endpoints = self.token_endpoints.map(|endpoints| {
+            check_token_endpoints(&endpoints.value, protocol, self.body.as_ref(), notes);
+            let endpoints = endpoints.value.into_iter();
+            endpoints.map(|pattern| pattern.value).collect()
+        });
         let client_certificate = match self.client_certificate {
             Some(raw) => Some(ClientCertificate {
                 certificate: raw.value.certificate?.value,
@@ -302,6 +311,7 @@ impl RawTool {
                 http2: self.http2?.value,
             },
             body_keys: self.body_keys?.value,
+            token_endpoints: token_endpoints?,
             bindings: bindings?,
         })
     }
@@ -343,6 +353,27 @@ impl RawTool {
         {
             let message = "what an MCP call asks for is in its body: write `inspect`";
             notes.mistake(&body.place, "body_needed", message);
+        }
+    }
+}
+
+/// A token endpoint is asked over HTTP, in a body that is read.
+fn check_token_endpoints(
+    endpoints: &[At<OperationPattern>],
+    protocol: Option<Protocol>,
+    body: Option<&At<Reading>>,
+    notes: &mut Notes,
+) {
+    let is_http = protocol.is_none_or(|protocol| protocol == Protocol::Http);
+    let is_read = body.is_none_or(|body| body.value == Reading::Inspect);
+    for pattern in endpoints {
+        if !pattern.value.is_route() || !is_http {
+            let message =
+                "a token endpoint is an operation of an HTTP tool, such as `POST /oauth/token`";
+            notes.mistake(&pattern.place, "wrong_pattern", message);
+        } else if !is_read {
+            let message = "what stands for a token in a body can be turned back only where it is read: write `body: inspect`";
+            notes.mistake(&pattern.place, "body_needed", message);
         }
     }
 }
