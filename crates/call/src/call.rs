@@ -235,8 +235,13 @@ impl Call {
         &self.request
     }
 
+    /// Its headers, as they leave but for keys.
+    pub fn headers(&self) -> &HeaderMap {
+        self.request.headers.map()
+    }
+
     /// What was read of its body.
-    pub(crate) fn body(&self) -> &Body {
+    pub fn body(&self) -> &Body {
         &self.body
     }
 

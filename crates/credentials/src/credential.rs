@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use call::Call;
 use policy::Permit;
 use telemetry::LeaseNote;
 
 use crate::lease::Lease;
-use crate::{Injection, Outbound};
+use crate::phantoms::{Phantoms, Restored, UnknownPhantom};
+use crate::{Injection, Outbound, Scrubber};
 
 /// A secret, bound to the one call it may be used for.
 ///
@@ -14,7 +16,7 @@ use crate::{Injection, Outbound};
 ///
 /// ```compile_fail,E0451
 /// fn forge(permit: policy::Permit) -> credentials::Credential {
-///     credentials::Credential { permit, grants: Vec::new() }
+///     credentials::Credential { permit, grants: Vec::new(), restored: Vec::new() }
 /// }
 /// ```
 /// ```compile_fail,E0599
@@ -33,6 +35,7 @@ use crate::{Injection, Outbound};
 pub struct Credential {
     permit: Permit,
     grants: Vec<Grant>,
+    restored: Vec<Restored>,
 }
 
 /// A lease, and where its secret goes.
@@ -46,7 +49,20 @@ pub(crate) struct Grant {
 impl Credential {
     /// Of no lease, where the tool takes no credential.
     pub(crate) fn new(permit: Permit, grants: Vec<Grant>) -> Self {
-        Self { permit, grants }
+        Self {
+            permit,
+            grants,
+            restored: Vec::new(),
+        }
+    }
+
+    /// Takes back what the phantoms of its call stand for.
+    ///
+    /// # Errors
+    /// [`UnknownPhantom`] where one stands for nothing here.
+    pub fn restore(mut self, phantoms: &Phantoms) -> Result<Self, UnknownPhantom> {
+        self.restored = phantoms.restore(self.permit.call())?;
+        Ok(self)
     }
 
     /// The permit it belongs to.
@@ -68,30 +84,54 @@ impl Credential {
     ///
     /// A secret in a query is part of the request's `uri` from here on: it must not be logged.
     pub fn inject(self) -> Result<Outbound, Uninjectable> {
+        let grants = self.grants;
+        let has_arguments = has_arguments(self.permit.call());
         let (call, spending) = self.permit.spend();
         let meters = call.meters().to_vec();
         let (mut head, mut body, tool) = call.into_wire();
+        // The tool's own secrets stay, should both go to one place.
+        for Restored {
+            material,
+            injection,
+        } in &self.restored
+        {
+            injection.apply((&mut head, &mut body), material)?;
+        }
         for is_last in [false, true] {
-            for grant in &self.grants {
+            for grant in &grants {
                 let injections = grant.injections.iter();
                 for injection in injections.filter(|one| one.comes_last() == is_last) {
+                    if injection.is_argument() && !has_arguments {
+                        continue;
+                    }
                     injection.apply((&mut head, &mut body), &grant.lease.material)?;
                 }
             }
         }
-        let mut binding = self.grants.iter().filter(|grant| grant.binds_connection());
+        let mut binding = grants.iter().filter(|grant| grant.binds_connection());
         let isolation = binding.next().map(|grant| Arc::clone(&grant.lease.id));
-        let parts = self
-            .grants
-            .iter()
-            .map(|grant| (&grant.lease, &grant.injections));
-        let scrubber = self
-            .grants
-            .first()
-            .and_then(|first| first.lease.scrubber(parts));
+        let scrubber = scrubber(&grants, &self.restored);
         let wire = (head, body, tool);
         Ok(Outbound::new(wire, scrubber, isolation, spending, meters))
     }
+}
+
+/// Whether a call may take a secret as an argument: of MCP only the call of a tool has any.
+pub(crate) fn has_arguments(call: &Call) -> bool {
+    call.mcp().is_none_or(|mcp| mcp.method == "tools/call")
+}
+
+/// What keeps all of them out of the answer.
+fn scrubber(grants: &[Grant], restored: &[Restored]) -> Option<Arc<Scrubber>> {
+    let parts = grants.iter().map(|grant| (&grant.lease, &grant.injections));
+    if restored.is_empty() {
+        return grants.first()?.lease.scrubber(parts);
+    }
+    let leased = parts.map(|(lease, injections)| (&lease.material, &**injections));
+    let restored = restored
+        .iter()
+        .map(|one| (&*one.material, std::slice::from_ref(&one.injection)));
+    Scrubber::new(leased.chain(restored)).map(Arc::new)
 }
 
 impl Grant {

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use call::Call;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use policy::Permit;
 use tasks::{Access, StoreError, ToolName};
 
 use crate::credential::Grant;
+use crate::credential::has_arguments;
 use crate::lease::{self, Asking, Source};
 use crate::{Credential, Injection, Leases, Provider};
 
@@ -85,6 +87,7 @@ impl Credentials {
         let now = lease::now();
         for one in bound {
             one.check_bridge(&call.tool().name, now)?;
+            one.check_place(call)?;
         }
         let task = call.task();
         let narrowing = permit.narrowing();
@@ -143,6 +146,20 @@ impl Credentials {
 }
 
 impl Bound {
+    /// Asked before anything is obtained: a call without a place for a secret gets none.
+    fn check_place(&self, call: &Call) -> Result<(), Unavailable> {
+        let mut injections = self.injections.iter();
+        let has_arguments = has_arguments(call);
+        let lacking = injections.find_map(|one| one.lacks(call).filter(|_| has_arguments));
+        match lacking {
+            Some(lacks) => Err(Unavailable::NoPlace {
+                tool: call.tool().name.as_str().to_owned(),
+                lacks,
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Asked at each call, since a lease may have been obtained before the date.
     fn check_bridge(&self, tool: &ToolName, now: i64) -> Result<(), Unavailable> {
         match self.bridge {
@@ -175,6 +192,14 @@ pub enum Unavailable {
         tool: String,
         /// The date.
         until: Date,
+    },
+    /// The call lacks what the secret goes into.
+    #[error("tool `{tool}` takes its key in {lacks}, which the call has not")]
+    NoPlace {
+        /// The tool.
+        tool: String,
+        /// What it lacks.
+        lacks: &'static str,
     },
     /// The provider failed.
     #[error("no credential for tool `{tool}`: {cause}")]

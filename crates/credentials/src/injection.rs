@@ -1,14 +1,17 @@
 //! Where a secret enters a request.
 
+mod body;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use call::Body;
-use http::header::AUTHORIZATION;
+use call::{Body, Call};
+use http::header::{AUTHORIZATION, COOKIE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use tasks::ArgumentPointer;
 use zeroize::Zeroizing;
 
 use crate::{Material, Uninjectable};
@@ -42,6 +45,21 @@ pub enum Place {
         /// The user.
         user: User,
     },
+    /// A cookie. Those of the agent are off.
+    Cookie {
+        /// Its name.
+        name: String,
+    },
+    /// A place in a JSON body.
+    Json {
+        /// The way to it.
+        pointer: ArgumentPointer,
+    },
+    /// A field of a form in the body.
+    Form {
+        /// Its name.
+        key: String,
+    },
 }
 
 /// The user of HTTP basic authentication.
@@ -71,7 +89,10 @@ impl Injection {
     /// Whether two go to one place, of which only one would arrive.
     pub fn meets(&self, other: &Self) -> bool {
         match (&self.place, &other.place) {
-            (Place::Query { key }, Place::Query { key: other }) => key == other,
+            (Place::Query { key }, Place::Query { key: other })
+            | (Place::Form { key }, Place::Form { key: other })
+            | (Place::Cookie { name: key }, Place::Cookie { name: other }) => key == other,
+            (Place::Json { pointer }, Place::Json { pointer: other }) => pointer.meets(other),
             (one, other) => one
                 .header()
                 .is_some_and(|name| other.header() == Some(name)),
@@ -85,7 +106,7 @@ impl Injection {
     )]
     pub(crate) fn apply(
         &self,
-        (head, _body): (&mut Parts, &mut Body),
+        (head, body): (&mut Parts, &mut Body),
         material: &Material,
     ) -> Result<(), Uninjectable> {
         let secret = material.secret(self.field.as_deref())?.expose();
@@ -102,6 +123,35 @@ impl Injection {
                 let value = format!("Basic {}", user.with(material, secret)?.as_str());
                 insert(head, AUTHORIZATION, value.into_bytes())
             }
+            Place::Cookie { name } => put_cookie(head, name, secret),
+            Place::Json { pointer } => body::put_json(head, body, pointer, secret),
+            Place::Form { key } => body::put_form(head, body, key, secret),
+        }
+    }
+
+    /// Whether it is an argument of a call.
+    pub fn is_argument(&self) -> bool {
+        match &self.place {
+            Place::Json { .. } | Place::Form { .. } => true,
+            Place::Header { .. }
+            | Place::Query { .. }
+            | Place::Basic { .. }
+            | Place::Cookie { .. } => false,
+        }
+    }
+
+    /// What a call lacks that the secret would go into.
+    pub(crate) fn lacks(&self, call: &Call) -> Option<&'static str> {
+        let (headers, body) = (call.headers(), call.body());
+        match &self.place {
+            Place::Json { .. } if !body::has_json(headers, body) => Some("a JSON body"),
+            Place::Form { .. } if !body::has_form(headers, body) => Some("a form as its body"),
+            Place::Json { .. }
+            | Place::Form { .. }
+            | Place::Header { .. }
+            | Place::Query { .. }
+            | Place::Basic { .. }
+            | Place::Cookie { .. } => None,
         }
     }
 
@@ -119,6 +169,13 @@ impl Injection {
                 let pair = user.with(material, secret).ok()?;
                 return Some(Zeroizing::new(pair.as_bytes().to_vec()));
             }
+            Place::Cookie { name: key } | Place::Form { key } => {
+                [key.as_bytes(), b"=", secret].concat()
+            }
+            Place::Json { pointer } => {
+                let key = pointer.tokens().last()?.as_bytes();
+                [b"\"", key, b"\":\"", secret].concat()
+            }
         };
         Some(Zeroizing::new(text))
     }
@@ -127,21 +184,35 @@ impl Injection {
     pub(crate) fn encodes(&self) -> bool {
         match self.place {
             Place::Basic { .. } => true,
-            Place::Header { .. } | Place::Query { .. } => false,
+            Place::Header { .. }
+            | Place::Query { .. }
+            | Place::Cookie { .. }
+            | Place::Json { .. }
+            | Place::Form { .. } => false,
         }
     }
 
     /// Whether it is made of all the rest of a request, and so comes last.
     pub(crate) fn comes_last(&self) -> bool {
         match self.place {
-            Place::Header { .. } | Place::Query { .. } | Place::Basic { .. } => false,
+            Place::Header { .. }
+            | Place::Query { .. }
+            | Place::Basic { .. }
+            | Place::Cookie { .. }
+            | Place::Json { .. }
+            | Place::Form { .. } => false,
         }
     }
 
     /// Whether the upstream takes the credential for a whole connection, so that it can't be shared.
     pub(crate) fn binds_connection(&self) -> bool {
         match self.place {
-            Place::Header { .. } | Place::Query { .. } | Place::Basic { .. } => false,
+            Place::Header { .. }
+            | Place::Query { .. }
+            | Place::Basic { .. }
+            | Place::Cookie { .. }
+            | Place::Json { .. }
+            | Place::Form { .. } => false,
         }
     }
 }
@@ -152,7 +223,9 @@ impl Place {
         match self {
             Self::Header { name, .. } => Some(name),
             Self::Basic { .. } => Some(&AUTHORIZATION),
-            Self::Query { .. } => None,
+            Self::Query { .. } | Self::Cookie { .. } | Self::Json { .. } | Self::Form { .. } => {
+                None
+            }
         }
     }
 }
@@ -175,6 +248,33 @@ impl User {
         let pair = Zeroizing::new([user, b":", secret].concat());
         Ok(Zeroizing::new(STANDARD.encode(&pair)))
     }
+}
+
+/// Adds a cookie to those that are there; one of its name goes.
+fn put_cookie(head: &mut Parts, name: &str, secret: &[u8]) -> Result<(), Uninjectable> {
+    // RFC 6265, section 4.1.1: `cookie-octet`.
+    let is_octet =
+        |byte: &u8| matches!(byte, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e);
+    if !secret.iter().all(is_octet) {
+        return Err(Uninjectable("a cookie"));
+    }
+    let mut value = Vec::new();
+    let cookies = head.headers.get_all(COOKIE).iter();
+    for cookie in cookies.flat_map(|value| value.as_bytes().split(|byte| *byte == b';')) {
+        let cookie = cookie.trim_ascii();
+        let own = cookie
+            .split(|byte| *byte == b'=')
+            .next()
+            .unwrap_or_default();
+        if !cookie.is_empty() && own.trim_ascii() != name.as_bytes() {
+            value.extend_from_slice(cookie);
+            value.extend_from_slice(b"; ");
+        }
+    }
+    value.extend_from_slice(name.as_bytes());
+    value.push(b'=');
+    value.extend_from_slice(secret);
+    insert(head, COOKIE, value)
 }
 
 fn insert(head: &mut Parts, name: HeaderName, value: Vec<u8>) -> Result<(), Uninjectable> {

@@ -14,7 +14,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tasks::{TaskId, ToolName};
 use tokio_util::sync::CancellationToken;
 
-use crate::Secret;
+use crate::{Injection, Material, Place, Secret};
 
 /// How many are kept for a task; of more, those that were kept first go.
 const OF_A_TASK: usize = 64;
@@ -39,7 +39,7 @@ struct Kept {
 #[derive(Debug)]
 struct Token {
     whose: Whose,
-    secret: Arc<Secret>,
+    material: Arc<Material>,
     /// Seconds since the epoch.
     expires_at: i64,
     number: u64,
@@ -50,6 +50,13 @@ struct Whose {
     agent: String,
     task: TaskId,
     tool: ToolName,
+}
+
+/// A token, and where its phantom stood.
+#[derive(Debug)]
+pub(crate) struct Restored {
+    pub(crate) material: Arc<Material>,
+    pub(crate) injection: Injection,
 }
 
 /// Keeps what one call is answered.
@@ -92,10 +99,7 @@ impl Phantoms {
     }
 
     /// What the phantoms of a call stand for.
-    pub(crate) fn restore(
-        &self,
-        call: &Call,
-    ) -> Result<Vec<(PhantomPlace, Arc<Secret>)>, UnknownPhantom> {
+    pub(crate) fn restore(&self, call: &Call) -> Result<Vec<Restored>, UnknownPhantom> {
         if call.phantoms().is_empty() {
             return Ok(Vec::new());
         }
@@ -107,7 +111,12 @@ impl Phantoms {
                 let token = kept.tokens.get(&key(&phantom.text));
                 let token = token.filter(|token| token.whose == whose && !token.is_over(now()));
                 let token = token.ok_or(UnknownPhantom)?;
-                Ok((phantom.place.clone(), Arc::clone(&token.secret)))
+                let material = Arc::clone(&token.material);
+                let place = place(&phantom.place).ok_or(UnknownPhantom)?;
+                Ok(Restored {
+                    material,
+                    injection: place.into(),
+                })
             })
             .collect()
     }
@@ -161,7 +170,7 @@ impl Keeper {
         kept.count += 1;
         let token = Token {
             whose: self.whose.clone(),
-            secret: Arc::new(secret),
+            material: Arc::new(secret.into()),
             expires_at: until.min(self.task_expires_at),
             number: kept.count,
         };
@@ -207,6 +216,20 @@ async fn forget(kept: Weak<Mutex<Kept>>, task: TaskId, ended: CancellationToken,
         let mut kept = kept.lock();
         kept.tokens.retain(|_, token| token.whose.task != task);
     }
+}
+
+fn place(phantom: &PhantomPlace) -> Option<Place> {
+    Some(match phantom {
+        PhantomPlace::Header { name, prefix } => Place::Header {
+            name: name.clone(),
+            prefix: prefix.clone(),
+        },
+        PhantomPlace::Form { key } => Place::Form { key: key.clone() },
+        // No token's field needs an escape.
+        PhantomPlace::Json { key } => Place::Json {
+            pointer: format!("/{key}").parse().ok()?,
+        },
+    })
 }
 
 fn key(phantom: &str) -> [u8; 32] {

@@ -13,6 +13,7 @@ use super::mistake::{At, Notes, Place};
 use super::node::Kind;
 use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
 use super::shape::{Here, Shape, not_a_choice, section};
+use super::usage::Pointer;
 
 /// The credential that a tool takes for an access class.
 #[derive(Clone, Debug)]
@@ -106,7 +107,7 @@ section! {
 }
 
 section! {
-    /// Where a secret enters a request: one of `header`, `query`, `basic` and `basic_field`.
+    /// Where a secret enters a request: one of `header`, `query`, `basic`, `basic_field`, `cookie`, `json` and `form`.
     struct RawInject {
         /// A header.
         header: HeaderName = optional;
@@ -118,6 +119,12 @@ section! {
         basic: String = optional;
         /// The field that holds the user of HTTP basic authentication; the secret is the password.
         basic_field: String = optional;
+        /// A cookie; those that agents send come off in any case.
+        cookie: String = optional;
+        /// A place in a JSON body, as a JSON pointer: `/api_key`, on MCP `/params/arguments/api_key`. Objects on the way to it are made.
+        json: Pointer = optional;
+        /// A field of a form in the body.
+        form: String = optional;
         /// Which field of the credential goes there, where it has several, such as `username` and `password`.
         field: String = optional;
     }
@@ -289,40 +296,45 @@ impl RawInject {
         if let Some(prefix) = &self.prefix {
             check_prefix(prefix, self.header.is_some(), notes);
         }
-        let where_to = match (self.header, self.query, self.basic, self.basic_field) {
-            (Some(header), None, None, None) => {
-                if NOT_INJECTABLE.contains(&header.value.as_str()) {
-                    let message = format!("`{}` is the gateway's own header", header.value);
-                    notes.mistake(&header.place, "header_taken", message);
-                }
-                let prefix = self.prefix.map(|prefix| prefix.value).unwrap_or_default();
-                Where::Header {
-                    name: header.value,
-                    prefix,
-                }
+        let header = self.header.map(|header| {
+            if NOT_INJECTABLE.contains(&header.value.as_str()) {
+                let message = format!("`{}` is the gateway's own header", header.value);
+                notes.mistake(&header.place, "header_taken", message);
             }
-            (None, Some(query), None, None) => Where::Query { key: query.value },
-            (None, None, Some(basic), None) => {
-                // RFC 7617, section 2.
-                if basic.value.contains(':') {
-                    notes.mistake(
-                        &basic.place,
-                        "wrong_value",
-                        "a user has no colon: the secret is the password",
-                    );
-                }
-                Where::Basic {
-                    user: User::Named(basic.value),
-                }
+            let prefix = self.prefix.map(|prefix| prefix.value).unwrap_or_default();
+            let name = header.value;
+            Where::Header { name, prefix }
+        });
+        let basic = self.basic.map(|basic| {
+            // RFC 7617, section 2.
+            if basic.value.contains(':') {
+                let message = "a user has no colon: the secret is the password";
+                notes.mistake(&basic.place, "wrong_value", message);
             }
-            (None, None, None, Some(field)) => Where::Basic {
-                user: User::Field(field.value),
-            },
-            _ => {
-                let message = "expected one of `header`, `query`, `basic` and `basic_field`";
-                notes.mistake(place, "wrong_injection", message);
-                return None;
+            let user = User::Named(basic.value);
+            Where::Basic { user }
+        });
+        let basic_field = self.basic_field.map(|field| Where::Basic {
+            user: User::Field(field.value),
+        });
+        let query = self.query.map(|key| Where::Query { key: key.value });
+        let cookie = self.cookie.map(|name| {
+            // RFC 6265, section 4.1.1: a token, as the names of headers are.
+            if name.value.parse::<HeaderName>().is_err() {
+                notes.mistake(&name.place, "wrong_value", "expected the name of a cookie");
             }
+            Where::Cookie { name: name.value }
+        });
+        let form = self.form.map(|key| Where::Form { key: key.value });
+        let json = self.json.map(|pointer| Where::Json {
+            pointer: pointer.value.0,
+        });
+        let all = [header, query, basic, basic_field, cookie, json, form];
+        let mut all = all.into_iter().flatten();
+        let (Some(where_to), None) = (all.next(), all.next()) else {
+            let message = "expected one of `header`, `query`, `basic`, `basic_field`, `cookie`, `json` and `form`";
+            notes.mistake(place, "wrong_injection", message);
+            return None;
         };
         Some(Injection {
             place: where_to,

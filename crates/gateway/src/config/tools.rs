@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use call::{BodyKeys, BodyMode, Mark, Meter, Protocol, StripMode, Tool};
+use credentials::{Injection, Place as Where};
 use proxy::{HttpVersion, Timeouts};
 use serde_json::{Map, Value};
 use tasks::{Access, OperationPattern, ToolName};
@@ -236,6 +237,14 @@ impl RawTool {
         let bindings = self
             .credentials
             .and_then(|raw| raw.value.parse(inject.as_deref(), notes));
+        let is_read = protocol != Some(Protocol::Grpc)
+            && self
+                .body
+                .as_ref()
+                .is_some_and(|body| body.value == Reading::Inspect);
+        for binding in bindings.iter().flatten() {
+            check_injections(&binding.injections, protocol, is_read, name, notes);
+        }
         let token_endpoints = self.token_endpoints.map(|endpoints| {
             check_token_endpoints(&endpoints.value, protocol, self.body.as_ref(), notes);
             let endpoints = endpoints.value.into_iter();
@@ -254,11 +263,6 @@ impl RawTool {
         // Each notes its own mistakes.
         let marks: Vec<Option<Mark>> = marks.map(|mark| mark.value.parse(notes)).collect();
         let marks: Option<Vec<Mark>> = marks.into_iter().collect();
-        let is_read = protocol != Some(Protocol::Grpc)
-            && self
-                .body
-                .as_ref()
-                .is_some_and(|body| body.value == Reading::Inspect);
         let resource = self
             .resource
             .and_then(|rule| rule.value.parse(is_read, notes));
@@ -354,6 +358,26 @@ impl RawTool {
             let message = "what an MCP call asks for is in its body: write `inspect`";
             notes.mistake(&body.place, "body_needed", message);
         }
+    }
+}
+
+/// A secret goes into a body only where that is read, and is what the protocol has.
+fn check_injections(
+    injections: &[Injection],
+    protocol: Option<Protocol>,
+    is_read: bool,
+    name: &At<String>,
+    notes: &mut Notes,
+) {
+    let mut arguments = injections.iter().filter(|one| one.is_argument());
+    if !is_read && arguments.clone().next().is_some() {
+        let message = "a secret goes into a body only where that is read: not with `body: stream`, nor on gRPC";
+        notes.mistake(&name.place, "body_needed", message);
+    }
+    let is_form = |one: &Injection| matches!(one.place, Where::Form { .. });
+    if protocol == Some(Protocol::Mcp) && arguments.any(is_form) {
+        let message = "MCP has no forms: write `json: /params/arguments/NAME`";
+        notes.mistake(&name.place, "wrong_injection", message);
     }
 }
 
