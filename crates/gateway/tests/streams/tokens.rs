@@ -53,7 +53,7 @@ async fn world(answer: Answer, mut more: Value) -> (World, Upstream) {
 }
 
 fn form(text: &str) -> crate::caller::Body {
-    whole(text)
+    whole(text.to_owned())
 }
 
 async fn ask(caller: &mut Caller, path: &str, fields: &str) -> (StatusCode, Vec<u8>) {
