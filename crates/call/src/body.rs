@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::call::Unobservable;
 use crate::head::{Pair, pairs};
 use crate::phantom::is_phantom;
+use crate::placeholder::Placeholder;
 use crate::tools::BodyKeys;
 use crate::{json, keys};
 
@@ -58,10 +59,11 @@ pub(crate) fn arguments(
     headers: &HeaderMap,
     bytes: &[u8],
     body_keys: BodyKeys,
+    placeholders: &[Placeholder],
 ) -> Result<Value, Unobservable> {
     match language(headers)? {
         Language::Json => parse(bytes, body_keys),
-        Language::Form => form(bytes, body_keys),
+        Language::Form => form(bytes, body_keys, placeholders),
     }
 }
 
@@ -124,11 +126,21 @@ fn language(headers: &HeaderMap) -> Result<Language, Unobservable> {
     }
 }
 
-fn form(bytes: &[u8], body_keys: BodyKeys) -> Result<Value, Unobservable> {
+fn form(
+    bytes: &[u8],
+    body_keys: BodyKeys,
+    placeholders: &[Placeholder],
+) -> Result<Value, Unobservable> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| Unobservable::Body("form is not ASCII".to_owned()))?;
     let pairs = pairs(text).map_err(|problem| Unobservable::Body(format!("form: {problem}")))?;
-    let is_key = |pair: &Pair| keys::is_form_field(&pair.key) && !is_phantom(&pair.value);
+    let is_none = |text: &str| {
+        is_phantom(text)
+            || placeholders
+                .iter()
+                .any(|placeholder| placeholder.text == *text)
+    };
+    let is_key = |pair: &Pair| keys::is_form_field(&pair.key) && !is_none(&pair.value);
     let has_key = pairs.iter().any(is_key);
     if has_key && body_keys == BodyKeys::Refuse {
         return Err(Unobservable::KeyRefused("body".to_owned()));

@@ -14,7 +14,8 @@ use crate::keys;
 use crate::mcp::McpCall;
 use crate::meter::Meter;
 use crate::observed::{Asking, Observed};
-use crate::phantom::{self, Phantom};
+use crate::phantom;
+use crate::placeholder::{self, Placed};
 use crate::request::{Headers, Request};
 use crate::strip::{self, Connection, Stripped};
 use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool};
@@ -60,7 +61,8 @@ pub struct Call {
     request: Box<Request>,
     mcp: Option<Box<McpCall>>,
     stripped: Vec<Stripped>,
-    phantoms: Vec<Phantom>,
+    phantoms: Vec<Placed>,
+    placed: Vec<Placed>,
     asks_for_tokens: bool,
     /// All but the headers, which the request holds.
     parts: Box<Parts>,
@@ -88,6 +90,7 @@ impl Call {
             declarations,
             body_keys,
             token_endpoints,
+            placeholders,
         } = route;
         if let Some(declared) = &task.declared().tool
             && declared != tool.name.as_str()
@@ -97,7 +100,10 @@ impl Call {
 
         let mut pieces = head.into_pieces();
         strip::take_proofs(&mut pieces.parts.headers, task.agent());
-        let phantom = phantom::take(&mut pieces.parts.headers);
+        let placeholders = placeholders.as_deref().unwrap_or_default();
+        let headers = &mut pieces.parts.headers;
+        let mut placed = placeholder::take(placeholders, headers, &mut pieces.query);
+        let phantom = phantom::take(headers);
         let stripped = take_keys(&mut pieces, &declarations, tool.strip, connection)?;
 
         let segments = below(std::mem::take(&mut pieces.path.segments), skip);
@@ -112,9 +118,11 @@ impl Call {
             body: &body,
             plan,
             body_keys,
+            placeholders,
         };
         let observed = asking.observe()?;
         let cover = asking.check(&observed, &task)?;
+        placed.extend(asking.placed(&observed));
         let asks_for_tokens = asking.is_one_of(token_endpoints.as_deref().unwrap_or_default());
         let mut phantoms: Vec<_> = phantom.into_iter().collect();
         if asks_for_tokens {
@@ -171,6 +179,7 @@ impl Call {
             mcp: mcp.map(Box::new),
             stripped,
             phantoms,
+            placed,
             asks_for_tokens,
             body,
         })
@@ -256,8 +265,13 @@ impl Call {
     }
 
     /// The phantoms that stand where tokens go. What they stand for is not the agent's to know.
-    pub fn phantoms(&self) -> &[Phantom] {
+    pub fn phantoms(&self) -> &[Placed] {
         &self.phantoms
+    }
+
+    /// The placeholders that stand where the tool's config looks for them.
+    pub fn placed(&self) -> &[Placed] {
+        &self.placed
     }
 
     /// Whether its answer holds tokens.

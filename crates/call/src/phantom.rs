@@ -1,8 +1,10 @@
 //! Texts that stand for a token that the gateway keeps to itself.
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
+
+use crate::placeholder::{KeyPlace, Placed, known_scheme};
 
 /// How a phantom begins; 43 characters of base64url follow.
 const PREFIX: &str = "remitphantom_";
@@ -31,39 +33,8 @@ pub(crate) fn is_phantom(text: &str) -> bool {
     })
 }
 
-/// A phantom that an agent sent where a token goes.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Phantom {
-    /// Where.
-    pub place: PhantomPlace,
-    /// The phantom.
-    pub text: String,
-}
-
-/// Where a phantom may stand.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum PhantomPlace {
-    /// In a header, after a scheme.
-    Header {
-        /// Its name.
-        name: HeaderName,
-        /// The scheme and the space after it.
-        prefix: String,
-    },
-    /// In a form.
-    Form {
-        /// The field.
-        key: String,
-    },
-    /// In a JSON body, at the top.
-    Json {
-        /// The field.
-        key: String,
-    },
-}
-
 /// Takes the phantom off `Authorization`, if one is all that stands there. More than one are keys like others.
-pub(crate) fn take(headers: &mut HeaderMap) -> Option<Phantom> {
+pub(crate) fn take(headers: &mut HeaderMap) -> Option<Placed> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let phantom = values.next().and_then(in_header)?;
     if values.next().is_some() {
@@ -73,32 +44,34 @@ pub(crate) fn take(headers: &mut HeaderMap) -> Option<Phantom> {
     Some(phantom)
 }
 
-fn in_header(value: &HeaderValue) -> Option<Phantom> {
+fn in_header(value: &HeaderValue) -> Option<Placed> {
     let (scheme, text) = value.to_str().ok()?.split_once(' ')?;
-    let is_scheme = ["bearer", "token"]
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known));
+    let prefix = known_scheme(scheme)?;
     let text = text.trim();
-    (is_scheme && is_phantom(text)).then(|| Phantom {
-        place: PhantomPlace::Header {
+    is_phantom(text).then(|| Placed {
+        place: KeyPlace::Header {
             name: AUTHORIZATION,
-            prefix: format!("{scheme} "),
+            prefix: prefix.to_owned(),
         },
         text: text.to_owned(),
     })
 }
 
 /// The phantoms in the arguments of a token endpoint: in fields that are there for tokens.
-pub(crate) fn in_arguments(
-    arguments: &Value,
-    place: impl Fn(String) -> PhantomPlace,
-) -> Vec<Phantom> {
+pub(crate) fn in_arguments(arguments: &Value, is_form: bool) -> Vec<Placed> {
     let fields = arguments.as_object().into_iter().flatten();
     fields
         .filter_map(|(key, value)| {
             let text = value.as_str().filter(|text| is_phantom(text))?;
-            holds_token(key).then(|| Phantom {
-                place: place(key.clone()),
+            let place = match is_form {
+                true => KeyPlace::Form { key: key.clone() },
+                // No field of these needs an escape.
+                false => KeyPlace::Json {
+                    pointer: format!("/{key}").parse().ok()?,
+                },
+            };
+            holds_token(key).then(|| Placed {
+                place,
                 text: text.to_owned(),
             })
         })
@@ -148,7 +121,7 @@ mod tests {
             headers.append(AUTHORIZATION, value.parse().unwrap());
         }
         let taken = take(&mut headers).map(|phantom| match phantom.place {
-            PhantomPlace::Header { prefix, .. } => prefix,
+            KeyPlace::Header { prefix, .. } => prefix,
             other => panic!("{other:?}"),
         });
         assert_eq!(taken.as_deref(), expect);
@@ -172,11 +145,11 @@ mod tests {
         let arguments = json!({
             "refresh_token": phantom, "comment": phantom, "token": "x", "assertion": [phantom],
         });
-        let found = in_arguments(&arguments, |key| PhantomPlace::Form { key });
-        let place = PhantomPlace::Form {
+        let found = in_arguments(&arguments, true);
+        let place = KeyPlace::Form {
             key: "refresh_token".to_owned(),
         };
         let text = phantom.clone();
-        assert_eq!(found, [Phantom { place, text }]);
+        assert_eq!(found, [Placed { place, text }]);
     }
 }

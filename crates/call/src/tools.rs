@@ -12,6 +12,7 @@ use tasks::{Access, GateBounds, OperationPattern, ToolName};
 use crate::call::Unobservable;
 use crate::head::{Authority, Head};
 use crate::meter::{Meter, ResourceRule};
+use crate::placeholder::Placeholder;
 pub(crate) use upstream::Upstream;
 
 /// The limit of bodies where the config gives none that fits: 1 MiB.
@@ -25,6 +26,7 @@ pub struct Tools {
     declarations: Arc<[HeaderName]>,
     allow_body_keys: BTreeSet<ToolName>,
     token_endpoints: BTreeMap<ToolName, Arc<[OperationPattern]>>,
+    placeholders: BTreeMap<ToolName, Arc<[Placeholder]>>,
 }
 
 /// A tool and where it is, read once.
@@ -68,6 +70,7 @@ impl Tools {
                 .into(),
             allow_body_keys: BTreeSet::new(),
             token_endpoints: BTreeMap::new(),
+            placeholders: BTreeMap::new(),
         })
     }
 
@@ -98,6 +101,15 @@ impl Tools {
         self
     }
 
+    /// Says what agents write where a key of one tool goes; nothing unless given.
+    #[must_use]
+    pub fn with_placeholders(mut self, tool: &ToolName, placeholders: &[Placeholder]) -> Self {
+        if !placeholders.is_empty() {
+            self.placeholders.insert(tool.clone(), placeholders.into());
+        }
+        self
+    }
+
     /// Finds the tool a head is for: `/{tool}/…`, or by host. A host that a tool answers by is its
     /// own whole address: no path leads from there to another tool.
     ///
@@ -122,6 +134,7 @@ impl Tools {
                 BodyKeys::Refuse
             },
             token_endpoints: self.token_endpoints.get(&entry.tool.name).cloned(),
+            placeholders: self.placeholders.get(&entry.tool.name).cloned(),
         })
     }
 
@@ -156,6 +169,7 @@ pub struct Route {
     pub(crate) declarations: Arc<[HeaderName]>,
     pub(crate) body_keys: BodyKeys,
     pub(crate) token_endpoints: Option<Arc<[OperationPattern]>>,
+    pub(crate) placeholders: Option<Arc<[Placeholder]>>,
 }
 
 impl Route {

@@ -86,6 +86,7 @@ impl Credential {
     pub fn inject(self) -> Result<Outbound, Uninjectable> {
         let grants = self.grants;
         let has_arguments = has_arguments(self.permit.call());
+        let placed = placed(&grants, self.permit.call());
         let (call, spending) = self.permit.spend();
         let meters = call.meters().to_vec();
         let (mut head, mut body, tool) = call.into_wire();
@@ -104,6 +105,8 @@ impl Credential {
                     if injection.is_argument() && !has_arguments {
                         continue;
                     }
+                    let placed = placed.iter().find(|(own, _)| own == injection);
+                    let injection = placed.map_or(injection, |(_, placed)| placed);
                     injection.apply((&mut head, &mut body), &grant.lease.material)?;
                 }
             }
@@ -119,6 +122,14 @@ impl Credential {
 /// Whether a call may take a secret as an argument: of MCP only the call of a tool has any.
 pub(crate) fn has_arguments(call: &Call) -> bool {
     call.mcp().is_none_or(|mcp| mcp.method == "tools/call")
+}
+
+/// Where the placeholders of a call stand.
+fn placed(grants: &[Grant], call: &Call) -> Vec<(Injection, Injection)> {
+    let injections = grants.iter().flat_map(|grant| &*grant.injections);
+    injections
+        .filter_map(|injection| Some((injection.clone(), injection.placed(call)?)))
+        .collect()
 }
 
 /// What keeps all of them out of the answer.

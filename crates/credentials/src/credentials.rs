@@ -11,6 +11,7 @@ use tasks::{Access, StoreError, ToolName};
 
 use crate::credential::Grant;
 use crate::credential::has_arguments;
+use crate::injection::Lack;
 use crate::lease::{self, Asking, Source};
 use crate::{Credential, Injection, Leases, Provider};
 
@@ -152,9 +153,14 @@ impl Bound {
         let has_arguments = has_arguments(call);
         let lacking = injections.find_map(|one| one.lacks(call).filter(|_| has_arguments));
         match lacking {
-            Some(lacks) => Err(Unavailable::NoPlace {
+            Some(Lack::Body(lacks)) => Err(Unavailable::NoPlace {
                 tool: call.tool().name.as_str().to_owned(),
                 lacks,
+            }),
+            Some(Lack::Placeholder(text, count)) => Err(Unavailable::Placeholder {
+                tool: call.tool().name.as_str().to_owned(),
+                text,
+                count,
             }),
             None => Ok(()),
         }
@@ -200,6 +206,16 @@ pub enum Unavailable {
         tool: String,
         /// What it lacks.
         lacks: &'static str,
+    },
+    /// The call has not exactly one placeholder.
+    #[error("tool `{tool}` takes its key where `{text}` stands, which the call has {count} times")]
+    Placeholder {
+        /// The tool.
+        tool: String,
+        /// The placeholder.
+        text: String,
+        /// How often it stands where it is looked for.
+        count: usize,
     },
     /// The provider failed.
     #[error("no credential for tool `{tool}`: {cause}")]

@@ -5,7 +5,7 @@ mod body;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use call::{Body, Call};
+use call::{Body, Call, KeyPlace, Placeholder, Spot};
 use http::header::{AUTHORIZATION, COOKIE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -60,6 +60,8 @@ pub enum Place {
         /// Its name.
         key: String,
     },
+    /// Where the agent wrote a placeholder.
+    Placeholder(Placeholder),
 }
 
 /// The user of HTTP basic authentication.
@@ -85,7 +87,43 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+impl From<&KeyPlace> for Place {
+    fn from(place: &KeyPlace) -> Self {
+        match place.clone() {
+            KeyPlace::Header { name, prefix } => Self::Header { name, prefix },
+            KeyPlace::Query { key } => Self::Query { key },
+            KeyPlace::Json { pointer } => Self::Json { pointer },
+            KeyPlace::Form { key } => Self::Form { key },
+            KeyPlace::Basic { user } => Self::Basic {
+                user: User::Named(user),
+            },
+        }
+    }
+}
+
+/// What a call lacks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Lack {
+    /// A body of this kind.
+    Body(&'static str),
+    /// This placeholder, which stands there so often.
+    Placeholder(String, usize),
+}
+
 impl Injection {
+    /// Where it goes in this call: of a placeholder, where that stands.
+    pub(crate) fn placed(&self, call: &Call) -> Option<Self> {
+        let Place::Placeholder(placeholder) = &self.place else {
+            return None;
+        };
+        let mut placed = call.placed().iter();
+        let found = placed.find(|placed| placed.text == placeholder.text)?;
+        Some(Self {
+            place: Place::from(&found.place),
+            field: self.field.clone(),
+        })
+    }
+
     /// Whether two go to one place, of which only one would arrive.
     pub fn meets(&self, other: &Self) -> bool {
         match (&self.place, &other.place) {
@@ -93,6 +131,7 @@ impl Injection {
             | (Place::Form { key }, Place::Form { key: other })
             | (Place::Cookie { name: key }, Place::Cookie { name: other }) => key == other,
             (Place::Json { pointer }, Place::Json { pointer: other }) => pointer.meets(other),
+            (Place::Placeholder(one), Place::Placeholder(other)) => one.text == other.text,
             (one, other) => one
                 .header()
                 .is_some_and(|name| other.header() == Some(name)),
@@ -126,6 +165,7 @@ impl Injection {
             Place::Cookie { name } => put_cookie(head, name, secret),
             Place::Json { pointer } => body::put_json(head, body, pointer, secret),
             Place::Form { key } => body::put_form(head, body, key, secret),
+            Place::Placeholder(_) => Err(Uninjectable("a placeholder that stands nowhere")),
         }
     }
 
@@ -133,6 +173,10 @@ impl Injection {
     pub fn is_argument(&self) -> bool {
         match &self.place {
             Place::Json { .. } | Place::Form { .. } => true,
+            Place::Placeholder(placeholder) => {
+                let mut spots = placeholder.spots.iter();
+                spots.all(|spot| matches!(spot, Spot::Json(_) | Spot::Form(_)))
+            }
             Place::Header { .. }
             | Place::Query { .. }
             | Place::Basic { .. }
@@ -141,14 +185,21 @@ impl Injection {
     }
 
     /// What a call lacks that the secret would go into.
-    pub(crate) fn lacks(&self, call: &Call) -> Option<&'static str> {
+    pub(crate) fn lacks(&self, call: &Call) -> Option<Lack> {
         let (headers, body) = (call.headers(), call.body());
         match &self.place {
-            Place::Json { .. } if !body::has_json(headers, body) => Some("a JSON body"),
-            Place::Form { .. } if !body::has_form(headers, body) => Some("a form as its body"),
-            Place::Json { .. }
-            | Place::Form { .. }
-            | Place::Header { .. }
+            Place::Json { .. } => {
+                (!body::has_json(headers, body)).then_some(Lack::Body("a JSON body"))
+            }
+            Place::Form { .. } => {
+                (!body::has_form(headers, body)).then_some(Lack::Body("a form as its body"))
+            }
+            Place::Placeholder(Placeholder { text, .. }) => {
+                let placed = call.placed().iter();
+                let count = placed.filter(|placed| placed.text == *text).count();
+                (count != 1).then(|| Lack::Placeholder(text.clone(), count))
+            }
+            Place::Header { .. }
             | Place::Query { .. }
             | Place::Basic { .. }
             | Place::Cookie { .. } => None,
@@ -176,6 +227,7 @@ impl Injection {
                 let key = pointer.tokens().last()?.as_bytes();
                 [b"\"", key, b"\":\"", secret].concat()
             }
+            Place::Placeholder(_) => return None,
         };
         Some(Zeroizing::new(text))
     }
@@ -188,7 +240,8 @@ impl Injection {
             | Place::Query { .. }
             | Place::Cookie { .. }
             | Place::Json { .. }
-            | Place::Form { .. } => false,
+            | Place::Form { .. }
+            | Place::Placeholder(_) => false,
         }
     }
 
@@ -200,7 +253,8 @@ impl Injection {
             | Place::Basic { .. }
             | Place::Cookie { .. }
             | Place::Json { .. }
-            | Place::Form { .. } => false,
+            | Place::Form { .. }
+            | Place::Placeholder(_) => false,
         }
     }
 
@@ -212,7 +266,8 @@ impl Injection {
             | Place::Basic { .. }
             | Place::Cookie { .. }
             | Place::Json { .. }
-            | Place::Form { .. } => false,
+            | Place::Form { .. }
+            | Place::Placeholder(_) => false,
         }
     }
 }
@@ -223,9 +278,11 @@ impl Place {
         match self {
             Self::Header { name, .. } => Some(name),
             Self::Basic { .. } => Some(&AUTHORIZATION),
-            Self::Query { .. } | Self::Cookie { .. } | Self::Json { .. } | Self::Form { .. } => {
-                None
-            }
+            Self::Query { .. }
+            | Self::Cookie { .. }
+            | Self::Json { .. }
+            | Self::Form { .. }
+            | Self::Placeholder(_) => None,
         }
     }
 }
@@ -309,7 +366,9 @@ fn with_query(uri: &Uri, key: &str, secret: &[u8]) -> Result<Uri, Uninjectable> 
 fn names(pair: &str, key: &str) -> bool {
     let name = pair.split_once('=').map_or(pair, |(name, _)| name);
     let name = name.replace('+', " ");
-    percent_decode_str(&name).eq(key.bytes())
+    // Some readers don't tell cases, and would take the agent's.
+    let name = percent_decode_str(&name).map(|byte| byte.to_ascii_lowercase());
+    name.eq(key.bytes().map(|byte| byte.to_ascii_lowercase()))
 }
 
 #[cfg(test)]

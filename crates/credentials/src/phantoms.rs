@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use call::{Call, PhantomPlace};
+use call::Call;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
@@ -112,10 +112,9 @@ impl Phantoms {
                 let token = token.filter(|token| token.whose == whose && !token.is_over(now()));
                 let token = token.ok_or(UnknownPhantom)?;
                 let material = Arc::clone(&token.material);
-                let place = place(&phantom.place).ok_or(UnknownPhantom)?;
                 Ok(Restored {
                     material,
-                    injection: place.into(),
+                    injection: Place::from(&phantom.place).into(),
                 })
             })
             .collect()
@@ -216,20 +215,6 @@ async fn forget(kept: Weak<Mutex<Kept>>, task: TaskId, ended: CancellationToken,
         let mut kept = kept.lock();
         kept.tokens.retain(|_, token| token.whose.task != task);
     }
-}
-
-fn place(phantom: &PhantomPlace) -> Option<Place> {
-    Some(match phantom {
-        PhantomPlace::Header { name, prefix } => Place::Header {
-            name: name.clone(),
-            prefix: prefix.clone(),
-        },
-        PhantomPlace::Form { key } => Place::Form { key: key.clone() },
-        // No token's field needs an escape.
-        PhantomPlace::Json { key } => Place::Json {
-            pointer: format!("/{key}").parse().ok()?,
-        },
-    })
 }
 
 fn key(phantom: &str) -> [u8; 32] {

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use call::{BodyKeys, Tools};
+use call::{BodyKeys, Placeholder, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
-use credentials::{Binding, Cmd, Credentials, Jwt, OAuth, Provider, Static};
+use credentials::{Binding, Cmd, Credentials, Jwt, OAuth, Place, Provider, Static};
 use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
@@ -111,6 +111,7 @@ pub(crate) async fn build(
     let mut bindings = Vec::new();
     let mut open_bodies = Vec::new();
     let mut answering = Vec::new();
+    let mut placeholders = Vec::new();
     for ToolConfig {
         tool,
         upstream: reached,
@@ -126,6 +127,7 @@ pub(crate) async fn build(
         if body_keys == BodyKeys::Allow {
             open_bodies.push(tool.name.clone());
         }
+        placeholders.push((tool.name.clone(), placeholders_of(&taken)));
         answering.push((tool.name.clone(), token_endpoints));
         for taken in taken {
             match binding(&tool.name, taken, &ground.tokens) {
@@ -148,8 +150,12 @@ pub(crate) async fn build(
         let tools = open_bodies
             .iter()
             .fold(tools.with_declarations(declarations), allow);
-        answering.iter().fold(tools, |tools, (name, endpoints)| {
+        let tools = answering.iter().fold(tools, |tools, (name, endpoints)| {
             tools.with_token_endpoints(name, endpoints)
+        });
+        let placeholders = placeholders.iter();
+        placeholders.fold(tools, |tools, (name, placeholders)| {
+            tools.with_placeholders(name, placeholders)
         })
     });
     let (Some(tools), Some(deciding), Some(operators), Some(senders), true) =
@@ -397,6 +403,27 @@ async fn operators(config: &Config, own: Option<&OwnTokens>) -> Result<Operators
         });
     }
     Operators::new(operators).map_err(|error| format!("control.operators: {error}"))
+}
+
+/// What agents write where the keys of a tool go; one text where several credentials have it.
+fn placeholders_of(bindings: &[BindingConfig]) -> Vec<Placeholder> {
+    let mut all: Vec<Placeholder> = Vec::new();
+    for injection in bindings.iter().flat_map(|binding| &binding.injections) {
+        let Place::Placeholder(placeholder) = &injection.place else {
+            continue;
+        };
+        match all.iter_mut().find(|known| known.text == placeholder.text) {
+            Some(known) => {
+                for spot in &placeholder.spots {
+                    if !known.spots.contains(spot) {
+                        known.spots.push(spot.clone());
+                    }
+                }
+            }
+            None => all.push(placeholder.clone()),
+        }
+    }
+    all
 }
 
 fn binding(

@@ -13,6 +13,8 @@ mod ends;
 mod flows;
 #[path = "streams/hostile.rs"]
 mod hostile;
+#[path = "streams/injecting.rs"]
+mod injecting;
 #[path = "streams/kill_switch.rs"]
 mod kill_switch;
 #[path = "streams/redacting.rs"]

@@ -220,6 +220,7 @@ codes! {
     STORE_UNAVAILABLE = SERVICE_UNAVAILABLE, "store_unavailable", "the gateway can't write its state; try again";
     BRIDGE_EXPIRED = FORBIDDEN, "bridge_expired", "the static key of this tool may not be used any more; ask the operator for a real provider";
     NO_PLACE_FOR_CREDENTIAL = UNSUPPORTED_MEDIA_TYPE, "no_place_for_credential", "the tool takes its key in the body: send one, JSON or a form as the tool has it; the gateway puts the key in";
+    PLACEHOLDER_NEEDED = BAD_REQUEST, "placeholder_needed", "write the tool's placeholder where its key goes, once and by itself: the tool's config says which text, and where";
     CREDENTIAL_UNAVAILABLE = BAD_GATEWAY, "credential_unavailable", "the credential for this tool can't be had right now";
     AUDIT_UNAVAILABLE = SERVICE_UNAVAILABLE, "audit_unavailable", "the gateway can't write its audit; try again";
     UPSTREAM_UNREACHABLE = BAD_GATEWAY, "upstream_unreachable", "the tool can't be reached";
@@ -527,6 +528,7 @@ fn unavailable_code(unavailable: &Unavailable) -> Code {
     match unavailable {
         Unavailable::BridgeExpired { .. } => BRIDGE_EXPIRED,
         Unavailable::NoPlace { .. } => NO_PLACE_FOR_CREDENTIAL,
+        Unavailable::Placeholder { .. } => PLACEHOLDER_NEEDED,
         Unavailable::TaskEnded => TASK_ENDED,
         Unavailable::Store(_) => STORE_UNAVAILABLE,
         Unavailable::Provider { .. } => CREDENTIAL_UNAVAILABLE,

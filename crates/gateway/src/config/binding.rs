@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use call::{Placeholder, Spot};
 use credentials::{Injection, Place as Where, SecretRef, Statement, User};
 use http::HeaderName;
 use jiff::civil::Date;
@@ -107,7 +108,7 @@ section! {
 }
 
 section! {
-    /// Where a secret enters a request: one of `header`, `query`, `basic`, `basic_field`, `cookie`, `json` and `form`.
+    /// Where a secret enters a request: one of `header`, `query`, `basic`, `basic_field`, `cookie`, `json`, `form` and `placeholder`.
     struct RawInject {
         /// A header.
         header: HeaderName = optional;
@@ -125,6 +126,10 @@ section! {
         json: Pointer = optional;
         /// A field of a form in the body.
         form: String = optional;
+        /// A text that agents write where the key goes, such as `REMIT_SECRET_KEY`: once, in one of `places`. A call without it is refused.
+        placeholder: String = optional;
+        /// Where a placeholder may stand: `header NAME` (alone, after a scheme or as password of basic), `query KEY`, `json POINTER`, `form FIELD`.
+        places: Vec<At<RawSpot>> = optional;
         /// Which field of the credential goes there, where it has several, such as `username` and `password`.
         field: String = optional;
     }
@@ -329,10 +334,20 @@ impl RawInject {
         let json = self.json.map(|pointer| Where::Json {
             pointer: pointer.value.0,
         });
-        let all = [header, query, basic, basic_field, cookie, json, form];
+        let placeholder = parse_placeholder(self.placeholder, self.places, notes);
+        let all = [
+            header,
+            query,
+            basic,
+            basic_field,
+            cookie,
+            json,
+            form,
+            placeholder,
+        ];
         let mut all = all.into_iter().flatten();
         let (Some(where_to), None) = (all.next(), all.next()) else {
-            let message = "expected one of `header`, `query`, `basic`, `basic_field`, `cookie`, `json` and `form`";
+            let message = "expected one of `header`, `query`, `basic`, `basic_field`, `cookie`, `json`, `form` and `placeholder`";
             notes.mistake(place, "wrong_injection", message);
             return None;
         };
@@ -340,6 +355,71 @@ impl RawInject {
             place: where_to,
             field: self.field.map(|field| field.value),
         })
+    }
+}
+
+/// A placeholder that is long enough not to stand there by chance, and where it may.
+fn parse_placeholder(
+    placeholder: Option<At<String>>,
+    places: Option<At<Vec<At<RawSpot>>>>,
+    notes: &mut Notes,
+) -> Option<Where> {
+    let Some(placeholder) = placeholder else {
+        if let Some(places) = places {
+            let message = "`places` goes with `placeholder`";
+            notes.mistake(&places.place, "wrong_injection", message);
+        }
+        return None;
+    };
+    let text = placeholder.value;
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if text.len() < 8 || !text.bytes().all(is_word) {
+        let message =
+            "expected at least 8 letters, digits, `-` and `_`, such as `REMIT_SECRET_KEY`";
+        notes.mistake(&placeholder.place, "wrong_value", message);
+    }
+    let mut spots = Vec::new();
+    for place in places.into_iter().flat_map(|places| places.value) {
+        if let Spot::Header(name) = &place.value.0
+            && NOT_INJECTABLE.contains(&name.as_str())
+        {
+            let message = format!("`{name}` is the gateway's own header");
+            notes.mistake(&place.place, "header_taken", message);
+        }
+        spots.push(place.value.0);
+    }
+    if spots.is_empty() {
+        let message = "`places` says where it may stand, such as `places: [header authorization]`";
+        notes.mistake(&placeholder.place, "wrong_injection", message);
+    }
+    Some(Where::Placeholder(Placeholder { text, spots }))
+}
+
+/// Where a placeholder may stand.
+#[derive(Clone, Debug)]
+pub(super) struct RawSpot(Spot);
+
+impl Shape for RawSpot {
+    fn schema() -> Value {
+        json!({ "type": "string", "title": "place", "pattern": "^(header|query|json|form) .+$",
+                "examples": ["header authorization", "json /api_key"] })
+    }
+
+    fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
+        let expects = "`header NAME`, `query KEY`, `json POINTER` or `form FIELD`";
+        let spot = here.text(expects, notes)?.split_once(' ');
+        let spot = spot.and_then(|(kind, name)| match (kind, name.trim()) {
+            (_, "") => None,
+            ("header", name) => name.parse().ok().map(Spot::Header),
+            ("query", key) => Some(Spot::Query(key.to_owned())),
+            ("json", pointer) => pointer.parse().ok().map(Spot::Json),
+            ("form", key) => Some(Spot::Form(key.to_owned())),
+            _ => None,
+        });
+        match spot {
+            Some(spot) => Some(Self(spot)),
+            None => here.wrong_value(format!("expected {expects}"), notes),
+        }
     }
 }
 
