@@ -707,7 +707,7 @@ async fn a_token_is_taken_back_though_the_server_fails_at_first() {
     assert_eq!(world.server.revocations().len(), 2);
 }
 #[tokio::test]
-async fn a_token_that_the_server_never_takes_back_expires() {
+async fn a_token_that_the_server_does_not_take_back_is_to_be_taken_back_again() {
     let world = World::new().await;
     let provider = world.provider(|config| config.timeout = Duration::from_secs(1));
     let handle = handle(&world, &provider).await;
@@ -716,7 +716,7 @@ async fn a_token_that_the_server_never_takes_back_expires() {
         world.server.next_revocation(failing);
     }
     let revoked = provider.revoke_by_handle(&view(), &handle).await;
-    assert_eq!(revoked, Revocation::ExpiresAt);
+    assert_eq!(revoked, Revocation::Failed);
     assert!(world.server.revoked().is_empty());
 }
 #[tokio::test]
