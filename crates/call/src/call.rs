@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
-use tasks::{Access, Amount, Costs, Cover, Task, Unit, Unmet};
+use tasks::{Access, Amount, Costs, Cover, OperationPattern, Task, Unit, Unmet};
 
 use crate::body::Body;
 use crate::head::{Head, Malformed, Pieces};
@@ -15,7 +15,7 @@ use crate::mcp::McpCall;
 use crate::meter::Meter;
 use crate::observed::{Asking, Observed};
 use crate::phantom;
-use crate::placeholder::{self, Placed};
+use crate::placeholder::{self, Placed, Placeholder};
 use crate::request::{Headers, Request};
 use crate::strip::{self, Connection, Stripped};
 use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool};
@@ -61,9 +61,7 @@ pub struct Call {
     request: Box<Request>,
     mcp: Option<Box<McpCall>>,
     stripped: Vec<Stripped>,
-    phantoms: Vec<Placed>,
-    placed: Vec<Placed>,
-    asks_for_tokens: bool,
+    instead: Instead,
     /// All but the headers, which the request holds.
     parts: Box<Parts>,
     /// The upstream's own.
@@ -101,9 +99,7 @@ impl Call {
         let mut pieces = head.into_pieces();
         strip::take_proofs(&mut pieces.parts.headers, task.agent());
         let placeholders = placeholders.as_deref().unwrap_or_default();
-        let headers = &mut pieces.parts.headers;
-        let mut placed = placeholder::take(placeholders, headers, &mut pieces.query);
-        let phantom = phantom::take(headers);
+        let mut instead = Instead::take(&mut pieces, placeholders);
         let stripped = take_keys(&mut pieces, &declarations, tool.strip, connection)?;
 
         let segments = below(std::mem::take(&mut pieces.path.segments), skip);
@@ -122,12 +118,7 @@ impl Call {
         };
         let observed = asking.observe()?;
         let cover = asking.check(&observed, &task)?;
-        placed.extend(asking.placed(&observed));
-        let asks_for_tokens = asking.is_one_of(token_endpoints.as_deref().unwrap_or_default());
-        let mut phantoms: Vec<_> = phantom.into_iter().collect();
-        if asks_for_tokens {
-            phantoms.extend(asking.phantoms(&observed));
-        }
+        instead.look(&asking, &observed, token_endpoints.as_deref());
         let marks = asking.marks(&observed);
         let meters = asking.meters(&observed);
         let resource = if task.counts_resources() {
@@ -178,9 +169,7 @@ impl Call {
             request: Box::new(request),
             mcp: mcp.map(Box::new),
             stripped,
-            phantoms,
-            placed,
-            asks_for_tokens,
+            instead,
             body,
         })
     }
@@ -266,17 +255,17 @@ impl Call {
 
     /// The phantoms that stand where tokens go. What they stand for is not the agent's to know.
     pub fn phantoms(&self) -> &[Placed] {
-        &self.phantoms
+        &self.instead.phantoms
     }
 
     /// The placeholders that stand where the tool's config looks for them.
     pub fn placed(&self) -> &[Placed] {
-        &self.placed
+        &self.instead.placeholders
     }
 
     /// Whether its answer holds tokens.
     pub fn asks_for_tokens(&self) -> bool {
-        self.asks_for_tokens
+        self.instead.asks_for_tokens
     }
 
     /// The head that goes on the wire, its `uri` the upstream's whole one, and the body.
@@ -295,6 +284,41 @@ impl Call {
         parts.headers = request.headers.into_map();
         frame(&mut parts.headers, host, &body);
         (*parts, body, tool)
+    }
+}
+
+/// What stands where keys and tokens go.
+#[derive(Debug)]
+struct Instead {
+    phantoms: Vec<Placed>,
+    placeholders: Vec<Placed>,
+    /// Whether it is asked of a token endpoint.
+    asks_for_tokens: bool,
+}
+
+impl Instead {
+    /// Takes off the head what is there.
+    fn take(pieces: &mut Pieces, placeholders: &[Placeholder]) -> Self {
+        let headers = &mut pieces.parts.headers;
+        Self {
+            placeholders: placeholder::take(placeholders, headers, &mut pieces.query),
+            phantoms: phantom::take(headers).into_iter().collect(),
+            asks_for_tokens: false,
+        }
+    }
+
+    /// Looks at the arguments.
+    fn look(
+        &mut self,
+        asking: &Asking<'_>,
+        observed: &Observed,
+        token_endpoints: Option<&[OperationPattern]>,
+    ) {
+        self.placeholders.extend(asking.placed(observed));
+        self.asks_for_tokens = asking.is_one_of(token_endpoints.unwrap_or_default());
+        if self.asks_for_tokens {
+            self.phantoms.extend(asking.phantoms(observed));
+        }
     }
 }
 

@@ -65,15 +65,20 @@ impl Asking<'_> {
         }
     }
 
-    /// Whether one of these patterns covers it; none but an HTTP tool's do.
+    /// Whether one of these patterns, in lower case, covers it; none but an HTTP tool's do.
     pub(crate) fn is_one_of(&self, patterns: &[OperationPattern]) -> bool {
-        let method = judged(self.method, self.patterns());
+        if patterns.is_empty() || self.tool.protocol != Protocol::Http {
+            return false;
+        }
+        let mut segments: Vec<String> = self.segments.iter().map(|it| it.to_lowercase()).collect();
+        if segments.last().is_some_and(String::is_empty) {
+            segments.pop();
+        }
         let asked = Asked::Route {
-            method,
-            segments: self.segments,
+            method: self.method.as_str(),
+            segments: &segments,
         };
-        let is_http = self.tool.protocol == Protocol::Http;
-        is_http && patterns.iter().any(|pattern| pattern.covers(asked))
+        patterns.iter().any(|pattern| pattern.covers(asked))
     }
 
     /// The phantoms in its body.

@@ -92,11 +92,13 @@ impl Tools {
         self
     }
 
-    /// Names the operations of one tool that answer with tokens; none unless given.
+    /// Names the operations of one tool that answer with tokens; none unless given. The method, the case of the path and a
+    /// slash at its end make no difference.
     #[must_use]
     pub fn with_token_endpoints(mut self, tool: &ToolName, endpoints: &[OperationPattern]) -> Self {
         if !endpoints.is_empty() {
-            self.token_endpoints.insert(tool.clone(), endpoints.into());
+            let endpoints = endpoints.iter().map(loose).collect();
+            self.token_endpoints.insert(tool.clone(), endpoints);
         }
         self
     }
@@ -147,6 +149,14 @@ impl Tools {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Tool>> {
         self.by_name.values().map(|entry| &entry.tool)
     }
+}
+
+/// The same path in lower case, by any method: a server may not tell them apart.
+fn loose(endpoint: &OperationPattern) -> OperationPattern {
+    let text = endpoint.as_str();
+    let path = text.split_once(' ').map_or(text, |(_, path)| path);
+    let loose = format!("* {}", path.to_ascii_lowercase());
+    loose.parse().unwrap_or_else(|_| endpoint.clone())
 }
 
 /// Two tools claim one host.

@@ -242,14 +242,11 @@ impl RawTool {
                 .body
                 .as_ref()
                 .is_some_and(|body| body.value == Reading::Inspect);
-        for binding in bindings.iter().flatten() {
-            check_injections(&binding.injections, protocol, is_read, name, notes);
+        let taken = bindings.iter().flatten();
+        for injections in taken.map(|binding| &binding.injections) {
+            check_injections(injections, protocol, is_read, name, notes);
         }
-        let token_endpoints = self.token_endpoints.map(|endpoints| {
-            check_token_endpoints(&endpoints.value, protocol, self.body.as_ref(), notes);
-            let endpoints = endpoints.value.into_iter();
-            endpoints.map(|pattern| pattern.value).collect()
-        });
+        let token_endpoints = parse_token_endpoints(self.token_endpoints, protocol, is_read, notes);
         let client_certificate = match self.client_certificate {
             Some(raw) => Some(ClientCertificate {
                 certificate: raw.value.certificate?.value,
@@ -382,15 +379,15 @@ fn check_injections(
 }
 
 /// A token endpoint is asked over HTTP, in a body that is read.
-fn check_token_endpoints(
-    endpoints: &[At<OperationPattern>],
+fn parse_token_endpoints(
+    endpoints: Option<At<Vec<At<OperationPattern>>>>,
     protocol: Option<Protocol>,
-    body: Option<&At<Reading>>,
+    is_read: bool,
     notes: &mut Notes,
-) {
+) -> Option<Vec<OperationPattern>> {
     let is_http = protocol.is_none_or(|protocol| protocol == Protocol::Http);
-    let is_read = body.is_none_or(|body| body.value == Reading::Inspect);
-    for pattern in endpoints {
+    let mut parsed = Vec::new();
+    for pattern in endpoints?.value {
         if !pattern.value.is_route() || !is_http {
             let message =
                 "a token endpoint is an operation of an HTTP tool, such as `POST /oauth/token`";
@@ -399,7 +396,9 @@ fn check_token_endpoints(
             let message = "what stands for a token in a body can be turned back only where it is read: write `body: inspect`";
             notes.mistake(&pattern.place, "body_needed", message);
         }
+        parsed.push(pattern.value);
     }
+    Some(parsed)
 }
 
 impl RawAccess {

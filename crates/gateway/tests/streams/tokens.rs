@@ -168,6 +168,25 @@ async fn d11_a_phantom_is_worth_nothing_elsewhere() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn d11_a_token_endpoint_is_one_in_any_spelling() {
+    let (world, _upstream) = world(Answer::json(tokens()), json!({})).await;
+    let mut caller = world.caller(Wire::Http1).await;
+    for path in [
+        "/oauth/token",
+        "/oauth/token/",
+        "/OAuth/%54oken",
+        "/oauth/token?a=b",
+    ] {
+        let (status, body) = ask(&mut caller, &format!("/tool{path}"), "a=1").await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+        assert!(!String::from_utf8(body).unwrap().contains("real"), "{path}");
+        let (status, body) = call(&mut caller, &format!("/tool{path}"), "x").await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+        assert!(!body.contains("real"), "{path}");
+    }
+}
+
 async fn check_refused(answer: Answer) {
     let (world, _upstream) = world(answer, json!({})).await;
     let mut caller = world.caller(Wire::Http1).await;
