@@ -53,4 +53,4 @@ pub use reference::{InvalidSecretRef, SecretRef};
 pub use scrubber::{Flow, Scrubber};
 pub use secret::Secret;
 pub use statement::{InvalidSubject, KeyRef, Signer, Statement, Subject};
-pub use static_key::Static;
+pub use static_key::{Kept, KeptField, Static};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use call::BodyMode;
-use credentials::{Injection, Place, SecretRef, User};
+use credentials::{Injection, Kept, Place, SecretRef, User};
 use gateway::config::{Config, PolicyOrigin, ProviderConfig, StoreConfig, load, parse};
 use identity::Vouching;
 use proptest::prelude::*;
@@ -1018,7 +1018,11 @@ fn a_credential_goes_where_the_tool_says_unless_it_says_otherwise() {
             prefix: String::new(),
         })]
     );
-    let ProviderConfig::Static { secret, .. } = &write.provider else {
+    let ProviderConfig::Static {
+        kept: Kept::One(secret),
+        ..
+    } = &write.provider
+    else {
         panic!("a bridge")
     };
     assert_eq!(secret, &SecretRef::Env("X".into()));
@@ -1036,6 +1040,29 @@ fn a_credential_is_a_bearer_token_unless_somebody_says_otherwise() {
             prefix: "Bearer ".into(),
         })]
     );
+}
+
+#[test]
+fn a_bridge_keeps_one_key_or_several() {
+    const BRIDGE: &str = "provider: static, bridge_until: 2999-01-01";
+    let check = |keys: &str, expected: &str| {
+        check_credential(&format!("{BRIDGE}{keys}"), &[&format!("{PATH}.{expected}")]);
+    };
+    check("", "bridge_until missing_key");
+    check(
+        ", secret: 'env:X', fields: { a: 'env:A' }",
+        "fields wrong_value",
+    );
+    check(", fields: {}", "fields wrong_value");
+    check(
+        ", fields: { a: literal, b: 'env:B' }",
+        "fields.a literal_secret",
+    );
+    check(
+        ", fields: { a: 'env:A' }, public: [b]",
+        "public[0] wrong_value",
+    );
+    check(", secret: 'env:X', public: [a]", "public[0] wrong_value");
 }
 
 #[test]

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use call::{Placeholder, Spot};
-use credentials::{Injection, Place as Where, SecretRef, Statement, User};
+use credentials::{Injection, Kept, KeptField, Place as Where, SecretRef, Statement, User};
 use http::HeaderName;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use tasks::Access;
 
-use super::collection::{NonEmpty, OneOrMore};
+use super::collection::{NonEmpty, OneOrMore, Table};
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
 use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
@@ -34,7 +34,7 @@ pub enum ProviderConfig {
     /// A bridge to a legacy key.
     Static {
         /// Where the key is kept.
-        secret: SecretRef,
+        kept: Kept,
         /// The last day on which it is used.
         until: Date,
     },
@@ -85,7 +85,11 @@ section! {
     /// A bridge to a legacy key, until a date.
     struct RawStatic (provider: "static") {
         /// Where the key is kept.
-        secret: SecretRef = required;
+        secret: SecretRef = optional;
+        /// In its stead, several keys that go together, by name: where each is kept.
+        fields: Table<SecretRef> = optional;
+        /// The fields that answers may show, such as a user's name; the others are kept out of them.
+        public: Vec<At<String>> = default([]);
         /// The last day on which it is used; after it calls are refused.
         bridge_until: Date = required;
         /// Where the secret enters a request, or a list where its fields go to several places; as the tool says unless given.
@@ -231,12 +235,8 @@ impl RawBinding {
     ) -> (Option<ProviderConfig>, Option<At<OneOrMore<RawInject>>>) {
         match self {
             Self::Static(raw) => {
-                let RawStatic {
-                    secret,
-                    bridge_until,
-                    inject,
-                } = *raw;
-                (parse_static(secret, bridge_until, notes), inject)
+                let inject = raw.inject.clone();
+                (raw.parse(notes), inject)
             }
             Self::Cmd(raw) => {
                 let RawCmd {
@@ -253,27 +253,52 @@ impl RawBinding {
     }
 }
 
-fn parse_static(
-    secret: Option<At<SecretRef>>,
-    until: Option<At<Date>>,
-    notes: &mut Notes,
-) -> Option<ProviderConfig> {
-    let until = until?;
-    if until.value
-        < jiff::tz::TimeZone::UTC
-            .to_datetime(jiff::Timestamp::now())
-            .date()
-    {
-        let message = format!(
-            "the bridge ended on {}: calls that need it are refused",
-            until.value
-        );
-        notes.warning(&until.place, "bridge_expired", message);
+impl RawStatic {
+    fn parse(self, notes: &mut Notes) -> Option<ProviderConfig> {
+        let until = self.bridge_until?;
+        let today = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now());
+        if until.value < today.date() {
+            let message = format!(
+                "the bridge ended on {}: calls that need it are refused",
+                until.value
+            );
+            notes.warning(&until.place, "bridge_expired", message);
+        }
+        let public = self.public?.value;
+        let kept = match (self.secret, self.fields) {
+            (Some(secret), None) => Kept::One(secret.value),
+            (None, Some(fields)) if !fields.value.0.is_empty() => {
+                let fields = fields.value.0.into_iter();
+                let kept = fields.map(|(name, secret)| KeptField {
+                    is_public: public.iter().any(|public| public.value == name.value),
+                    name: name.value,
+                    secret,
+                });
+                Kept::Fields(kept.collect())
+            }
+            (Some(_) | None, Some(fields)) => {
+                let message = "expected either `secret`, or one at least in `fields`";
+                notes.mistake(&fields.place, "wrong_value", message);
+                return None;
+            }
+            (None, None) => {
+                let message = "expected `secret`, or several in `fields`";
+                notes.mistake(&until.place, "missing_key", message);
+                return None;
+            }
+        };
+        for name in &public {
+            let is_field = matches!(&kept, Kept::Fields(kept) if kept.iter().any(|field| field.name == name.value));
+            if !is_field {
+                let message = "it is none of the `fields`";
+                notes.mistake(&name.place, "wrong_value", message);
+            }
+        }
+        Some(ProviderConfig::Static {
+            kept,
+            until: until.value,
+        })
     }
-    Some(ProviderConfig::Static {
-        secret: secret?.value,
-        until: until.value,
-    })
 }
 
 fn parse_cmd(
