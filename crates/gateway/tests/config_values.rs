@@ -915,7 +915,10 @@ fn a_secret_goes_to_one_place() {
     );
     check_credential(
         "provider: cmd, command: [c], inject: { json: key }",
-        &[&format!("{PATH}.inject.json wrong_value")],
+        &[
+            &format!("{PATH}.inject wrong_injection"),
+            &format!("{PATH}.inject.json wrong_value"),
+        ],
     );
     check_credential(
         "provider: cmd, command: [c], inject: { json: /key, form: key }",
