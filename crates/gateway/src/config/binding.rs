@@ -3,13 +3,20 @@
 use std::time::Duration;
 
 use call::{Placeholder, Spot};
-use credentials::{Injection, Kept, KeptField, Place as Where, SecretRef, Statement, User};
+use credentials::{
+    AzureConfig, GithubAppConfig, GoogleConfig, Injection, Kept, KeptField, Place as Where,
+    SecretRef, Statement, User,
+};
 use http::HeaderName;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use tasks::Access;
 
+use super::azure::RawAzure;
 use super::collection::{NonEmpty, OneOrMore, Table};
+use super::endpoint::Asked;
+use super::github_app::RawGithubApp;
+use super::google::RawGoogle;
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
 use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
@@ -49,6 +56,12 @@ pub enum ProviderConfig {
     },
     /// An authorization server.
     OAuth(Box<OAuthAsked>),
+    /// A GitHub App.
+    GithubApp(Box<Asked<GithubAppConfig>>),
+    /// Google Cloud.
+    Google(Box<Asked<GoogleConfig>>),
+    /// Microsoft Entra ID.
+    Azure(Box<Asked<AzureConfig>>),
     /// The gateway itself, by its signature.
     Jwt {
         /// What it signs.
@@ -79,6 +92,9 @@ pub(super) enum RawBinding {
     Cmd(Box<RawCmd>),
     OAuth(Box<RawOAuth>),
     Jwt(Box<RawJwt>),
+    GithubApp(Box<RawGithubApp>),
+    Google(Box<RawGoogle>),
+    Azure(Box<RawAzure>),
 }
 
 section! {
@@ -139,13 +155,23 @@ section! {
     }
 }
 
-const PROVIDERS: [&str; 4] = ["static", "cmd", "oauth", "jwt"];
+const PROVIDERS: [&str; 7] = [
+    "static",
+    "cmd",
+    "oauth",
+    "jwt",
+    "github_app",
+    "google",
+    "azure",
+];
 /// Providers of the design that come later.
-const LATER: [&str; 5] = ["github_app", "sts", "vault", "gcp", "azure"];
+const LATER: [&str; 2] = ["sts", "vault"];
 
 impl Shape for RawBinding {
     fn schema() -> Value {
-        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema()] })
+        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema(),
+            RawGithubApp::schema(), RawGoogle::schema(), RawAzure::schema(),
+        ] })
     }
 
     fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
@@ -164,6 +190,11 @@ impl Shape for RawBinding {
             "cmd" => RawCmd::read(here, notes).map(|raw| Self::Cmd(Box::new(raw))),
             "oauth" => RawOAuth::read(here, notes).map(|raw| Self::OAuth(Box::new(raw))),
             "jwt" => RawJwt::read(here, notes).map(|raw| Self::Jwt(Box::new(raw))),
+            "github_app" => {
+                RawGithubApp::read(here, notes).map(|raw| Self::GithubApp(Box::new(raw)))
+            }
+            "google" => RawGoogle::read(here, notes).map(|raw| Self::Google(Box::new(raw))),
+            "azure" => RawAzure::read(here, notes).map(|raw| Self::Azure(Box::new(raw))),
             later if LATER.contains(&later) => {
                 notes.not_built(&provider.place, &format!("provider `{later}`"));
                 None
@@ -249,6 +280,9 @@ impl RawBinding {
             }
             Self::OAuth(raw) => raw.parse(notes),
             Self::Jwt(raw) => raw.parse(notes),
+            Self::GithubApp(raw) => raw.parse(notes),
+            Self::Google(raw) => raw.parse(notes),
+            Self::Azure(raw) => raw.parse(notes),
         }
     }
 }
