@@ -243,14 +243,9 @@ impl RawTool {
         let bindings = self
             .credentials
             .and_then(|raw| raw.value.parse(inject.as_deref(), notes));
-        let is_read = protocol != Some(Protocol::Grpc)
-            && self
-                .body
-                .as_ref()
-                .is_some_and(|body| body.value == Reading::Inspect);
-        let taken = bindings.iter().flatten();
-        for injections in taken.map(|binding| &binding.injections) {
-            check_injections(injections, protocol, is_read, name, notes);
+        let is_read = is_read(protocol, self.body.as_ref());
+        for binding in bindings.iter().flatten() {
+            check_injections(&binding.injections, protocol, is_read, name, notes);
         }
         let token_endpoints = parse_token_endpoints(self.token_endpoints, protocol, is_read, notes);
         let client_certificate = match self.client_certificate {
@@ -368,6 +363,11 @@ impl RawTool {
             notes.mistake(&body.place, "body_needed", message);
         }
     }
+}
+
+/// Whether bodies are read before the decision.
+fn is_read(protocol: Option<Protocol>, body: Option<&At<Reading>>) -> bool {
+    protocol != Some(Protocol::Grpc) && body.is_some_and(|body| body.value == Reading::Inspect)
 }
 
 /// A secret goes into a body only where that is read, and is what the protocol has.
