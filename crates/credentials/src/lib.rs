@@ -34,6 +34,7 @@ mod material;
 mod narrowing;
 mod oauth;
 mod outbound;
+mod phantoms;
 mod program;
 mod provider;
 mod reference;
@@ -69,6 +70,7 @@ pub use oauth::{
     ClientAuthentication, Grant, IdJag, OAuth, OAuthConfig, SubjectToken, TokenKind, UserConsent,
 };
 pub use outbound::Outbound;
+pub use phantoms::{Keeper, Phantoms, Unkept, UnknownPhantom};
 pub use provider::{Obtained, Provider, ProviderError, Revocation, Wish};
 pub use reference::{InvalidSecretRef, SecretRef};
 pub use scrubber::{Flow, Scrubber};

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use call::{BodyKeys, Tools};
+use call::{BodyKeys, Placeholder, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
 use credentials::{
-    Azure, Binding, Cmd, Credentials, GithubApp, Google, Grant, Jwt, OAuth, Provider, Spiffe,
-    Static, UserConsent,
+    Azure, Binding, Cmd, Credentials, GithubApp, Google, Grant, Jwt, OAuth, Place, Provider,
+    Spiffe, Static, UserConsent,
 };
 use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
 use policy::{
@@ -115,11 +115,14 @@ pub(crate) async fn build(
     let mut bindings = Vec::new();
     let mut contexts = HashMap::new();
     let mut open_bodies = Vec::new();
+    let mut answering = Vec::new();
+    let mut placeholders = Vec::new();
     for ToolConfig {
         tool,
         upstream: reached,
         bindings: taken,
         body_keys,
+        token_endpoints,
         context,
     } in config.tools
     {
@@ -131,6 +134,8 @@ pub(crate) async fn build(
         if body_keys == BodyKeys::Allow {
             open_bodies.push(tool.name.clone());
         }
+        placeholders.push((tool.name.clone(), placeholders_of(&taken)));
+        answering.push((tool.name.clone(), token_endpoints));
         for taken in taken {
             match binding(&tool.name, taken, ground) {
                 Ok(binding) => bindings.push(binding),
@@ -149,9 +154,16 @@ pub(crate) async fn build(
         .ok();
     let tools = tools.map(|tools| {
         let allow = |tools: Tools, name: &ToolName| tools.with_body_keys(name, BodyKeys::Allow);
-        open_bodies
+        let tools = open_bodies
             .iter()
-            .fold(tools.with_declarations(declarations), allow)
+            .fold(tools.with_declarations(declarations), allow);
+        let tools = answering.iter().fold(tools, |tools, (name, endpoints)| {
+            tools.with_token_endpoints(name, endpoints)
+        });
+        let placeholders = placeholders.iter();
+        placeholders.fold(tools, |tools, (name, placeholders)| {
+            tools.with_placeholders(name, placeholders)
+        })
     });
     let (Some(tools), Some(deciding), Some(operators), Some(senders), true) =
         (tools, policy, operators, senders, mistakes.is_empty())
@@ -400,6 +412,27 @@ async fn operators(config: &Config, own: Option<&OwnTokens>) -> Result<Operators
         });
     }
     Operators::new(operators).map_err(|error| format!("control.operators: {error}"))
+}
+
+/// What agents write where the keys of a tool go; one text where several credentials have it.
+fn placeholders_of(bindings: &[BindingConfig]) -> Vec<Placeholder> {
+    let mut all: Vec<Placeholder> = Vec::new();
+    for injection in bindings.iter().flat_map(|binding| &binding.injections) {
+        let Place::Placeholder(placeholder) = &injection.place else {
+            continue;
+        };
+        match all.iter_mut().find(|known| known.text == placeholder.text) {
+            Some(known) => {
+                for spot in &placeholder.spots {
+                    if !known.spots.contains(spot) {
+                        known.spots.push(spot.clone());
+                    }
+                }
+            }
+            None => all.push(placeholder.clone()),
+        }
+    }
+    all
 }
 
 fn binding(tool: &ToolName, taken: BindingConfig, ground: &Ground) -> Result<Binding, String> {

@@ -1279,6 +1279,88 @@ fn a_secret_goes_to_one_place() {
         "provider: cmd, command: [c], inject: { basic: 'a:b' }",
         &[&format!("{PATH}.inject.basic wrong_value")],
     );
+    check_credential(
+        "provider: cmd, command: [c], inject: { cookie: 'a b' }",
+        &[&format!("{PATH}.inject.cookie wrong_value")],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: { json: key }",
+        &[
+            &format!("{PATH}.inject wrong_injection"),
+            &format!("{PATH}.inject.json wrong_value"),
+        ],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: { json: /key, form: key }",
+        &[&format!("{PATH}.inject wrong_injection")],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: [{ json: /a/b }, { json: /A }]",
+        &[&format!("{PATH} injected_twice")],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: [{ json: /a }, { json: /b }]",
+        &[],
+    );
+}
+
+#[test]
+fn a_secret_goes_into_a_body_that_is_read() {
+    let key = "credentials: { write: { provider: cmd, command: [c], inject: INJECT } }";
+    let json = key.replace("INJECT", "{ json: /key }");
+    let form = key.replace("INJECT", "{ form: key }");
+    check_tool(&json, &[]);
+    check_tool(&format!("body: stream, {json}"), &["tools.x body_needed"]);
+    check_tool(&format!("protocol: grpc, {json}"), &["tools.x body_needed"]);
+    check_tool(&format!("protocol: mcp, {json}"), &[]);
+    check_tool(
+        &format!("protocol: mcp, {form}"),
+        &["tools.x wrong_injection"],
+    );
+}
+
+#[test]
+fn a_placeholder_is_a_word_that_may_stand_somewhere() {
+    let inject = |keys: &str| format!("provider: cmd, command: [c], inject: {{ {keys} }}");
+    let good = "placeholder: REMIT_SECRET_KEY, places: ['header x-api-key', 'json /a/b']";
+    check_credential(&inject(good), &[]);
+    check_credential(
+        &inject("placeholder: KEY, places: ['query key']"),
+        &[&format!("{PATH}.inject.placeholder wrong_value")],
+    );
+    check_credential(
+        &inject("placeholder: REMIT_SECRET_KEY"),
+        &[&format!("{PATH}.inject.placeholder wrong_injection")],
+    );
+    check_credential(
+        &inject("header: x-key, places: ['query key']"),
+        &[&format!("{PATH}.inject.places wrong_injection")],
+    );
+    check_credential(
+        &inject("placeholder: REMIT_SECRET_KEY, places: ['path /a', 'header host']"),
+        &[
+            &format!("{PATH}.inject.places[0] wrong_value"),
+            &format!("{PATH}.inject.places[1] header_taken"),
+        ],
+    );
+}
+
+#[test]
+fn a_token_endpoint_is_an_operation_over_http() {
+    let at = "tools.x.token_endpoints[0]";
+    check_tool("token_endpoints: ['POST /oauth/token']", &[]);
+    check_tool(
+        "token_endpoints: [token]",
+        &[&format!("{at} wrong_pattern")],
+    );
+    check_tool(
+        "protocol: mcp, token_endpoints: ['POST /token']",
+        &[&format!("{at} wrong_pattern")],
+    );
+    check_tool(
+        "body: stream, token_endpoints: ['POST /token']",
+        &[&format!("{at} body_needed")],
+    );
 }
 
 #[test]
