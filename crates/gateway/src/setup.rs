@@ -7,10 +7,10 @@ use std::sync::Arc;
 use call::{BodyKeys, Placeholder, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
 use credentials::{
-    Azure, Binding, Cmd, Credentials, GithubApp, Google, Grant, Jwt, OAuth, Place, Provider,
-    Spiffe, Static, UserConsent,
+    Azure, Binding, Cmd, ContextRule, Credentials, GithubApp, Google, Grant, Jwt, OAuth, Place,
+    Provider, Spiffe, Static, UserConsent,
 };
-use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
+use identity::{BundleConfig, ClusterConfig, Identity};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
     Verification,
@@ -96,24 +96,21 @@ pub(crate) async fn build(
         Some(previous) => previous.oauth.as_deref().map(|oauth| oauth.moved(&origins)),
         None => issuer.map(|issuer| ProtectedResource::new(control::issuer_name(issuer), &origins)),
     };
-    let clusters = clusters(config.identity.clusters, &mut mistakes);
-    let identity = Identity::new(
-        identity::Config {
-            issuers: config.identity.issuers,
-            clusters,
-            wit_issuers: config.identity.wit_issuers,
-            transaction_issuers: config.tasks.transaction_issuers,
-            tokens: Arc::clone(&ground.tokens),
-            dpop: config.identity.dpop,
-            certificates: config.identity.certificates,
-            spiffe: config.identity.spiffe,
-        },
-        previous.map(|setup| &*setup.identity),
-    );
+    let identity = identity::Config {
+        clusters: clusters(config.identity.clusters, &mut mistakes),
+        issuers: config.identity.issuers,
+        wit_issuers: config.identity.wit_issuers,
+        transaction_issuers: config.tasks.transaction_issuers,
+        tokens: Arc::clone(&ground.tokens),
+        dpop: config.identity.dpop,
+        certificates: config.identity.certificates,
+        spiffe: config.identity.spiffe,
+    };
+    let identity = Identity::new(identity, previous.map(|setup| &*setup.identity));
     let mut tools = Vec::new();
     let mut upstreams = Vec::new();
     let mut bindings = Vec::new();
-    let mut contexts = HashMap::new();
+    let contexts = contexts(&config.tools);
     let mut open_bodies = Vec::new();
     let mut answering = Vec::new();
     let mut placeholders = Vec::new();
@@ -123,10 +120,9 @@ pub(crate) async fn build(
         bindings: taken,
         body_keys,
         token_endpoints,
-        context,
+        ..
     } in config.tools
     {
-        contexts.insert(tool.name.clone(), context);
         match upstream(&tool.upstream, &reached) {
             Ok(upstream) => upstreams.push((tool.name.clone(), upstream)),
             Err(mistake) => mistakes.push(format!("tools.{}: {mistake}", tool.name)),
@@ -174,9 +170,7 @@ pub(crate) async fn build(
         identity: Arc::new(identity),
         tools: Arc::new(tools),
         policy: Arc::new(deciding.point),
-        credentials: Arc::new(
-            Credentials::new(bindings, Arc::clone(&ground.leases)).with_contexts(contexts),
-        ),
+        credentials: credentials(bindings, contexts, ground),
         upstreams: Arc::new(Upstreams::new(upstreams)),
         oauth: oauth.map(Arc::new),
     };
@@ -194,6 +188,23 @@ pub(crate) async fn build(
         findings: deciding.findings,
         gathered: deciding.gathered,
     })
+}
+
+/// What the leases of each tool belong to.
+fn contexts(tools: &[ToolConfig]) -> HashMap<ToolName, ContextRule> {
+    let contexts = tools
+        .iter()
+        .map(|of| (of.tool.name.clone(), of.context.clone()));
+    contexts.collect()
+}
+
+fn credentials(
+    bindings: Vec<Binding>,
+    contexts: HashMap<ToolName, ContextRule>,
+    ground: &Ground,
+) -> Arc<Credentials> {
+    let credentials = Credentials::new(bindings, Arc::clone(&ground.leases));
+    Arc::new(credentials.with_contexts(contexts))
 }
 
 /// The clusters, with the authorities of their API servers.

@@ -724,7 +724,41 @@ fn an_mcp_body_is_read() {
 fn protocols_to_come_are_said_to_come() {
     check_tool("protocol: a2a", &["tools.x.protocol not_built"]);
     check_tool("protocol: soap", &["tools.x.protocol wrong_value"]);
-    check_tool("provider: { a: b }", &["tools.x.provider unknown_key"]);
+}
+
+#[test]
+fn leases_belong_to_the_callers_network_unless_it_does_not_count() {
+    check_tool("lease_context: [branch], lease_network: any", &[]);
+    check_tool(
+        "lease_network: host, lease_context: branch",
+        &[
+            "tools.x.lease_network wrong_value",
+            "tools.x.lease_context wrong_type",
+        ],
+    );
+    let config =
+        accept("tools: { x: { upstream: 'https://x.example/v1', lease_context: [branch] } }");
+    let expect = ContextRule {
+        declared: vec!["branch".to_owned()],
+        network: NetworkRule::Subnet,
+    };
+    assert_eq!(config.tools[0].context, expect);
+}
+
+#[test]
+fn keys_of_the_state_are_named() {
+    check(
+        "state: { key: 'file:/etc/remit/state.key', old_keys: ['env:OLD', 'cmd:kms decrypt'] }",
+        &[],
+    );
+    check(
+        "state: { key: a-literal-key }",
+        &["state.key literal_secret"],
+    );
+    check(
+        "state: { old_keys: ['file:'] }",
+        &["state.old_keys[0] literal_secret"],
+    );
 }
 
 #[test]
