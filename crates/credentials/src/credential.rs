@@ -7,6 +7,7 @@ use policy::Permit;
 use telemetry::LeaseNote;
 
 use crate::lease::Lease;
+use crate::outbound::Bound;
 use crate::phantoms::{Phantoms, Restored, UnknownPhantom};
 use crate::{Injection, Outbound, Scrubber};
 
@@ -112,10 +113,13 @@ impl Credential {
             }
         }
         let mut binding = grants.iter().filter(|grant| grant.binds_connection());
-        let isolation = binding.next().map(|grant| Arc::clone(&grant.lease.id));
+        let bound = binding.next().map(|grant| Bound {
+            lease: Arc::clone(&grant.lease.id),
+            certificate: grant.lease.material.certificate().ok().cloned(),
+        });
         let scrubber = scrubber(&grants, &self.restored);
         let wire = (head, body, tool);
-        Ok(Outbound::new(wire, scrubber, isolation, spending, meters))
+        Ok(Outbound::new(wire, scrubber, bound, spending, meters))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::credential::Grant;
 use crate::credential::has_arguments;
 use crate::injection::Lack;
 use crate::lease::{self, Asking, Source};
-use crate::{ContextRule, Credential, Injection, Leases, Provider};
+use crate::{ConsentLink, ContextRule, Credential, Injection, Leases, Provider};
 
 /// Which credential a tool takes for an access class.
 #[derive(Debug)]
@@ -131,6 +131,7 @@ impl Credentials {
             task_ended: &task.ended(),
             cut: &task.cut(),
             decision: permit.id().as_str(),
+            proven: Some(task.agent()),
         };
         let mut grants = Vec::with_capacity(bound.len());
         for one in bound {
@@ -242,6 +243,14 @@ pub enum Unavailable {
         text: String,
         /// How often it stands where it is looked for.
         count: usize,
+    },
+    /// The owner of the task has to consent first.
+    #[error("owner has not consented to tool `{tool}`")]
+    ConsentRequired {
+        /// The tool.
+        tool: String,
+        /// Where it does.
+        link: ConsentLink,
     },
     /// The provider failed.
     #[error("no credential for tool `{tool}`: {cause}")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, StatusCode};
+use reqwest::{Certificate, Client, Identity, StatusCode};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,32 +37,33 @@ pub(crate) type Reason = fn(&[u8]) -> Option<Cow<'static, str>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     url: Url,
+    authorities: Vec<CertificateDer<'static>>,
     client: Client,
     reason: Reason,
     max_bytes: usize,
 }
 
 /// What is sent to it.
-#[derive(Debug)]
 pub(crate) struct Request {
     method: Method,
     path: Vec<String>,
     query: Vec<(String, String)>,
     headers: HeaderMap,
     body: Zeroizing<Vec<u8>>,
+    identity: Option<Identity>,
 }
 
 /// A form that is posted.
 pub(crate) struct Form {
     pub(crate) body: Zeroizing<String>,
     pub(crate) authorization: Option<HeaderValue>,
+    /// The certificate that is shown on the connection.
+    pub(crate) identity: Option<Identity>,
 }
 
 /// What it answers, whatever that is.
-#[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
     pub(crate) document: Zeroizing<Vec<u8>>,
 }
 
@@ -79,22 +80,10 @@ impl Endpoint {
         if !identity::is_trustworthy(&url) {
             return Err(format!("`{url}` is neither https nor on this machine"));
         }
-        let builder = Client::builder()
-            .redirect(Policy::none())
-            // A connection kept open would belong to whichever runtime asked first.
-            .pool_max_idle_per_host(0);
-        // What is sent in the clear stays on this machine: no proxy may see it, and no roots are needed.
-        let builder = match url.scheme() {
-            "http" => builder.no_proxy().tls_certs_only([]),
-            _ if authorities.is_empty() => builder,
-            _ => {
-                let authorities = authorities.iter().map(|one| Certificate::from_der(one));
-                let authorities = authorities.collect::<reqwest::Result<Vec<_>>>();
-                builder.tls_certs_only(authorities.map_err(|error| causes(&error))?)
-            }
-        };
+        let client = client(&url, authorities, None).map_err(|error| causes(&error))?;
         Ok(Self {
-            client: builder.build().map_err(|error| causes(&error))?,
+            client,
+            authorities: authorities.to_vec(),
             url,
             reason: oauth_reason,
             max_bytes: MAX_BYTES,
@@ -128,17 +117,7 @@ impl Endpoint {
     where
         F: Future<Output = Result<Form, ProviderError>>,
     {
-        let request = async || {
-            let Form {
-                body,
-                authorization,
-            } = form().await?;
-            let request = Request::new(Method::POST).form(&body);
-            Ok(match authorization {
-                Some(authorization) => request.header(AUTHORIZATION, authorization),
-                None => request,
-            })
-        };
+        let request = async || form().await.map(Form::request);
         let answered = self.ask(deadline, request).await?;
         self.accept(answered, &[StatusCode::OK])
     }
@@ -221,7 +200,16 @@ impl Endpoint {
         };
         let url = request.url(&self.url);
         let url = url.ok_or_else(|| self.failed("is asked for a path that is none"))?;
-        let mut sent = self.client.request(request.method, url);
+        let client = match request.identity {
+            // In plain text there is nobody to show it to: it would not be known who asks.
+            Some(_) if self.url.scheme() != "https" => {
+                return Err(self.failed("can't be shown a certificate: it is not https"));
+            }
+            Some(identity) => client(&self.url, &self.authorities, Some(identity))
+                .map_err(|error| self.failed(&format!("can't be asked: {}", causes(&error))))?,
+            None => self.client.clone(),
+        };
+        let mut sent = client.request(request.method, url);
         if !request.headers.contains_key(ACCEPT) {
             sent = sent.header(ACCEPT, "application/json");
         }
@@ -248,15 +236,23 @@ impl Endpoint {
             }
             document.extend_from_slice(&chunk);
         }
-        Ok(Outcome::Answered(Answered {
-            status,
-            headers: std::mem::take(response.headers_mut()),
-            document,
-        }))
+        Ok(Outcome::Answered(Answered { status, document }))
     }
 
     pub(crate) fn failed(&self, problem: &str) -> ProviderError {
         ProviderError::Failed(format!("`{}` {problem}", self.url))
+    }
+}
+
+impl Form {
+    /// The request that posts it.
+    pub(crate) fn request(self) -> Request {
+        let mut request = Request::new(Method::POST).form(&self.body);
+        request.identity = self.identity;
+        match self.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization),
+            None => request,
+        }
     }
 }
 
@@ -269,6 +265,7 @@ impl Request {
             query: Vec::new(),
             headers: HeaderMap::new(),
             body: Zeroizing::new(Vec::new()),
+            identity: None,
         }
     }
 
@@ -354,6 +351,40 @@ impl Request {
     }
 }
 
+/// Where it goes; headers and body may hold secrets.
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+fn client(
+    url: &Url,
+    authorities: &[CertificateDer<'static>],
+    identity: Option<Identity>,
+) -> reqwest::Result<Client> {
+    let builder = Client::builder()
+        .redirect(Policy::none())
+        // A connection kept open would belong to whichever runtime asked first.
+        .pool_max_idle_per_host(0);
+    // What is sent in the clear stays on this machine: no proxy may see it, and no roots are needed.
+    let builder = match url.scheme() {
+        "http" => builder.no_proxy().tls_certs_only([]),
+        _ if authorities.is_empty() => builder,
+        _ => {
+            let authorities = authorities.iter().map(|one| Certificate::from_der(one));
+            builder.tls_certs_only(authorities.collect::<reqwest::Result<Vec<_>>>()?)
+        }
+    };
+    match identity {
+        Some(identity) => builder.identity(identity).build(),
+        None => builder.build(),
+    }
+}
+
 /// RFC 9110, section 10.2.3; of its two forms the one that needs no clocks that agree.
 fn seconds(value: &HeaderValue) -> Option<Duration> {
     let seconds = value.to_str().ok()?.trim().parse::<u32>().ok()?;
@@ -407,4 +438,104 @@ fn causes(error: &reqwest::Error) -> String {
         return "unknown".to_owned();
     }
     causes.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_url(base: &str, request: &Request, expect: Option<&str>) {
+        let url = request.url(&base.parse().unwrap());
+        assert_eq!(url.as_ref().map(Url::as_str), expect);
+    }
+
+    fn at(segments: &[&str]) -> Request {
+        Request::new(Method::GET).at(segments)
+    }
+
+    #[test]
+    fn a_request_goes_to_the_address_or_beneath_it() {
+        let none = Request::new(Method::GET);
+        check_url(
+            "https://a.example/token",
+            &none,
+            Some("https://a.example/token"),
+        );
+        check_url(
+            "https://a.example",
+            &at(&["b", "c"]),
+            Some("https://a.example/b/c"),
+        );
+        check_url(
+            "https://a.example/v3/",
+            &at(&["b"]),
+            Some("https://a.example/v3/b"),
+        );
+        check_url(
+            "https://a.example/v3",
+            &at(&["b"]),
+            Some("https://a.example/v3/b"),
+        );
+    }
+    #[test]
+    fn a_segment_reaches_nowhere_else() {
+        for (segment, expect) in [
+            ("b/c", Some("https://a.example/v3/b%2Fc")),
+            ("b?c#d", Some("https://a.example/v3/b%3Fc%23d")),
+            ("%2e%2e", Some("https://a.example/v3/%252e%252e")),
+            ("..", None),
+            (".", None),
+            ("", None),
+        ] {
+            check_url("https://a.example/v3", &at(&[segment]), expect);
+        }
+    }
+    #[test]
+    fn a_query_is_encoded() {
+        let asked = at(&["b"]).query("list", "a&b=c");
+        check_url(
+            "https://a.example",
+            &asked,
+            Some("https://a.example/b?list=a%26b%3Dc"),
+        );
+    }
+    #[test]
+    fn only_a_known_code_is_told() {
+        let code =
+            |document: &str| known_code(document.as_bytes(), "/error/status", &["NOT_FOUND"]);
+        assert_eq!(
+            code(r#"{"error":{"status":"NOT_FOUND"}}"#).as_deref(),
+            Some("NOT_FOUND")
+        );
+        for other in [
+            r#"{"error":{"status":"s3cr3t"}}"#,
+            r#"{"error":"NOT_FOUND"}"#,
+            "NOT_FOUND",
+            "{",
+        ] {
+            assert_eq!(code(other), None);
+        }
+    }
+    #[test]
+    fn headers_with_secrets_are_in_no_debug_text() {
+        let token = Secret::new(b"s3cr3t".to_vec()).unwrap();
+        let request = Request::new(Method::GET).bearer(&token).unwrap();
+        assert!(!format!("{request:?}").contains("s3cr3t"));
+    }
+    #[test]
+    fn plain_text_is_for_this_machine() {
+        for (url, taken) in [
+            ("https://a.example/", true),
+            ("http://127.0.0.1:1/", true),
+            ("http://a.example/", false),
+            ("ftp://a.example/", false),
+        ] {
+            assert_eq!(
+                Endpoint::new(url.parse().unwrap(), &[]).is_ok(),
+                taken,
+                "{url}"
+            );
+        }
+    }
 }

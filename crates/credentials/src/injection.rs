@@ -8,7 +8,7 @@ use bytes::Bytes;
 use call::{Body, Call, KeyPlace, Placeholder, Spot};
 use http::header::{AUTHORIZATION, COOKIE};
 use http::request::Parts;
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use tasks::ArgumentPointer;
@@ -62,6 +62,8 @@ pub enum Place {
     },
     /// Where the agent wrote a placeholder.
     Placeholder(Placeholder),
+    /// The connection: the certificate is shown on it, and no other lease uses it.
+    Certificate,
 }
 
 /// The user of HTTP basic authentication.
@@ -132,6 +134,7 @@ impl Injection {
             | (Place::Cookie { name: key }, Place::Cookie { name: other }) => key == other,
             (Place::Json { pointer }, Place::Json { pointer: other }) => pointer.meets(other),
             (Place::Placeholder(one), Place::Placeholder(other)) => one.text == other.text,
+            (Place::Certificate, Place::Certificate) => true,
             (one, other) => one
                 .header()
                 .is_some_and(|name| other.header() == Some(name)),
@@ -148,8 +151,17 @@ impl Injection {
         (head, body): (&mut Parts, &mut Body),
         material: &Material,
     ) -> Result<(), Uninjectable> {
+        if self.place == Place::Certificate {
+            // Nobody would ask for it there.
+            if head.uri.scheme() != Some(&Scheme::HTTPS) {
+                return Err(Uninjectable("a connection: it is not https"));
+            }
+            return material.certificate().map(|_| ());
+        }
         let secret = material.secret(self.field.as_deref())?.expose();
         match &self.place {
+            // It is not part of a request.
+            Place::Certificate => Ok(()),
             Place::Header { name, prefix } => {
                 let value = [prefix.as_bytes(), secret].concat();
                 insert(head, name.clone(), value)
@@ -180,7 +192,8 @@ impl Injection {
             Place::Header { .. }
             | Place::Query { .. }
             | Place::Basic { .. }
-            | Place::Cookie { .. } => false,
+            | Place::Cookie { .. }
+            | Place::Certificate => false,
         }
     }
 
@@ -202,7 +215,8 @@ impl Injection {
             Place::Header { .. }
             | Place::Query { .. }
             | Place::Basic { .. }
-            | Place::Cookie { .. } => None,
+            | Place::Cookie { .. }
+            | Place::Certificate => None,
         }
     }
 
@@ -214,6 +228,7 @@ impl Injection {
     pub(crate) fn written(&self, material: &Material) -> Option<Zeroizing<Vec<u8>>> {
         let secret = material.secret(self.field.as_deref()).ok()?.expose();
         let text = match &self.place {
+            Place::Certificate => return None,
             Place::Header { prefix, .. } => [prefix.as_bytes(), secret].concat(),
             Place::Query { key } => [key.as_bytes(), b"=", secret].concat(),
             Place::Basic { user } => {
@@ -241,7 +256,8 @@ impl Injection {
             | Place::Cookie { .. }
             | Place::Json { .. }
             | Place::Form { .. }
-            | Place::Placeholder(_) => false,
+            | Place::Placeholder(_)
+            | Place::Certificate => false,
         }
     }
 
@@ -254,13 +270,15 @@ impl Injection {
             | Place::Cookie { .. }
             | Place::Json { .. }
             | Place::Form { .. }
-            | Place::Placeholder(_) => false,
+            | Place::Placeholder(_)
+            | Place::Certificate => false,
         }
     }
 
     /// Whether the upstream takes the credential for a whole connection, so that it can't be shared.
     pub(crate) fn binds_connection(&self) -> bool {
         match self.place {
+            Place::Certificate => true,
             Place::Header { .. }
             | Place::Query { .. }
             | Place::Basic { .. }
@@ -282,7 +300,8 @@ impl Place {
             | Self::Cookie { .. }
             | Self::Json { .. }
             | Self::Form { .. }
-            | Self::Placeholder(_) => None,
+            | Self::Placeholder(_)
+            | Self::Certificate => None,
         }
     }
 }

@@ -27,6 +27,7 @@ mod key_look;
 mod key_set;
 mod key_source;
 mod nonce;
+mod own_certificate;
 mod owner;
 mod presented;
 mod proofs;
@@ -66,6 +67,7 @@ pub use fetch::is_trustworthy;
 pub use handover::Handover;
 pub use issuer::{IssuerConfig, Vouching};
 pub use key_look::{KeyLook, UnknownLook};
+pub use own_certificate::{NoCertificate, OwnCertificate};
 pub use owner::Owner;
 pub use presented::{Presented, Transport};
 pub use security_events::{

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use call::Body;
+use credentials::ClientIdentity;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
 };
@@ -20,7 +21,7 @@ use crate::meter::Metering;
 use crate::redact::Redact;
 use crate::scrub::{Asked, Scrub};
 use crate::token_answer::TokenAnswer;
-use crate::upstream::{Talk, Upstream};
+use crate::upstream::{Apart, Talk, Upstream};
 
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -35,6 +36,8 @@ pub(crate) struct Forward {
     pub(crate) talk: Talk,
     /// Where the credential is bound to the connection, the pool is its own.
     pub(crate) isolation: Option<Box<str>>,
+    /// The credential, where it is a certificate.
+    pub(crate) certificate: Option<Arc<ClientIdentity>>,
     pub(crate) tries: usize,
     pub(crate) body_due: bool,
     /// Whether the upstream speaks HTTP/2.
@@ -64,6 +67,7 @@ impl Forward {
         } = answered;
         let (spending, meters) = outbound.take_spending();
         let isolation = outbound.isolation().map(Into::into);
+        let certificate = outbound.certificate().cloned();
         let scrub = outbound.scrubber().map(Scrub::new);
         let (head, body, _) = outbound.into_parts();
         Self {
@@ -72,6 +76,7 @@ impl Forward {
             upstream,
             talk,
             isolation,
+            certificate,
             tries: 0,
             body_due: false,
             is_http2: false,
@@ -79,6 +84,14 @@ impl Forward {
             scrub,
             redact: Redact::new(redacted, held),
             tokens: keeper.map(TokenAnswer::new),
+        }
+    }
+
+    /// What its connection is kept apart by.
+    pub(crate) fn apart(&self) -> Apart<'_> {
+        Apart {
+            lease: self.isolation.as_deref(),
+            certificate: self.certificate.as_deref(),
         }
     }
 

@@ -221,6 +221,7 @@ codes! {
     BRIDGE_EXPIRED = FORBIDDEN, "bridge_expired", "the static key of this tool may not be used any more; ask the operator for a real provider";
     NO_PLACE_FOR_CREDENTIAL = UNSUPPORTED_MEDIA_TYPE, "no_place_for_credential", "the tool takes its key in the body: send one, JSON or a form as the tool has it; the gateway puts the key in";
     PLACEHOLDER_NEEDED = BAD_REQUEST, "placeholder_needed", "write the tool's placeholder where its key goes, once and by itself: the tool's config says which text, and where";
+    CONSENT_REQUIRED = FORBIDDEN, "consent_required", "whom the task is done for has to consent first, at `link`, in a browser; then make the call again";
     CREDENTIAL_UNAVAILABLE = BAD_GATEWAY, "credential_unavailable", "the credential for this tool can't be had right now";
     AUDIT_UNAVAILABLE = SERVICE_UNAVAILABLE, "audit_unavailable", "the gateway can't write its audit; try again";
     UPSTREAM_UNREACHABLE = BAD_GATEWAY, "upstream_unreachable", "the tool can't be reached";
@@ -292,6 +293,20 @@ impl Refusal {
         } else {
             None
         }
+    }
+
+    /// What a person is asked before the call can be made: its id, and where. It is told the agent alone.
+    pub(crate) fn link(&self) -> Option<(&str, &str)> {
+        if let Self::NoCredential(Unavailable::ConsentRequired { link, .. }) = self {
+            return Some((link.id(), link.url()));
+        }
+        let question = self.question()?;
+        Some((&question.id, &question.link))
+    }
+
+    /// Whether a person is waited for.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.outcome() == APPROVAL_REQUIRED || self.outcome() == CONSENT_REQUIRED
     }
 
     /// In how many seconds it may be tried again, if that is known.
@@ -531,6 +546,7 @@ fn unavailable_code(unavailable: &Unavailable) -> Code {
         Unavailable::Placeholder { .. } => PLACEHOLDER_NEEDED,
         Unavailable::TaskEnded => TASK_ENDED,
         Unavailable::Store(_) => STORE_UNAVAILABLE,
+        Unavailable::ConsentRequired { .. } => CONSENT_REQUIRED,
         Unavailable::Provider { .. } => CREDENTIAL_UNAVAILABLE,
     }
 }

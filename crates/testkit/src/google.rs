@@ -1,4 +1,8 @@
 //! A fake Google Cloud, as far as a workload meets it: tokens for a key, for a statement, for an impersonation, and bounded.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "of JSON: what is not there is null"
+)]
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -270,6 +274,7 @@ pub(crate) fn posted(received: &Received) -> Posted {
     Posted {
         path: received.target.clone(),
         authorization: received.header("authorization").map(str::to_owned),
+        certificate: received.client_certificate.clone(),
         fields: fields.query_pairs().into_owned().collect(),
     }
 }

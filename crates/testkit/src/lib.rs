@@ -24,7 +24,7 @@ pub mod upstream;
 pub mod workload_api;
 
 pub use authorization_server::AuthorizationServer;
-pub use certificates::Authority;
+pub use certificates::{Authority, Certified};
 pub use collector::Collector;
 pub use issuer::Issuer;
 pub use opentelemetry_proto;

@@ -13,11 +13,11 @@ use serde_json::{Map, Value};
 use tasks::{Access, OperationPattern, ToolName};
 use url::{Host, Url};
 
-use super::binding::{BindingConfig, RawBindings, RawInject};
+use super::binding::{BindingConfig, ProviderConfig, RawBindings, RawInject};
 use super::book::RawGate;
 use super::collection::{OneOrMore, Table};
 use super::listen::Plaintext;
-use super::mistake::{At, Notes};
+use super::mistake::{At, Notes, Place};
 use super::scalar::{HostName, Size};
 use super::shape::{section, words};
 use super::usage::{RawResource, RawUsage};
@@ -59,6 +59,21 @@ pub struct ClientCertificate {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+}
+
+/// Each notes its own mistakes.
+fn parse_marks(marks: At<Vec<At<RawMark>>>, notes: &mut Notes) -> Option<Vec<Mark>> {
+    let marks = marks.value.into_iter();
+    let marks: Vec<Option<Mark>> = marks.map(|mark| mark.value.parse(notes)).collect();
+    marks.into_iter().collect()
+}
+
+/// Each notes its own mistakes.
+fn parse_usage(usage: At<Vec<At<RawUsage>>>, notes: &mut Notes) -> Option<Vec<Arc<Meter>>> {
+    let usage = usage.value.into_iter();
+    let meters: Vec<Option<Meter>> = usage.map(|usage| usage.value.parse(notes)).collect();
+    let meters = meters.into_iter().map(|meter| meter.map(Arc::new));
+    meters.collect()
 }
 
 /// Whether bodies are read before the decision.
@@ -240,6 +255,7 @@ impl RawTool {
             Some(inject) => inject.value.parse(notes),
             None => Some(vec![RawInject::bearer()]),
         };
+        let place = self.credentials.as_ref().map(|raw| raw.place.clone());
         let bindings = self
             .credentials
             .and_then(|raw| raw.value.parse(inject.as_deref(), notes));
@@ -248,6 +264,11 @@ impl RawTool {
             check_injections(&binding.injections, protocol, is_read, name, notes);
         }
         let token_endpoints = parse_token_endpoints(self.token_endpoints, protocol, is_read, notes);
+        let own = self.client_certificate.as_ref().map(|own| &own.place);
+        if let (Some(place), Some(bindings)) = (&place, &bindings) {
+            let upstream = self.upstream.as_ref().map(|upstream| &upstream.value);
+            check_shown(bindings, (upstream, own), place, notes);
+        }
         let client_certificate = match self.client_certificate {
             Some(raw) => Some(ClientCertificate {
                 certificate: raw.value.certificate?.value,
@@ -257,17 +278,11 @@ impl RawTool {
         };
         let timeouts = self.timeouts?.value;
         let gate = self.limits.and_then(|gate| gate.value.parse(notes));
-        let marks = self.marks?.value.into_iter();
-        // Each notes its own mistakes.
-        let marks: Vec<Option<Mark>> = marks.map(|mark| mark.value.parse(notes)).collect();
-        let marks: Option<Vec<Mark>> = marks.into_iter().collect();
+        let marks = parse_marks(self.marks?, notes);
         let resource = self
             .resource
             .and_then(|rule| rule.value.parse(is_read, notes));
-        let usage = self.usage?.value.into_iter();
-        let meters: Vec<Option<Meter>> = usage.map(|usage| usage.value.parse(notes)).collect();
-        let meters = meters.into_iter().map(|meter| meter.map(Arc::new));
-        let meters: Option<Vec<Arc<Meter>>> = meters.collect();
+        let meters = parse_usage(self.usage?, notes);
         let declared = self.lease_context?.value.into_iter();
         let context = ContextRule {
             declared: declared.map(|key| key.value).collect(),
@@ -411,6 +426,30 @@ fn parse_token_endpoints(
         parsed.push(pattern.value);
     }
     Some(parsed)
+}
+
+/// A certificate is shown over TLS, and one at a time.
+fn check_shown(
+    bindings: &[BindingConfig],
+    (upstream, own): (Option<&Url>, Option<&Place>),
+    place: &Place,
+    notes: &mut Notes,
+) {
+    let mut providers = bindings.iter().map(|binding| &binding.provider);
+    if !providers.any(|provider| matches!(provider, ProviderConfig::Spiffe(_))) {
+        return;
+    }
+    if upstream.is_some_and(|upstream| upstream.scheme() == "http") {
+        notes.mistake(
+            place,
+            "without_tls",
+            "`provider: spiffe` needs an `https://` upstream",
+        );
+    }
+    if let Some(own) = own {
+        let message = "`provider: spiffe` shows a certificate already";
+        notes.mistake(own, "certificate_twice", message);
+    }
 }
 
 impl RawAccess {
