@@ -61,6 +61,21 @@ pub struct ClientCertificate {
     pub key: PathBuf,
 }
 
+/// Each notes its own mistakes.
+fn parse_marks(marks: At<Vec<At<RawMark>>>, notes: &mut Notes) -> Option<Vec<Mark>> {
+    let marks = marks.value.into_iter();
+    let marks: Vec<Option<Mark>> = marks.map(|mark| mark.value.parse(notes)).collect();
+    marks.into_iter().collect()
+}
+
+/// Each notes its own mistakes.
+fn parse_usage(usage: At<Vec<At<RawUsage>>>, notes: &mut Notes) -> Option<Vec<Arc<Meter>>> {
+    let usage = usage.value.into_iter();
+    let meters: Vec<Option<Meter>> = usage.map(|usage| usage.value.parse(notes)).collect();
+    let meters = meters.into_iter().map(|meter| meter.map(Arc::new));
+    meters.collect()
+}
+
 /// Whether bodies are read before the decision.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reading {
@@ -263,17 +278,11 @@ impl RawTool {
         };
         let timeouts = self.timeouts?.value;
         let gate = self.limits.and_then(|gate| gate.value.parse(notes));
-        let marks = self.marks?.value.into_iter();
-        // Each notes its own mistakes.
-        let marks: Vec<Option<Mark>> = marks.map(|mark| mark.value.parse(notes)).collect();
-        let marks: Option<Vec<Mark>> = marks.into_iter().collect();
+        let marks = parse_marks(self.marks?, notes);
         let resource = self
             .resource
             .and_then(|rule| rule.value.parse(is_read, notes));
-        let usage = self.usage?.value.into_iter();
-        let meters: Vec<Option<Meter>> = usage.map(|usage| usage.value.parse(notes)).collect();
-        let meters = meters.into_iter().map(|meter| meter.map(Arc::new));
-        let meters: Option<Vec<Arc<Meter>>> = meters.collect();
+        let meters = parse_usage(self.usage?, notes);
         let declared = self.lease_context?.value.into_iter();
         let context = ContextRule {
             declared: declared.map(|key| key.value).collect(),
