@@ -9,7 +9,7 @@ use std::str::FromStr;
 /// * Stripe's command line wants `sk_` or `rk_`, and two underscores;
 /// * Slack's Bolt wants `xoxb-` of a bot, `SendGrid`'s client warns without `SG.`;
 /// * Octokit tells kinds of tokens apart by their prefix, and sends what has three parts as `Bearer`;
-/// * the SDKs of OpenAI and Anthropic check nothing, tools around them do: `sk-`, `sk-ant-`.
+/// * the SDKs of `OpenAI` and Anthropic check nothing, tools around them do: `sk-`, `sk-ant-`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyLook {
     /// `sk-`

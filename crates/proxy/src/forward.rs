@@ -47,9 +47,9 @@ pub(crate) struct Forward {
     /// What keeps the injected secret out of the answer.
     pub(crate) scrub: Option<Scrub>,
     /// What takes values out of it.
-    pub(crate) redact: Option<Redact>,
+    pub(crate) redact: Option<Box<Redact>>,
     /// What takes tokens out of it.
-    pub(crate) tokens: Option<TokenAnswer>,
+    pub(crate) tokens: Option<Box<TokenAnswer>>,
 }
 
 impl Forward {
@@ -82,8 +82,8 @@ impl Forward {
             is_http2: false,
             metering: Metering::new(spending, &meters),
             scrub,
-            redact: Redact::new(redacted, held),
-            tokens: keeper.map(TokenAnswer::new),
+            redact: Redact::new(redacted, held).map(Box::new),
+            tokens: keeper.map(|keeper| Box::new(TokenAnswer::new(keeper))),
         }
     }
 
@@ -110,7 +110,7 @@ impl Forward {
             method: &self.head.method,
             is_http2: self.is_http2,
         };
-        self.tokens.as_mut().map(|tokens| (tokens, asked))
+        self.tokens.as_mut().map(|tokens| (&mut **tokens, asked))
     }
 
     /// What takes values out of the answer, and what is answered.
@@ -119,7 +119,7 @@ impl Forward {
             method: &self.head.method,
             is_http2: self.is_http2,
         };
-        self.redact.as_mut().map(|redact| (redact, asked))
+        self.redact.as_mut().map(|redact| (&mut **redact, asked))
     }
 
     /// The URL that is asked, without the query: a key may have been injected there.

@@ -27,7 +27,7 @@ use crate::body::Reader;
 use crate::exchange::Exchange;
 use crate::forward::{Forward, is_websocket, not_walked};
 use crate::meter::Metering;
-use crate::redact::{Redact, Unredactable};
+use crate::redact::Unredactable;
 use crate::refusal::Refusal;
 use crate::reply::{DPOP_NONCE, Form, REMIT_DECISION, Reply};
 use crate::scrub::{Scrub, Unscrubbable};
@@ -174,7 +174,10 @@ impl Context {
     /// Writes down how often something was taken out.
     fn redacted(&self, redacted: Option<Result<(), Unredactable>>) -> Result<(), BError> {
         let redact = self.forward.as_ref().and_then(|way| way.redact.as_ref());
-        if let Some(found) = redact.map(Redact::found).filter(|found| *found > 0) {
+        if let Some(found) = redact
+            .map(|redact| redact.found())
+            .filter(|found| *found > 0)
+        {
             self.exchange.note(|record| record.redacted = found);
         }
         let Some(Err(unredactable)) = redacted else {

@@ -24,11 +24,11 @@ pub(super) struct Masked {
 /// string there that is no JSON is masked whole. In a list of messages each is looked at as if it stood alone. A key
 /// that stands twice is masked twice.
 pub(super) fn mask(text: &str, pointers: &[ArgumentPointer]) -> Option<Masked> {
-    let wanted = pointers.iter().map(ArgumentPointer::tokens).collect();
-    mask_wanted(text, wanted)
+    let wanted: Wanted<'_> = pointers.iter().map(ArgumentPointer::tokens).collect();
+    mask_wanted(text, &wanted)
 }
 
-fn mask_wanted(text: &str, wanted: Wanted<'_>) -> Option<Masked> {
+fn mask_wanted(text: &str, wanted: &Wanted<'_>) -> Option<Masked> {
     // From here on the text is known to be well formed.
     serde_json::from_str::<IgnoredAny>(text).ok()?;
     let mut walk = Walk {
@@ -42,9 +42,9 @@ fn mask_wanted(text: &str, wanted: Wanted<'_>) -> Option<Masked> {
     };
     walk.skip_space();
     if walk.peek() == Some(b'[') {
-        walk.batch(&wanted)?;
+        walk.batch(wanted)?;
     } else {
-        walk.value(&wanted)?;
+        walk.value(wanted)?;
     }
     let rest = text.get(walk.copied..)?;
     walk.masked.text.push_str(rest);
@@ -147,7 +147,7 @@ impl Walk<'_> {
     fn string(&mut self, wanted: &Wanted<'_>) -> Option<()> {
         let part = self.skip()?;
         let inner: String = serde_json::from_str(self.text.get(part.clone())?).ok()?;
-        match mask_wanted(&inner, wanted.clone()) {
+        match mask_wanted(&inner, wanted) {
             Some(masked) if masked.times == 0 => Some(()),
             Some(masked) => {
                 let text = serde_json::to_string(&masked.text).ok()?;
