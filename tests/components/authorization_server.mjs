@@ -50,6 +50,7 @@ server.listen(Number(process.argv[2] ?? 0), "127.0.0.1", () => {
         redirect_uris: ["http://127.0.0.1/v1/consents/callback"],
         response_types: ["code"],
         token_endpoint_auth_method: "client_secret_basic",
+        id_token_signed_response_alg: "ES256",
       },
     ],
     scopes: ["openid", "offline_access", "notes:read"],
