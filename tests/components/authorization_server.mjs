@@ -90,7 +90,7 @@ server.listen(Number(process.argv[2] ?? 0), "127.0.0.1", () => {
     parameters,
   );
   provider.on("server_error", (_ctx, error) => console.error(error));
-  provider.on("grant.error", (_ctx, error) => console.error(error.message, error.error_description));
+  provider.on("grant.error", (_ctx, error) => console.error(error.message, error.error_detail));
   server.on("request", provider.callback());
   console.log(`ready ${issuer}`);
 });
