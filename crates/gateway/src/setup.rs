@@ -466,6 +466,7 @@ fn binding(tool: &ToolName, taken: BindingConfig, ground: &Ground) -> Result<Bin
                     authorization_url: consent.authorization_url,
                     issuer: consent.issuer,
                     owner_claim: consent.owner_claim,
+                    access_tokens: consent.access_tokens,
                     consents: Arc::clone(&ground.consents),
                 });
             }

@@ -259,11 +259,8 @@ impl RawTool {
         let bindings = self
             .credentials
             .and_then(|raw| raw.value.parse(inject.as_deref(), notes));
-        let own = self.client_certificate.as_ref().map(|own| &own.place);
-        if let (Some(place), Some(bindings)) = (&place, &bindings) {
-            let upstream = self.upstream.as_ref().map(|upstream| &upstream.value);
-            check_shown(bindings, (upstream, own), place, notes);
-        }
+        let tool = (self.upstream.as_ref(), self.client_certificate.as_ref());
+        check_shown(bindings.as_deref(), place.as_ref(), tool, notes);
         let is_read = is_read(protocol, self.body.as_ref());
         for binding in bindings.iter().flatten() {
             check_injections(&binding.injections, protocol, is_read, name, notes);
@@ -382,25 +379,25 @@ impl RawTool {
 
 /// A certificate is shown over TLS, and one at a time.
 fn check_shown(
-    bindings: &[BindingConfig],
-    (upstream, own): (Option<&Url>, Option<&Place>),
-    place: &Place,
+    bindings: Option<&[BindingConfig]>,
+    place: Option<&Place>,
+    (upstream, own): (Option<&At<Url>>, Option<&At<RawClientCertificate>>),
     notes: &mut Notes,
 ) {
+    let (Some(bindings), Some(place)) = (bindings, place) else {
+        return;
+    };
     let mut providers = bindings.iter().map(|binding| &binding.provider);
     if !providers.any(|provider| matches!(provider, ProviderConfig::Spiffe(_))) {
         return;
     }
-    if upstream.is_some_and(|upstream| upstream.scheme() == "http") {
-        notes.mistake(
-            place,
-            "without_tls",
-            "`provider: spiffe` needs an `https://` upstream",
-        );
+    if upstream.is_some_and(|upstream| upstream.value.scheme() == "http") {
+        let message = "`provider: spiffe` needs an `https://` upstream";
+        notes.mistake(place, "without_tls", message);
     }
     if let Some(own) = own {
         let message = "`provider: spiffe` shows a certificate already";
-        notes.mistake(own, "certificate_twice", message);
+        notes.mistake(&own.place, "certificate_twice", message);
     }
 }
 
