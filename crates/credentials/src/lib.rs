@@ -21,6 +21,7 @@ mod credentials;
 mod endpoint;
 mod injection;
 mod jwt;
+mod kubernetes;
 mod lease;
 mod leases;
 mod narrowing;
@@ -34,12 +35,14 @@ mod seal;
 mod secret;
 mod statement;
 mod static_key;
+mod vault;
 
 pub use cmd::Cmd;
 pub use credential::{Credential, Uninjectable};
 pub use credentials::{Binding, Credentials, Unavailable};
 pub use injection::Injection;
 pub use jwt::Jwt;
+pub use kubernetes::{KubernetesConfig, KubernetesSecret, KubernetesToken};
 pub use lease::LeaseView;
 pub use leases::Leases;
 pub use oauth::{ClientAuthentication, Grant, OAuth, OAuthConfig};
@@ -50,3 +53,7 @@ pub use scrubber::{Flow, Scrubber};
 pub use secret::Secret;
 pub use statement::{InvalidSubject, KeyRef, Signer, Statement, Subject};
 pub use static_key::Static;
+pub use vault::{
+    Vault, VaultConfig, VaultDynamic, VaultEngine, VaultJwt, VaultLink, VaultLogin, VaultRef,
+    VaultSecret, VaultSecrets, is_vault_path,
+};

@@ -10,6 +10,7 @@ mod clusters;
 mod collection;
 mod control_plane;
 mod issuers;
+mod kubernetes;
 mod limits;
 mod listen;
 mod mistake;
@@ -25,12 +26,14 @@ mod spiffe;
 mod tools;
 mod transactions;
 mod usage;
+mod vault;
 mod wimse;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use credentials::{SecretRef, VaultLink};
 use identity::SvidRule;
 use serde_json::Value;
 
@@ -42,6 +45,7 @@ pub use control_plane::{
     BundleConfig, BundleOrigin, DecisionLogsConfig, Polling, Rollback, ServiceConfig, StatusConfig,
 };
 pub use issuers::IdentityConfig;
+pub use kubernetes::KubernetesAsked;
 pub use listen::{ClientCertificates, Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
 pub use oauth::OAuthAsked;
@@ -49,6 +53,7 @@ pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
 pub use signals::SignalsConfig;
 pub use tools::{ClientCertificate, ToolConfig, UpstreamConfig};
+pub use vault::{VaultAsked, VaultSecretAsked};
 
 use collection::Table;
 use mistake::{At, Notes, Place};
@@ -81,6 +86,10 @@ pub struct Config {
     pub telemetry: telemetry::Config,
     /// What the gateway takes on at once.
     pub limits: proxy::Limits,
+    /// Where `vault:` references lead, and tools with `provider: vault`.
+    pub vault: Option<VaultAsked>,
+    /// What these references are read from, once it is made.
+    pub vault_link: VaultLink,
     /// What is unwise, but no mistake.
     pub warnings: Vec<Mistake>,
     /// The SHA-256 of the text, in hex: what status calls the applied config.
@@ -112,6 +121,8 @@ section! {
         audit: outputs::RawAudit = optional;
         /// What one gateway takes on at once.
         limits: limits::RawLimits = default({});
+        /// The HashiCorp Vault or OpenBao that `vault:mount/path#field` is read from wherever a secret is named, and that `provider: vault` asks.
+        vault: vault::RawVault = optional;
     }
 }
 
@@ -192,6 +203,19 @@ impl RawConfig {
             .and_then(|raw| raw.value.parse(&raw.place, notes));
         let audit = self.audit.and_then(|raw| raw.value.parse());
         let telemetry = self.telemetry.and_then(|raw| raw.value.parse(audit, notes));
+        let vault_place = self.vault.as_ref().map(|raw| raw.place.clone());
+        let vault_link = notes.vault(vault_place.as_ref());
+        let vault = match self.vault {
+            Some(raw) => Some(raw.value.parse(notes)?),
+            None => None,
+        };
+        if let (Some(place), Some(vault), Some(tasks)) = (&vault_place, &vault, &tasks)
+            && matches!(tasks.signing_key, Some(SecretRef::Vault(_)))
+            && vault::needs_own_key(&vault.vault.login)
+        {
+            let message = "the login is signed by `tasks.signing_key`, which is kept in this Vault";
+            notes.mistake(place, "circular_vault", message);
+        }
         Some(Config {
             listen: listen?,
             identity: identity?,
@@ -203,6 +227,8 @@ impl RawConfig {
             policy: policy?,
             telemetry: telemetry?,
             limits: self.limits?.value.parse()?,
+            vault,
+            vault_link,
             warnings: Vec::new(),
             hash: String::new(),
         })

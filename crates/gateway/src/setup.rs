@@ -81,6 +81,12 @@ pub(crate) async fn build(
     let policy = decision_point(&config.policy, ground, Choice::Active, before).await;
     let policy = policy.map_err(|findings| mistakes.extend(findings)).ok();
     mistakes.extend(control_plane(&config.policy));
+    // Before any secret is read that may be kept there.
+    let vault = secret_servers::vault(&config, Some(&ground.tokens));
+    let vault = vault.unwrap_or_else(|mistake| {
+        mistakes.push(mistake);
+        None
+    });
     let operators = operators(&config, own).await;
     let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
     let senders = Senders::read(&config.signals).await;
@@ -125,7 +131,7 @@ pub(crate) async fn build(
             open_bodies.push(tool.name.clone());
         }
         for taken in taken {
-            match binding(&tool.name, taken, &ground.tokens) {
+            match binding(&tool.name, taken, &ground.tokens, vault.as_ref()) {
                 Ok(binding) => bindings.push(binding),
                 Err(mistake) => {
                     mistakes.push(format!("tools.{}.credentials: {mistake}", tool.name));
@@ -397,6 +403,7 @@ fn binding(
     tool: &ToolName,
     taken: BindingConfig,
     tokens: &Arc<TaskTokens>,
+    vault: Option<&Arc<Vault>>,
 ) -> Result<Binding, String> {
     let provider: Arc<dyn Provider> = match taken.provider {
         ProviderConfig::Static { secret, until } => Arc::new(Static::new(secret, until)),
@@ -407,6 +414,15 @@ fn binding(
                 oauth.authorities = certificates(&ca)?;
             }
             Arc::new(OAuth::new(oauth, Arc::clone(tokens))?)
+        }
+        ProviderConfig::Vault(asked) => {
+            Arc::new(secret_servers::vault_secrets(*asked, vault, tokens)?)
+        }
+        ProviderConfig::KubernetesSecret { asked, keys } => {
+            Arc::new(KubernetesSecret::new(secret_servers::cluster(asked)?, keys)?)
+        }
+        ProviderConfig::KubernetesToken { asked, audiences } => {
+            Arc::new(KubernetesToken::new(secret_servers::cluster(asked)?, audiences)?)
         }
         ProviderConfig::Jwt {
             statement,

@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use tasks::Access;
 
 use super::collection::NonEmpty;
+use super::kubernetes::{KubernetesAsked, RawKubernetesSecret, RawKubernetesToken};
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
 use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
 use super::shape::{Here, Shape, not_a_choice, section};
+use super::vault::{RawVaultSecret, VaultSecretAsked};
 
 /// The credential that a tool takes for an access class.
 #[derive(Clone, Debug)]
@@ -44,6 +46,22 @@ pub enum ProviderConfig {
         timeout: Duration,
         /// How long its secrets live, where it doesn't say.
         ttl: Option<Duration>,
+    },
+    /// A Vault.
+    Vault(Box<VaultSecretAsked>),
+    /// A Kubernetes cluster, for a secret that it keeps.
+    KubernetesSecret {
+        /// Which.
+        asked: KubernetesAsked,
+        /// Its keys that are taken; all, if none are named.
+        keys: Vec<String>,
+    },
+    /// A Kubernetes cluster, for a token of a service account.
+    KubernetesToken {
+        /// Of which.
+        asked: KubernetesAsked,
+        /// Whom it is for; the API server, if nobody is named.
+        audiences: Vec<String>,
     },
     /// An authorization server.
     OAuth(Box<OAuthAsked>),
@@ -77,6 +95,9 @@ pub(super) enum RawBinding {
     Cmd(Box<RawCmd>),
     OAuth(Box<RawOAuth>),
     Jwt(Box<RawJwt>),
+    Vault(Box<RawVaultSecret>),
+    KubernetesSecret(Box<RawKubernetesSecret>),
+    KubernetesToken(Box<RawKubernetesToken>),
 }
 
 section! {
@@ -119,13 +140,22 @@ section! {
     }
 }
 
-const PROVIDERS: [&str; 4] = ["static", "cmd", "oauth", "jwt"];
+const PROVIDERS: [&str; 7] = [
+    "static",
+    "cmd",
+    "oauth",
+    "jwt",
+    "vault",
+    "kubernetes_secret",
+    "kubernetes_token",
+];
 /// Providers of the design that come later.
-const LATER: [&str; 5] = ["github_app", "sts", "vault", "gcp", "azure"];
+const LATER: [&str; 4] = ["github_app", "sts", "gcp", "azure"];
 
 impl Shape for RawBinding {
     fn schema() -> Value {
-        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema()] })
+        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema(),
+            RawVaultSecret::schema(), RawKubernetesSecret::schema(), RawKubernetesToken::schema()] })
     }
 
     fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
@@ -144,6 +174,11 @@ impl Shape for RawBinding {
             "cmd" => RawCmd::read(here, notes).map(|raw| Self::Cmd(Box::new(raw))),
             "oauth" => RawOAuth::read(here, notes).map(|raw| Self::OAuth(Box::new(raw))),
             "jwt" => RawJwt::read(here, notes).map(|raw| Self::Jwt(Box::new(raw))),
+            "vault" => RawVaultSecret::read(here, notes).map(|raw| Self::Vault(Box::new(raw))),
+            "kubernetes_secret" => RawKubernetesSecret::read(here, notes)
+                .map(|raw| Self::KubernetesSecret(Box::new(raw))),
+            "kubernetes_token" => RawKubernetesToken::read(here, notes)
+                .map(|raw| Self::KubernetesToken(Box::new(raw))),
             later if LATER.contains(&later) => {
                 notes.not_built(&provider.place, &format!("provider `{later}`"));
                 None
@@ -207,6 +242,18 @@ impl RawBinding {
             }
             Self::OAuth(raw) => raw.parse(notes),
             Self::Jwt(raw) => raw.parse(notes),
+            Self::Vault(raw) => {
+                let inject = raw.inject.clone();
+                (raw.provider(notes), inject)
+            }
+            Self::KubernetesSecret(raw) => {
+                let inject = raw.inject.clone();
+                (raw.provider(notes), inject)
+            }
+            Self::KubernetesToken(raw) => {
+                let inject = raw.inject.clone();
+                (raw.provider(notes), inject)
+            }
         }
     }
 }

@@ -390,7 +390,7 @@ impl RawJwt {
 }
 
 /// Who says it: the gateway, or somebody with a name and a key of its own.
-fn signer(
+pub(super) fn signer(
     issuer: Option<At<String>>,
     key: Option<At<RawKey>>,
     notes: &mut Notes,
