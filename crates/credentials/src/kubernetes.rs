@@ -105,9 +105,11 @@ impl KubernetesSecret {
 
 /// The value of a key; one line break at its end is taken off, as of a file.
 fn decoded(text: &str) -> Result<Secret, ProviderError> {
-    let bytes = Zeroizing::new(STANDARD.decode(text).map_err(|_| {
-        ProviderError::Failed("it is not base64".to_owned())
-    })?);
+    let bytes = Zeroizing::new(
+        STANDARD
+            .decode(text)
+            .map_err(|_| ProviderError::Failed("it is not base64".to_owned()))?,
+    );
     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     Secret::new(line.to_vec())
@@ -183,17 +185,24 @@ impl Provider for KubernetesToken {
             "kind": "TokenRequest",
             "spec": { "audiences": self.audiences, "expirationSeconds": life },
         });
-        let document = self.server.ask(Method::POST, "serviceaccounts", Some(asked));
+        let document = self
+            .server
+            .ask(Method::POST, "serviceaccounts", Some(asked));
         let answer: TokenAnswer = self.server.read(&document.await?)?;
         let TokenStatus {
             token,
             expiration_timestamp,
         } = answer.status;
         let now = jiff::Timestamp::now().as_second();
-        let left = expiration_timestamp.as_second().saturating_sub(now);
+        let dies_at: jiff::Timestamp = expiration_timestamp
+            .parse()
+            .map_err(|_| self.server.failed("does not say when its token expires"))?;
+        let left = dies_at.as_second().saturating_sub(now);
         let left = u64::try_from(left).unwrap_or_default();
         if left == 0 {
-            return Err(self.server.failed("is answered with a token that has expired"));
+            return Err(self
+                .server
+                .failed("is answered with a token that has expired"));
         }
         let token = Secret::new(token.0.as_bytes().to_vec());
         let token = token.map_err(|_| self.server.failed("is answered without a token"))?;
@@ -237,7 +246,7 @@ struct TokenAnswer {
 #[serde(rename_all = "camelCase")]
 struct TokenStatus {
     token: crate::vault::Wiped,
-    expiration_timestamp: jiff::Timestamp,
+    expiration_timestamp: String,
 }
 
 impl Server {

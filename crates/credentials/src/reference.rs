@@ -27,7 +27,9 @@ pub enum SecretRef {
 
 /// A text that names no secret.
 #[derive(Debug, thiserror::Error)]
-#[error("not a secret reference: write `env:NAME`, `file:/path`, `cmd:program args` or `vault:mount/path#field`")]
+#[error(
+    "not a secret reference: write `env:NAME`, `file:/path`, `cmd:program args` or `vault:mount/path#field`"
+)]
 pub struct InvalidSecretRef;
 
 impl FromStr for SecretRef {
@@ -202,15 +204,26 @@ mod tests {
     #[test]
     fn vault_names_a_field() {
         let text = "vault:secret/shop#key";
-        check(text, Some(&SecretRef::Vault("secret/shop#key".parse().unwrap())));
+        check(
+            text,
+            Some(&SecretRef::Vault("secret/shop#key".parse().unwrap())),
+        );
         let reference: SecretRef = text.parse().unwrap();
         assert_eq!(reference.to_string(), text);
     }
     #[test]
     fn a_vaults_path_leads_nowhere_else() {
         for wrong in [
-            "", "secret/shop", "secret#key", "secret/shop#", "/secret#k", "secret/../sys/x#k", "secret//x#k",
-            "secret/a?list=true#k", "secret/%2e%2e#k", "secret/\n#k",
+            "",
+            "secret/shop",
+            "secret#key",
+            "secret/shop#",
+            "/secret#k",
+            "secret/../sys/x#k",
+            "secret//x#k",
+            "secret/a?list=true#k",
+            "secret/%2e%2e#k",
+            "secret/\n#k",
         ] {
             check(&format!("vault:{wrong}"), None);
         }

@@ -170,7 +170,9 @@ impl VaultSecrets {
         let (Answer { data, lease, .. }, session) = asked?;
         let material = match data {
             Some(data) => self.material(&question.path, aws_names(data)),
-            None => Err(self.vault.failed(&question.path, "is answered with nothing")),
+            None => Err(self
+                .vault
+                .failed(&question.path, "is answered with nothing")),
         };
         let Some(lease) = lease else {
             return Ok(Obtained {
@@ -217,7 +219,9 @@ impl VaultSecrets {
         };
         let renewing = self.vault.read::<Data>(deadline, Duration::ZERO, &question);
         match renewing.await {
-            Ok((answer, _)) => answer.lease.map_or(lease.seconds, |renewed| renewed.seconds),
+            Ok((answer, _)) => answer
+                .lease
+                .map_or(lease.seconds, |renewed| renewed.seconds),
             Err(error) => {
                 tracing::warn!(%error, "lease could not be renewed");
                 lease.seconds
@@ -264,8 +268,9 @@ impl VaultSecrets {
                 .map_err(|_| failed("has no field that is a text of one line"));
         }
         let take = |name: &String| match data.take(name) {
-            Some(Datum::Text(text)) => field(name, &text)
-                .map_err(|error| failed(&format!("has a field `{name}` that can't be used: {error}"))),
+            Some(Datum::Text(text)) => field(name, &text).map_err(|error| {
+                failed(&format!("has a field `{name}` that can't be used: {error}"))
+            }),
             Some(Datum::Other) => Err(failed(&format!("has a field `{name}` that is no text"))),
             None => Err(failed(&format!("has no field `{name}`"))),
         };

@@ -143,14 +143,15 @@ async fn task_tokens(config: &Config, state: &Path) -> Result<TaskTokens, StartE
     let pem: Zeroizing<Vec<u8>> = match &config.tasks.signing_key {
         Some(reference) => {
             // It may be kept in a Vault; a login that it would have to sign is refused with the config.
-            crate::secret_servers::vault(config, None).map_err(|mistake| StartError::Setup(vec![mistake]))?;
+            crate::secret_servers::vault(config, None)
+                .map_err(|mistake| StartError::Setup(vec![mistake]))?;
             reference
-            .read_document()
-            .await
-            .map_err(|error| StartError::Secret {
-                what: "tasks.signing_key".to_owned(),
-                cause: error.to_string(),
-            })?
+                .read_document()
+                .await
+                .map_err(|error| StartError::Secret {
+                    what: "tasks.signing_key".to_owned(),
+                    cause: error.to_string(),
+                })?
         }
         None => {
             let path = state.join("task.key");

@@ -50,7 +50,11 @@ pub(crate) fn vault_secrets(
 fn made(asked: VaultAsked, tokens: Option<&Arc<TaskTokens>>) -> Result<Arc<Vault>, String> {
     let VaultAsked { vault, ca } = asked;
     let config = VaultConfig {
-        authorities: ca.as_deref().map(certificates).transpose()?.unwrap_or_default(),
+        authorities: ca
+            .as_deref()
+            .map(certificates)
+            .transpose()?
+            .unwrap_or_default(),
         ..vault
     };
     Vault::new(config, tokens.cloned()).map(Arc::new)
@@ -69,7 +73,11 @@ pub(crate) fn cluster(asked: KubernetesAsked) -> Result<KubernetesConfig, String
     };
     Ok(KubernetesConfig {
         server,
-        authorities: ca.as_deref().map(certificates).transpose()?.unwrap_or_default(),
+        authorities: ca
+            .as_deref()
+            .map(certificates)
+            .transpose()?
+            .unwrap_or_default(),
         token: asked.token,
         namespace: asked.namespace,
         name: asked.name,
@@ -85,7 +93,11 @@ fn own_server() -> Result<Url, String> {
         "the gateway runs in no cluster: `KUBERNETES_SERVICE_HOST` is not set; write `server: https://…`",
     )?;
     let port = told("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
-    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host
+    };
     let url = format!("https://{host}:{port}").parse();
     url.map_err(|_| "`KUBERNETES_SERVICE_HOST` names no host".to_owned())
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use call::{BodyKeys, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
-use credentials::{Binding, Cmd, Credentials, Jwt, OAuth, Provider, Static};
+use credentials::{
+    Binding, Cmd, Credentials, Jwt, KubernetesSecret, KubernetesToken, OAuth, Provider, Static,
+    Vault,
+};
 use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
@@ -24,6 +27,7 @@ use crate::config::{
     ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
 };
 use crate::ground::Ground;
+use crate::secret_servers;
 use crate::signals::Senders;
 
 /// Where calls are kept, in the state folder.
@@ -418,12 +422,14 @@ fn binding(
         ProviderConfig::Vault(asked) => {
             Arc::new(secret_servers::vault_secrets(*asked, vault, tokens)?)
         }
-        ProviderConfig::KubernetesSecret { asked, keys } => {
-            Arc::new(KubernetesSecret::new(secret_servers::cluster(asked)?, keys)?)
-        }
-        ProviderConfig::KubernetesToken { asked, audiences } => {
-            Arc::new(KubernetesToken::new(secret_servers::cluster(asked)?, audiences)?)
-        }
+        ProviderConfig::KubernetesSecret { asked, keys } => Arc::new(KubernetesSecret::new(
+            secret_servers::cluster(asked)?,
+            keys,
+        )?),
+        ProviderConfig::KubernetesToken { asked, audiences } => Arc::new(KubernetesToken::new(
+            secret_servers::cluster(asked)?,
+            audiences,
+        )?),
         ProviderConfig::Jwt {
             statement,
             scopes,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use http::StatusCode;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::Secret;
@@ -133,6 +133,13 @@ pub(crate) struct Wiped(pub(crate) Zeroizing<String>);
 impl<'de> Deserialize<'de> for Wiped {
     fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
         String::deserialize(text).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
+/// To log in with it.
+impl Serialize for Wiped {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::answer::Auth;
+use super::answer::{Auth, Wiped};
 use crate::endpoint::Request;
 use crate::{ProviderError, Secret, SecretRef, Signer};
 
@@ -85,7 +85,7 @@ impl VaultLogin {
                 secret_id,
             } => {
                 let secret_id = match secret_id {
-                    Some(secret_id) => Some(text(&Box::pin(secret_id.read()).await?)?),
+                    Some(secret_id) => Some(Wiped(text(&Box::pin(secret_id.read()).await?)?)),
                     None => None,
                 };
                 let login = Body {
@@ -98,7 +98,7 @@ impl VaultLogin {
             Self::Jwt { mount, role, jwt } => {
                 let login = Body {
                     role: role.as_deref(),
-                    jwt: Some(jwt.read(tokens).await?),
+                    jwt: Some(Wiped(jwt.read(tokens).await?)),
                     ..Body::default()
                 };
                 (mount, login)
@@ -106,7 +106,7 @@ impl VaultLogin {
             Self::Kubernetes { mount, role, token } => {
                 let login = Body {
                     role: Some(role),
-                    jwt: Some(read_token(token).await?),
+                    jwt: Some(Wiped(read_token(token).await?)),
                     ..Body::default()
                 };
                 (mount, login)
@@ -139,9 +139,9 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     role_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    secret_id: Option<Zeroizing<String>>,
+    secret_id: Option<Wiped>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    jwt: Option<Zeroizing<String>>,
+    jwt: Option<Wiped>,
 }
 
 impl VaultJwt {
@@ -162,8 +162,8 @@ impl VaultJwt {
         };
         match signer {
             Signer::Gateway => {
-                let tokens =
-                    tokens.ok_or_else(|| failed("gateway's own key is not there yet".to_owned()))?;
+                let tokens = tokens
+                    .ok_or_else(|| failed("gateway's own key is not there yet".to_owned()))?;
                 let signed = tokens.assert(&assertion);
                 signed.map_err(|InvalidKey(problem)| {
                     failed(format!("statement can't be signed: {problem}"))
@@ -177,7 +177,8 @@ impl VaultJwt {
 
 /// A token of a file that others keep fresh. Its mode is theirs: a projected token may be read by all of its pod.
 pub(crate) async fn read_token(path: &Path) -> Result<Zeroizing<String>, ProviderError> {
-    let problem = |error: &dyn std::fmt::Display| failed(format!("file `{}`: {error}", path.display()));
+    let problem =
+        |error: &dyn std::fmt::Display| failed(format!("file `{}`: {error}", path.display()));
     let file = tokio::fs::File::open(path).await;
     let file = file.map_err(|error| problem(&error))?;
     // With room for all of it, since a string that grows leaves copies behind.

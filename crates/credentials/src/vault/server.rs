@@ -201,7 +201,8 @@ impl Vault {
         let mounted = answer.data;
         let mounted = mounted.ok_or_else(|| self.failed(path, "is mounted nowhere"))?;
         if !matches!(mounted.kind.as_str(), "kv" | "generic") {
-            let cause = "is not of a KV engine: what it gives has a lease, and is had by `provider: vault`";
+            let cause =
+                "is not of a KV engine: what it gives has a lease, and is had by `provider: vault`";
             return Err(self.failed(path, cause));
         }
         let rest = path.strip_prefix(mounted.path.as_str());
@@ -211,7 +212,11 @@ impl Vault {
         let mount = Arc::new(Mount {
             path: mounted.path.trim_end_matches('/').to_owned(),
             rest: rest.to_owned(),
-            version: if version.as_deref() == Some("2") { 2 } else { 1 },
+            version: if version.as_deref() == Some("2") {
+                2
+            } else {
+                1
+            },
         });
         let known = Arc::clone(&mount);
         self.mounts.lock().insert(path.to_owned(), known);
@@ -219,7 +224,7 @@ impl Vault {
     }
 
     /// The login that is used, new where the last one is no more or ends too early; and whether it is new.
-    async fn session(
+    pub(super) async fn session(
         &self,
         deadline: Instant,
         wanted: Duration,

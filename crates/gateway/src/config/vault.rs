@@ -311,7 +311,8 @@ impl RawVaultSecret {
     pub(super) fn provider(self, notes: &mut Notes) -> Option<ProviderConfig> {
         let choices = choices(self.choices?.value, notes)?;
         let parameters = self.parameters?.value.0;
-        let mut templates: Vec<&At<String>> = [&self.kv, &self.path].into_iter().flatten().collect();
+        let mut templates: Vec<&At<String>> =
+            [&self.kv, &self.path].into_iter().flatten().collect();
         let place = match (&self.kv, &self.path) {
             (Some(one), None) | (None, Some(one)) => one.place.clone(),
             (Some(one), Some(_)) => {
@@ -321,7 +322,8 @@ impl RawVaultSecret {
             }
             (None, None) => {
                 let place = self.method?.place;
-                let message = "expected `kv`, for a secret that is kept, or `path`, for one that is made";
+                let message =
+                    "expected `kv`, for a secret that is kept, or `path`, for one that is made";
                 notes.mistake(&place, "missing_key", message);
                 return None;
             }
@@ -401,9 +403,11 @@ fn check_templates(
     notes: &mut Notes,
 ) {
     for template in templates {
-        let rest = choices.iter().fold(template.value.clone(), |text, (name, _)| {
-            text.replace(&format!("{{{name}}}"), "")
-        });
+        let rest = choices
+            .iter()
+            .fold(template.value.clone(), |text, (name, _)| {
+                text.replace(&format!("{{{name}}}"), "")
+            });
         if rest.contains(['{', '}']) {
             let message = "what stands in braces has to be one of `choices`";
             notes.mistake(&template.place, "unknown_choice", message);
@@ -411,8 +415,12 @@ fn check_templates(
     }
     for (name, _) in choices {
         let braced = format!("{{{name}}}");
-        if !templates.iter().any(|template| template.value.contains(&braced)) {
-            let message = format!("the choice `{name}` stands nowhere: write `{braced}` where it goes");
+        if !templates
+            .iter()
+            .any(|template| template.value.contains(&braced))
+        {
+            let message =
+                format!("the choice `{name}` stands nowhere: write `{braced}` where it goes");
             notes.mistake(place, "unknown_choice", message);
         }
     }
