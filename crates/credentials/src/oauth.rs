@@ -305,7 +305,7 @@ impl Server {
                 let sealed = self.revocation.as_ref();
                 let sealed = sealed.map(|_| self.seal.seal(&wish.task, &answer.access_token));
                 return Ok(Obtained {
-                    secret: answer.access_token,
+                    material: answer.access_token.into(),
                     ttl_seconds: Some(life),
                     handle: sealed.transpose()?,
                 });

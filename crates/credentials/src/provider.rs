@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde_json::{Map, Value};
 use tasks::{Access, TaskId, ToolName};
 
-use crate::{LeaseView, Secret};
+use crate::{LeaseView, Material};
 
 /// Obtains secrets from one kind of source. Strangers add implementations.
 ///
@@ -57,11 +57,11 @@ pub struct Wish {
     pub ttl_seconds: u64,
 }
 
-/// A secret that was obtained.
+/// What was obtained.
 #[derive(Debug)]
 pub struct Obtained {
-    /// The secret.
-    pub secret: Secret,
+    /// What must not be seen.
+    pub material: Material,
     /// Seconds it lives; none if it never expires by itself.
     pub ttl_seconds: Option<u64>,
     /// What the provider needs to revoke it; it goes into the ledger. No secret, unless sealed.

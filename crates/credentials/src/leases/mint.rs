@@ -157,7 +157,7 @@ impl Mint {
         Arc::new(Lease::new(
             Arc::new(self.line.clone()),
             Arc::clone(&self.provider),
-            obtained.secret,
+            obtained.material,
         ))
     }
 
