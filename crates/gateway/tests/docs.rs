@@ -17,7 +17,12 @@ fn text(path: &Path) -> String {
 /// Every page for people, but for those of other folders.
 fn pages() -> Vec<PathBuf> {
     let mut pages = vec![house().join("README.md")];
-    for folder in ["docs", "examples/http-api", "examples/mcp-server"] {
+    for folder in [
+        "docs",
+        "examples/http-api",
+        "examples/mcp-server",
+        "examples/vault",
+    ] {
         let entries = std::fs::read_dir(house().join(folder)).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
         pages.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "md")));

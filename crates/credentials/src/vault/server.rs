@@ -43,14 +43,14 @@ pub struct Vault {
     /// By which the gateway signs what it logs in with.
     signed_by: Option<Arc<TaskTokens>>,
     /// Held while somebody logs in, so that the others wait for that.
-    held: tokio::sync::Mutex<Held>,
+    pub(super) held: tokio::sync::Mutex<Held>,
     /// What is mounted where, by path.
     mounts: Mutex<HashMap<String, Arc<Mount>>>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
-    session: Option<Arc<Session>>,
+pub(super) struct Held {
+    pub(super) session: Option<Arc<Session>>,
     /// A login that failed, and when.
     failed: Option<(Instant, String)>,
 }

@@ -8,6 +8,7 @@ use testkit::authorization_server::verified;
 use testkit::vault::{ROLE_ID, SECRET_ID, SERVICE_ACCOUNT, TOKEN, refused};
 use testkit::{Answer as Told, Authority, Vault as Fake};
 
+use super::answer::Auth;
 use super::*;
 use crate::{SecretRef, Signer};
 
@@ -519,20 +520,56 @@ async fn session_of(vault: &Vault, wanted: u64) -> (Arc<Session>, bool) {
     vault.session(vault.deadline(), wanted).await.unwrap()
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_login_is_renewed_before_it_ends_and_made_anew_where_it_can_not() {
+/// What becomes of a login with ten seconds left of an hour.
+async fn check_login_that_ends(
+    wanted: u64,
+    renewed: usize,
+    anew: usize,
+    change: impl FnOnce(&Fake),
+) {
     let world = World::new().await;
     let vault = world.vault(world.approle());
-    session_of(&vault, 60).await;
-    tokio::time::advance(Duration::from_secs(3000)).await;
-    // Half an hour is wanted, and ten minutes are left.
-    let (renewed, is_new) = session_of(&vault, 1800).await;
-    assert!(!is_new && renewed.left().unwrap() > Duration::from_secs(3500));
-    assert_eq!(world.fake.asked("auth/token/renew-self").len(), 1);
-    tokio::time::advance(Duration::from_secs(3500)).await;
-    world.fake.tokens_live(30);
-    session_of(&vault, 1800).await;
-    assert_eq!(world.fake.asked("auth/approle/login").len(), 2);
+    let (first, _) = session_of(&vault, 60).await;
+    let ending = Auth {
+        token: Secret::new(text(&first.token).into()).unwrap(),
+        seconds: 10,
+        renewable: true,
+        uses: 0,
+    };
+    let ending = Session::new(ending, Duration::from_secs(3600));
+    vault.held.lock().await.session = Some(Arc::new(ending));
+    change(&world.fake);
+    let (session, _) = session_of(&vault, wanted).await;
+    let asked = |path: &str| world.fake.asked(path).len();
+    assert_eq!(asked("auth/token/renew-self"), renewed);
+    assert_eq!(asked("auth/approle/login"), 1 + anew);
+    assert!(session.left().unwrap() > Duration::from_secs(60));
+}
+
+#[expect(clippy::disallowed_methods, reason = "to compare it")]
+fn text(secret: &Secret) -> &str {
+    std::str::from_utf8(secret.expose()).unwrap()
+}
+
+#[tokio::test]
+async fn a_login_is_renewed_before_it_ends() {
+    check_login_that_ends(1800, 1, 0, |_| {}).await;
+    check_login_that_ends(60, 1, 0, |_| {}).await;
+}
+#[tokio::test]
+async fn a_login_that_is_not_renewed_for_long_enough_is_made_anew() {
+    // Nearly as old as the server lets it be.
+    check_login_that_ends(1800, 1, 1, |fake| {
+        fake.next("auth/token/renew-self", auth_of(20))
+    })
+    .await;
+    let no = || refused(StatusCode::FORBIDDEN, &["permission denied"]);
+    check_login_that_ends(1800, 1, 1, |fake| fake.next("auth/token/renew-self", no())).await;
+}
+
+fn auth_of(seconds: u64) -> Told {
+    let auth = json!({ "client_token": "s.login-1", "lease_duration": seconds, "renewable": true });
+    Told::json(json!({ "auth": auth }))
 }
 
 #[tokio::test]

@@ -321,7 +321,9 @@ impl RawVaultSecret {
                 return None;
             }
             (None, None) => {
-                let place = self.method?.place;
+                let Place { path, mark } = self.method?.place;
+                let path = path.trim_end_matches(".method").to_owned();
+                let place = Place { path, mark };
                 let message =
                     "expected `kv`, for a secret that is kept, or `path`, for one that is made";
                 notes.mistake(&place, "missing_key", message);
