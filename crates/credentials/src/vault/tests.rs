@@ -782,3 +782,50 @@ fn another_secret_is_another_config() {
         assert!(!all[place + 1..].contains(one));
     }
 }
+
+#[tokio::test]
+async fn a_certificate_with_its_key_is_shown_on_the_connection() {
+    let world = World::new().await;
+    let authority = Authority::new("a pki");
+    let issued = authority.client("triage", 7);
+    let data = json!({
+        "certificate": issued.certificate, "private_key": issued.key, "issuing_ca": authority.pem(),
+        "ca_chain": [authority.pem()], "serial_number": "07", "expiration": 1_795_743_030,
+    });
+    world
+        .fake
+        .next("pki/issue/agents", answer(&json!("l/1"), &data));
+    let obtained = world
+        .provider(made("pki/issue/agents"))
+        .obtain(&wish())
+        .await;
+    let Material::Certificate(identity) = obtained.unwrap().material else {
+        panic!("a certificate");
+    };
+    assert_eq!(identity.chain().len(), 2);
+    assert_eq!(identity.chain()[1].as_ref(), authority.der());
+    let wrong = json!({ "certificate": "-----BEGIN NOTHING", "private_key": "-----BEGIN NOTHING" });
+    world
+        .fake
+        .next("pki/issue/agents", answer(&json!("l/2"), &wrong));
+    let provider = world.provider(made("pki/issue/agents"));
+    let refused = provider.obtain(&wish()).await.unwrap_err().to_string();
+    assert!(refused.contains("certificate that is none"), "{refused}");
+    assert_eq!(world.fake.revoked(), ["l/2"]);
+}
+
+#[tokio::test]
+async fn a_secret_without_a_lease_lives_as_the_config_says() {
+    let world = World::new().await;
+    let token = || answer(&json!(""), &json!({ "token": CANARY }));
+    for ttl in [None, Some(Duration::from_secs(90))] {
+        let mut secret = made("identity/oidc/token/x");
+        if let VaultEngine::Dynamic(dynamic) = &mut secret.engine {
+            dynamic.ttl = ttl;
+        }
+        world.fake.next("identity/oidc/token/x", token());
+        let obtained = world.provider(secret).obtain(&wish()).await.unwrap();
+        assert_eq!(obtained.ttl_seconds, ttl.map(|ttl| ttl.as_secs()));
+        assert_eq!(obtained.handle, None);
+    }
+}
