@@ -76,6 +76,8 @@ impl Endpoint {
         if !identity::is_trustworthy(&url) {
             return Err(format!("`{url}` is neither https nor on this machine"));
         }
+        // Whoever is asked first may be asked before any key was read.
+        identity::install_crypto();
         let builder = Client::builder()
             .redirect(Policy::none())
             // A connection kept open would belong to whichever runtime asked first.

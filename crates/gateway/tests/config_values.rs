@@ -867,10 +867,7 @@ fn a_vault_is_reached_over_tls() {
 #[test]
 fn a_login_has_what_its_method_needs() {
     check(&vault("method: approle, role_id: r"), &[]);
-    check(
-        &vault("method: approle"),
-        &["vault.login.role_id missing_key"],
-    );
+    check(&vault("method: approle"), &["vault.login missing_key"]);
     check(&vault("method: kubernetes, role: r"), &[]);
     check(&vault("method: jwt, role: r, token: f"), &[]);
     check(&vault("method: jwt, role: r, audience: a"), &[]);
@@ -1212,7 +1209,7 @@ fn examples() -> PathBuf {
 #[test]
 fn the_example_is_a_config() {
     let config = load(&examples().join("remit.yaml")).unwrap();
-    assert_eq!(config.tools.len(), 4);
+    assert_eq!(config.tools.len(), 5);
     assert_eq!(config.warnings, []);
     assert_eq!(config.hash.len(), 64);
 }

@@ -191,7 +191,7 @@ fn the_vault_runs() {
         ],
     );
     let open = |purpose: &str| {
-        let tools = ["--tool", "shop,desk", "--agent", "support"];
+        let tools = ["--tool", "shop", "--tool", "desk", "--agent", "support"];
         world
             .remit
             .open_task(&[&tools[..], &["--purpose", purpose]].concat())

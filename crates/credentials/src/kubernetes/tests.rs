@@ -39,9 +39,6 @@ struct Cluster {
 
 impl Cluster {
     async fn new(answer: Answer) -> Self {
-        // As in a gateway, what signs is there before anybody is asked over TLS.
-        let pem = identity::TaskTokens::generate(identity::KeyKind::P256).unwrap();
-        identity::TaskTokens::from_pem(pem.as_bytes(), "https://gateway.example").unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), "gateways-own-token\n").unwrap();
         let api = Upstream::start(answer).await;

@@ -206,22 +206,34 @@ pub(super) struct Session {
     pub(super) renewable: bool,
     /// None if it never expires.
     dies_at: Option<Instant>,
-    /// How long it lived when it was new, or longest.
+    /// How long it lived when it was new.
     full: Duration,
+    /// For how long it was to be renewed, if it was: whoever wants no more is not helped by another renewal.
+    asked: Option<Duration>,
 }
 
 /// What a token must have left to be used at all: room for a request to arrive.
 const MARGIN: Duration = Duration::from_secs(10);
 
 impl Session {
-    /// `full` is how long it lived before it was renewed.
-    pub(super) fn new(auth: Auth, full: Duration) -> Self {
+    /// A new one.
+    pub(super) fn new(auth: Auth) -> Self {
         let life = Duration::from_secs(auth.seconds);
         Self {
             token: auth.token,
             renewable: auth.renewable,
             dies_at: (auth.seconds > 0).then(|| Instant::now() + life),
-            full: full.max(life),
+            full: life,
+            asked: None,
+        }
+    }
+
+    /// What it was renewed to, when so much was asked for.
+    pub(super) fn renewed(&self, auth: Auth, asked: Duration) -> Self {
+        Self {
+            full: self.full,
+            asked: Some(asked),
+            ..Self::new(auth)
         }
     }
 
@@ -235,12 +247,18 @@ impl Session {
         Some(dies_at.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether it is good for a lease of so long: what is leased with a token ends with the token.
+    /// Whether it needs no renewal for a lease of so long: what is leased with a token ends with the token.
+    pub(super) fn covers(&self, wanted: Duration) -> bool {
+        let covers = |left| left >= wanted.max(MARGIN);
+        let no_more = !self.renewable || self.asked.is_some_and(|asked| asked >= wanted);
+        self.left().is_none_or(covers) || (no_more && self.lasts(wanted))
+    }
+
+    /// Whether it is good for a lease of so long, as far as the server's rules let one be.
     ///
-    /// Half of its own life is always enough, or a token that is short by the server's rules would be good for nothing.
+    /// Half of its own life is always enough, or a token that is short by these rules would be good for nothing.
     pub(super) fn lasts(&self, wanted: Duration) -> bool {
-        let half = self.full / 2;
-        let enough = wanted.max(MARGIN).min(half);
+        let enough = wanted.max(MARGIN).min(self.full / 2);
         self.left().is_none_or(|left| left >= enough)
     }
 }

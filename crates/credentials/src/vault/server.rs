@@ -232,13 +232,14 @@ impl Vault {
         let held = timeout_at(deadline, self.held.lock()).await;
         let mut held = held.map_err(|_| self.endpoint.failed("lets nobody log in in time"))?;
         if let Some(session) = &held.session {
-            if session.lasts(wanted) {
+            if session.covers(wanted) {
                 return Ok((Arc::clone(session), false));
             }
-            if let Some(renewed) = self.renewed(deadline, wanted, session).await {
-                let renewed = Arc::new(renewed);
-                held.session = Some(Arc::clone(&renewed));
-                return Ok((renewed, false));
+            let renewed = self.renewed(deadline, wanted, session).await;
+            let longer = renewed.map_or_else(|| Arc::clone(session), Arc::new);
+            if longer.lasts(wanted) {
+                held.session = Some(Arc::clone(&longer));
+                return Ok((longer, false));
             }
         }
         if let Some((at, cause)) = &held.failed
@@ -247,17 +248,21 @@ impl Vault {
             return Err(ProviderError::Failed(cause.clone()));
         }
         held.failed = None;
-        match self.log_in(deadline).await {
-            Ok(session) => {
-                let session = Arc::new(session);
-                held.session = Some(Arc::clone(&session));
-                Ok((session, true))
-            }
+        let session = match self.log_in(deadline).await {
+            Ok(session) => session,
             Err(error) => {
                 held.failed = Some((Instant::now(), error.to_string()));
-                Err(error)
+                return Err(error);
             }
-        }
+        };
+        let longer = if session.covers(wanted) {
+            None
+        } else {
+            self.renewed(deadline, wanted, &session).await
+        };
+        let session = Arc::new(longer.unwrap_or(session));
+        held.session = Some(Arc::clone(&session));
+        Ok((session, true))
     }
 
     async fn forget(&self, session: &Arc<Session>) {
@@ -292,20 +297,17 @@ impl Vault {
             let cause = "gives a token that may be used only so often: set `token_num_uses` of its role to 0";
             return Err(self.failed("login", cause));
         }
-        Ok(Session::new(auth, Duration::ZERO))
+        Ok(Session::new(auth))
     }
 
     /// What a token that somebody gave is worth.
     async fn looked_up(&self, deadline: Instant, token: Secret) -> Result<Auth, ProviderError> {
-        let known = Session::new(
-            Auth {
-                token,
-                seconds: 0,
-                renewable: false,
-                uses: 0,
-            },
-            Duration::ZERO,
-        );
+        let known = Session::new(Auth {
+            token,
+            seconds: 0,
+            renewable: false,
+            uses: 0,
+        });
         let answered = self.ask_as(deadline, &known, &lookup()).await?;
         let answer = self.answer::<TokenFacts>("auth/token/lookup-self", &answered)?;
         let facts = answer
@@ -319,7 +321,7 @@ impl Vault {
         })
     }
 
-    /// A login that goes on; none where the server does not let it for long enough.
+    /// A login that goes on, for as long as is wanted or the server lets it; none where it does not.
     async fn renewed(
         &self,
         deadline: Instant,
@@ -329,16 +331,16 @@ impl Vault {
         if !session.renewable || session.left()? < PAUSE {
             return None;
         }
+        let wanted = wanted.max(session.full());
         let question = Question {
             method: Method::POST,
             path: "auth/token/renew-self".to_owned(),
             query: Vec::new(),
-            body: Some(json!({ "increment": session.full().max(wanted).as_secs() })),
+            body: Some(json!({ "increment": wanted.as_secs() })),
         };
         let answered = self.ask_as(deadline, session, &question).await.ok()?;
         let answer = self.answer::<Data>(&question.path, &answered).ok()?;
-        let renewed = Session::new(answer.auth?, session.full());
-        renewed.lasts(wanted).then_some(renewed)
+        Some(session.renewed(answer.auth?, wanted))
     }
 
     /// Asks with one login, again while the server has not caught up.

@@ -511,8 +511,12 @@ async fn a_login_lasts_for_what_is_leased_with_it() {
     let vault = world.vault(world.approle());
     let (first, is_new) = session_of(&vault, 10).await;
     assert!(is_new && first.left().unwrap() > Duration::from_secs(3500));
-    let (again, is_new) = session_of(&vault, 36_000).await;
-    assert!(!is_new && Arc::ptr_eq(&first, &again));
+    let (longer, is_new) = session_of(&vault, 36_000).await;
+    assert!(!is_new && !Arc::ptr_eq(&first, &longer));
+    // It was told how long is wanted, and is not asked for every lease anew.
+    let (again, _) = session_of(&vault, 36_000).await;
+    assert!(Arc::ptr_eq(&longer, &again));
+    assert_eq!(world.fake.asked("auth/token/renew-self").len(), 2);
 }
 
 async fn session_of(vault: &Vault, wanted: u64) -> (Arc<Session>, bool) {
@@ -536,7 +540,7 @@ async fn check_login_that_ends(
         renewable: true,
         uses: 0,
     };
-    let ending = Session::new(ending, Duration::from_secs(3600));
+    let ending = first.renewed(ending, Duration::ZERO);
     vault.held.lock().await.session = Some(Arc::new(ending));
     change(&world.fake);
     let (session, _) = session_of(&vault, wanted).await;

@@ -38,7 +38,11 @@ impl Ground {
             &json!({ "data": { "key": "kept-in-openbao" } }),
         );
         site.secret("secret-id", &secret);
-        site.write("policy/all.rego", "package remit.all\n\nallow if true\n\ncredential := {\"narrow\": {\"role\": \"short\"}} if input.request.path == \"/short\"\n");
+        site.write("policy/all.rego", "package remit.all\n\nallow if true\n");
+        site.write(
+            "policy/cache.rego",
+            "package remit.tools.cache\n\ncredential := {\"narrow\": {\"role\": \"short\"}} if input.request.path == \"/short\"\n",
+        );
         let ground = Self {
             site,
             upstream,

@@ -1,4 +1,4 @@
-package remit.vault_test
+package remit.desk_test
 
 call(tool, purpose) := {
 	"task": {"purpose": purpose},
