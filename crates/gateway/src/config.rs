@@ -4,11 +4,16 @@
 //! secrets, and one that contains them is refused without being repeated.
 
 mod approvals;
+mod azure;
 mod binding;
 mod book;
 mod clusters;
 mod collection;
 mod control_plane;
+mod endpoint;
+mod federated;
+mod github_app;
+mod google;
 mod issuers;
 mod kubernetes;
 mod limits;
@@ -23,6 +28,7 @@ mod scalar;
 mod shape;
 mod signals;
 mod spiffe;
+mod state;
 mod tools;
 mod transactions;
 mod usage;
@@ -44,6 +50,7 @@ pub use clusters::ClusterAsked;
 pub use control_plane::{
     BundleConfig, BundleOrigin, DecisionLogsConfig, Polling, Rollback, ServiceConfig, StatusConfig,
 };
+pub use endpoint::Asked;
 pub use issuers::IdentityConfig;
 pub use kubernetes::KubernetesAsked;
 pub use listen::{ClientCertificates, Listen, Plaintext, ServerTls};
@@ -52,6 +59,7 @@ pub use oauth::OAuthAsked;
 pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
 pub use signals::SignalsConfig;
+pub use state::StateConfig;
 pub use tools::{ClientCertificate, ToolConfig, UpstreamConfig};
 pub use vault::{VaultAsked, VaultSecretAsked};
 
@@ -72,6 +80,8 @@ pub struct Config {
     pub identity: IdentityConfig,
     /// How long tasks live, who signs their tokens, where they are kept.
     pub tasks: TasksConfig,
+    /// By which key what the gateway keeps is sealed.
+    pub state: StateConfig,
     /// How people are asked for approvals.
     pub approvals: ApprovalsConfig,
     /// Whose security events end tasks; no two of one issuer.
@@ -105,6 +115,8 @@ section! {
         identity: issuers::RawIdentity = default({});
         /// How long tasks live, who signs their tokens, where they are kept.
         tasks: book::RawTasks = default({});
+        /// By which key the ledger of leases is sealed in the store.
+        state: state::RawState = default({});
         /// How people are asked for approvals.
         approvals: approvals::RawApprovals = default({});
         /// Transmitters of shared signals: what they say was revoked ends the tasks of whom it is about.
@@ -189,6 +201,7 @@ impl RawConfig {
             .identity
             .and_then(|raw| raw.value.parse(listen.as_ref(), notes));
         let tasks = self.tasks.and_then(|raw| raw.value.parse(notes));
+        let state = self.state.and_then(|raw| raw.value.parse());
         let approvals = self.approvals.and_then(|raw| raw.value.parse(notes));
         let signals = self
             .signals
@@ -220,6 +233,7 @@ impl RawConfig {
             listen: listen?,
             identity: identity?,
             tasks: tasks?,
+            state: state?,
             approvals: approvals?,
             signals: signals?,
             tools: tools?,

@@ -7,12 +7,16 @@
 )]
 
 pub mod authorization_server;
+pub mod azure;
 pub mod certificates;
 pub mod collector;
+pub mod github_app;
+pub mod google;
 pub mod issuer;
 pub mod openbao;
 pub mod parts;
 pub mod remit;
+pub mod rsa;
 pub mod site;
 pub mod spire;
 pub mod transmitter;

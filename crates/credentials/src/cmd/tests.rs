@@ -168,3 +168,31 @@ async fn a_slow_program_is_killed_with_its_children() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "to compare them")]
+async fn it_may_answer_with_several_secrets() {
+    let script = r#"echo '{"fields":{"user":"alice","password":"s3cr3t"},"public":["user"]}'"#;
+    let obtained = run(script).await.unwrap();
+    let field = |name| obtained.material.secret(Some(name)).unwrap().expose();
+    assert_eq!(field("user"), b"alice");
+    assert_eq!(field("password"), b"s3cr3t");
+    assert_eq!(obtained.material.secrets().count(), 1);
+}
+#[tokio::test]
+async fn an_answer_that_can_be_read_in_two_ways_is_refused() {
+    check_failed(
+        r#"echo '{"secret":"a","fields":{"b":"c"}}'"#,
+        "stdout holds `secret` beside `fields` or `public`",
+    )
+    .await;
+    check_failed(
+        r#"echo '{"ttl_seconds":1}'"#,
+        "stdout holds neither `secret` nor `fields`",
+    )
+    .await;
+    check_failed(
+        r#"echo '{"fields":{"b":"c"},"public":["d"]}'"#,
+        "stdout says that a field is `public` which it does not hold",
+    )
+    .await;
+}

@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
-use credentials::{Injection, Place as Where, SecretRef, Statement, User};
+use credentials::{
+    AzureConfig, GithubAppConfig, GoogleConfig, Injection, Kept, KeptField, Place as Where,
+    SecretRef, Statement, User,
+};
 use http::HeaderName;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use tasks::Access;
 
-use super::collection::{NonEmpty, OneOrMore};
+use super::azure::RawAzure;
+use super::collection::{NonEmpty, OneOrMore, Table};
+use super::endpoint::Asked;
+use super::github_app::RawGithubApp;
+use super::google::RawGoogle;
 use super::kubernetes::{KubernetesAsked, RawKubernetesSecret, RawKubernetesToken};
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
@@ -34,7 +41,7 @@ pub enum ProviderConfig {
     /// A bridge to a legacy key.
     Static {
         /// Where the key is kept.
-        secret: SecretRef,
+        kept: Kept,
         /// The last day on which it is used.
         until: Date,
     },
@@ -65,6 +72,12 @@ pub enum ProviderConfig {
     },
     /// An authorization server.
     OAuth(Box<OAuthAsked>),
+    /// A GitHub App.
+    GithubApp(Box<Asked<GithubAppConfig>>),
+    /// Google Cloud.
+    Google(Box<Asked<GoogleConfig>>),
+    /// Microsoft Entra ID.
+    Azure(Box<Asked<AzureConfig>>),
     /// The gateway itself, by its signature.
     Jwt {
         /// What it signs.
@@ -95,6 +108,9 @@ pub(super) enum RawBinding {
     Cmd(Box<RawCmd>),
     OAuth(Box<RawOAuth>),
     Jwt(Box<RawJwt>),
+    GithubApp(Box<RawGithubApp>),
+    Google(Box<RawGoogle>),
+    Azure(Box<RawAzure>),
     Vault(Box<RawVaultSecret>),
     KubernetesSecret(Box<RawKubernetesSecret>),
     KubernetesToken(Box<RawKubernetesToken>),
@@ -104,7 +120,11 @@ section! {
     /// A bridge to a legacy key, until a date.
     struct RawStatic (provider: "static") {
         /// Where the key is kept.
-        secret: SecretRef = required;
+        secret: SecretRef = optional;
+        /// In its stead, several keys that go together, by name: where each is kept.
+        fields: Table<SecretRef> = optional;
+        /// The fields that answers may show, such as a user's name; the others are kept out of them.
+        public: Vec<At<String>> = default([]);
         /// The last day on which it is used; after it calls are refused.
         bridge_until: Date = required;
         /// Where the secret enters a request, or a list where its fields go to several places; as the tool says unless given.
@@ -144,22 +164,27 @@ section! {
     }
 }
 
-const PROVIDERS: [&str; 7] = [
+const PROVIDERS: [&str; 10] = [
     "static",
     "cmd",
     "oauth",
     "jwt",
+    "github_app",
+    "google",
+    "azure",
     "vault",
     "kubernetes_secret",
     "kubernetes_token",
 ];
 /// Providers of the design that come later.
-const LATER: [&str; 4] = ["github_app", "sts", "gcp", "azure"];
+const LATER: [&str; 1] = ["sts"];
 
 impl Shape for RawBinding {
     fn schema() -> Value {
         json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema(),
-            RawVaultSecret::schema(), RawKubernetesSecret::schema(), RawKubernetesToken::schema()] })
+            RawGithubApp::schema(), RawGoogle::schema(), RawAzure::schema(),
+            RawVaultSecret::schema(), RawKubernetesSecret::schema(), RawKubernetesToken::schema(),
+        ] })
     }
 
     fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
@@ -178,6 +203,11 @@ impl Shape for RawBinding {
             "cmd" => RawCmd::read(here, notes).map(|raw| Self::Cmd(Box::new(raw))),
             "oauth" => RawOAuth::read(here, notes).map(|raw| Self::OAuth(Box::new(raw))),
             "jwt" => RawJwt::read(here, notes).map(|raw| Self::Jwt(Box::new(raw))),
+            "github_app" => {
+                RawGithubApp::read(here, notes).map(|raw| Self::GithubApp(Box::new(raw)))
+            }
+            "google" => RawGoogle::read(here, notes).map(|raw| Self::Google(Box::new(raw))),
+            "azure" => RawAzure::read(here, notes).map(|raw| Self::Azure(Box::new(raw))),
             "vault" => RawVaultSecret::read(here, notes).map(|raw| Self::Vault(Box::new(raw))),
             "kubernetes_secret" => RawKubernetesSecret::read(here, notes)
                 .map(|raw| Self::KubernetesSecret(Box::new(raw))),
@@ -254,12 +284,8 @@ impl RawBinding {
     ) -> (Option<ProviderConfig>, Option<At<OneOrMore<RawInject>>>) {
         match self {
             Self::Static(raw) => {
-                let RawStatic {
-                    secret,
-                    bridge_until,
-                    inject,
-                } = *raw;
-                (parse_static(secret, bridge_until, notes), inject)
+                let inject = raw.inject.clone();
+                (raw.parse(notes), inject)
             }
             Self::Cmd(raw) => {
                 let RawCmd {
@@ -272,6 +298,9 @@ impl RawBinding {
             }
             Self::OAuth(raw) => raw.parse(notes),
             Self::Jwt(raw) => raw.parse(notes),
+            Self::GithubApp(raw) => raw.parse(notes),
+            Self::Google(raw) => raw.parse(notes),
+            Self::Azure(raw) => raw.parse(notes),
             Self::Vault(raw) => {
                 let inject = raw.inject.clone();
                 (raw.provider(notes), inject)
@@ -288,27 +317,52 @@ impl RawBinding {
     }
 }
 
-fn parse_static(
-    secret: Option<At<SecretRef>>,
-    until: Option<At<Date>>,
-    notes: &mut Notes,
-) -> Option<ProviderConfig> {
-    let until = until?;
-    if until.value
-        < jiff::tz::TimeZone::UTC
-            .to_datetime(jiff::Timestamp::now())
-            .date()
-    {
-        let message = format!(
-            "the bridge ended on {}: calls that need it are refused",
-            until.value
-        );
-        notes.warning(&until.place, "bridge_expired", message);
+impl RawStatic {
+    fn parse(self, notes: &mut Notes) -> Option<ProviderConfig> {
+        let until = self.bridge_until?;
+        let today = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now());
+        if until.value < today.date() {
+            let message = format!(
+                "the bridge ended on {}: calls that need it are refused",
+                until.value
+            );
+            notes.warning(&until.place, "bridge_expired", message);
+        }
+        let public = self.public?.value;
+        let kept = match (self.secret, self.fields) {
+            (Some(secret), None) => Kept::One(secret.value),
+            (None, Some(fields)) if !fields.value.0.is_empty() => {
+                let fields = fields.value.0.into_iter();
+                let kept = fields.map(|(name, secret)| KeptField {
+                    is_public: public.iter().any(|public| public.value == name.value),
+                    name: name.value,
+                    secret,
+                });
+                Kept::Fields(kept.collect())
+            }
+            (Some(_) | None, Some(fields)) => {
+                let message = "expected either `secret`, or one at least in `fields`";
+                notes.mistake(&fields.place, "wrong_value", message);
+                return None;
+            }
+            (None, None) => {
+                let message = "expected `secret`, or several in `fields`";
+                notes.mistake(&until.place, "missing_key", message);
+                return None;
+            }
+        };
+        for name in &public {
+            let is_field = matches!(&kept, Kept::Fields(kept) if kept.iter().any(|field| field.name == name.value));
+            if !is_field {
+                let message = "it is none of the `fields`";
+                notes.mistake(&name.place, "wrong_value", message);
+            }
+        }
+        Some(ProviderConfig::Static {
+            kept,
+            until: until.value,
+        })
     }
-    Some(ProviderConfig::Static {
-        secret: secret?.value,
-        until: until.value,
-    })
 }
 
 fn parse_cmd(
