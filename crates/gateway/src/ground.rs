@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::bundles::Bundles;
 use crate::config::{Config, StoreConfig};
 use crate::reports::Reports;
+use crate::secret_servers;
 use crate::signals::{Polls, Senders};
 use crate::webhook::Webhook;
 
@@ -99,6 +100,9 @@ impl Ground {
     ) -> Result<(Self, Telemetry), StartError> {
         make_private_folder(state)?;
         let tokens = Arc::new(task_tokens(config, state).await?);
+        // Before any secret is read that may be kept there.
+        secret_servers::vault(config, Some(&tokens))
+            .map_err(|mistake| StartError::Setup(vec![mistake]))?;
         let (recorder, telemetry) = Recorder::start(config.telemetry.clone())?;
         let folder = match &config.tasks.store {
             Some(StoreConfig::Embedded(folder)) => folder.as_path(),
@@ -170,7 +174,7 @@ async fn task_tokens(config: &Config, state: &Path) -> Result<TaskTokens, StartE
     let pem: Zeroizing<Vec<u8>> = match &config.tasks.signing_key {
         Some(reference) => {
             // It may be kept in a Vault; a login that it would have to sign is refused with the config.
-            crate::secret_servers::vault(config, None)
+            secret_servers::vault(config, None)
                 .map_err(|mistake| StartError::Setup(vec![mistake]))?;
             reference
                 .read_document()
