@@ -215,9 +215,10 @@ fn the_gateway_logs_in_by_its_own_signature() {
 #[test]
 fn what_the_policy_does_not_allow_fails_closed_with_its_cause_in_the_log_alone() {
     let ground = Ground::new();
-    ground
-        .bao
-        .write("sys/policies/acl/remit", &json!({ "policy": "" }));
+    ground.bao.write(
+        "sys/policies/acl/remit",
+        &json!({ "policy": "path \"other\" { capabilities = [\"read\"] }" }),
+    );
     let remit = ground.site.serve();
     let (_, token) = open(&remit, "cache");
     let request = testkit::http()
