@@ -152,7 +152,7 @@ fn answer(state: &Mutex<State>, received: &Received) -> Answer {
     match (&received.method, path) {
         (&Method::GET, "auth/token/lookup-self") => {
             let ttl = if token == TOKEN { 0 } else { state.token_ttl };
-            data(json!({ "ttl": ttl, "renewable": token != TOKEN, "num_uses": 0, "id": token }))
+            data(&json!({ "ttl": ttl, "renewable": token != TOKEN, "num_uses": 0, "id": token }))
         }
         (&Method::POST, "auth/token/renew-self") => state.renew_token(token, &body),
         (&Method::POST, "sys/leases/renew") => state.renew(&body),
@@ -214,9 +214,9 @@ impl State {
             return refused(StatusCode::NOT_FOUND, &[]);
         };
         if path.starts_with("kv1/") {
-            return data(fields.clone());
+            return data(fields);
         }
-        data(json!({
+        data(&json!({
             "data": fields,
             "metadata": {
                 "created_time": "2026-01-01T00:00:00Z", "custom_metadata": null, "deletion_time": "",
@@ -272,10 +272,10 @@ fn mounted(path: &str) -> Answer {
             );
         }
     };
-    data(json!({ "path": mount, "type": kind, "options": options, "accessor": "kv_1" }))
+    data(&json!({ "path": mount, "type": kind, "options": options, "accessor": "kv_1" }))
 }
 
-fn data(data: Value) -> Answer {
+fn data(data: &Value) -> Answer {
     Answer::json(json!({
         "request_id": "6b5d6c8a", "lease_id": "", "renewable": false, "lease_duration": 0, "data": data,
         "wrap_info": null, "warnings": null, "auth": null,
