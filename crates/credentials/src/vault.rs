@@ -253,8 +253,8 @@ impl VaultSecrets {
     fn material(&self, path: &str, mut data: Data) -> Result<Material, ProviderError> {
         let failed = |problem: &str| self.vault.failed(path, problem);
         if self.secret.fields.is_empty() {
-            if let Some(identity) = identity(&mut data) {
-                return identity
+            if is_certificate(&data) {
+                return identity(data)
                     .map(|identity| Material::Certificate(Arc::new(identity)))
                     .ok_or_else(|| failed("is answered with a certificate that is none"));
             }
@@ -354,16 +354,18 @@ fn aws_names(mut data: Data) -> Data {
     data
 }
 
-/// The certificate that a PKI engine issued, if it did; none within where it can't be read.
-fn identity(data: &mut Data) -> Option<Option<ClientIdentity>> {
+/// Whether a PKI engine issued a certificate.
+fn is_certificate(data: &Data) -> bool {
     let is_pem = |name: &str| {
         data.0.iter().any(|(known, datum)| {
             known == name && matches!(datum, Datum::Text(text) if text.0.starts_with("-----BEGIN "))
         })
     };
-    if !is_pem("certificate") || !is_pem("private_key") {
-        return None;
-    }
+    is_pem("certificate") && is_pem("private_key")
+}
+
+/// The certificate that a PKI engine issued, with that of its issuer; none where it can't be read.
+fn identity(mut data: Data) -> Option<ClientIdentity> {
     let mut take = |name: &str| match data.take(name) {
         Some(Datum::Text(text)) => Some(text.0),
         Some(Datum::Other) | None => None,
@@ -372,13 +374,11 @@ fn identity(data: &mut Data) -> Option<Option<ClientIdentity>> {
     let issuer = take("issuing_ca").unwrap_or_default();
     let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
         .chain(CertificateDer::pem_slice_iter(issuer.as_bytes()))
-        .collect::<Result<Vec<_>, _>>();
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
-    let (Ok(chain), Ok(key)) = (chain, key) else {
-        return Some(None);
-    };
+        .collect::<Result<Vec<_>, _>>()
+        .ok()?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).ok()?;
     let key = Zeroizing::new(key.secret_der().to_vec());
-    Some(ClientIdentity::new(chain, key).ok())
+    ClientIdentity::new(chain, key).ok()
 }
 
 #[cfg(test)]

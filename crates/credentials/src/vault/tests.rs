@@ -564,7 +564,7 @@ async fn a_login_is_renewed_before_it_ends() {
 async fn a_login_that_is_not_renewed_for_long_enough_is_made_anew() {
     // Nearly as old as the server lets it be.
     check_login_that_ends(1800, 1, 1, |fake| {
-        fake.next("auth/token/renew-self", auth_of(20))
+        fake.next("auth/token/renew-self", auth_of(20));
     })
     .await;
     let no = || refused(StatusCode::FORBIDDEN, &["permission denied"]);
