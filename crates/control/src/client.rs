@@ -12,12 +12,12 @@ use tasks::{ApprovalState, ApprovalView, RevocationView, TaskId, TaskView};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use credentials::{LeaseDetail, LeaseView};
+use credentials::{ConsentView, LeaseDetail, LeaseView};
 
 use crate::{
-    ApprovalPage, DelegateRequest, EndRequest, EndedTask, ExplainAnswer, ExplainRequest, LeasePage,
-    OpenRequest, OpenedTask, Problem, Reloaded, RevocationPage, RevokeRequest, RevokedSubject,
-    StatusView, TaskPage, VoteRequest,
+    ApprovalPage, ConsentPage, DelegateRequest, EndRequest, EndedTask, ExplainAnswer,
+    ExplainRequest, LeasePage, OpenRequest, OpenedTask, Problem, Reloaded, RevocationPage,
+    RevokeRequest, RevokedSubject, StatusView, TaskPage, VoteRequest, WithdrawnConsent,
 };
 
 /// How long an answer may take: a little longer than the gateway takes to give up.
@@ -258,6 +258,28 @@ impl Client {
                 return Ok(leases);
             }
         }
+    }
+
+    /// All consents, newest first; only those of an owner if one is named.
+    pub async fn consents(&self, owner: Option<&str>) -> Result<Vec<ConsentView>, ClientError> {
+        let mut consents: Vec<ConsentView> = Vec::new();
+        loop {
+            let before = consents.last().map(|consent| consent.id.as_str());
+            let query = [("owner", owner), ("before", before)];
+            let page: ConsentPage = self.get(&["v1", "consents"], &query).await?;
+            let more = page.more && !page.consents.is_empty();
+            consents.extend(page.consents);
+            if !more {
+                return Ok(consents);
+            }
+        }
+    }
+
+    /// Takes a consent back.
+    pub async fn withdraw(&self, id: &str) -> Result<WithdrawnConsent, ClientError> {
+        let url = self.url(&["v1", "consents", id])?;
+        let request = self.http.request(Method::DELETE, url.clone());
+        self.send(url, request).await
     }
 
     /// One lease, with everything that is known of it but its secret.

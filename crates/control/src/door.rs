@@ -297,14 +297,16 @@ pub(crate) fn check_plaintext(peer: Peer, plaintext: Plaintext) -> Result<(), Re
 }
 
 /// A web page can make a browser on this machine call us under a name of the page's own (DNS
-/// rebinding). So loopback callers name us by an IP literal, `localhost`, the issuer's name, or a configured
+/// rebinding). So loopback callers name us by an IP literal, `localhost`, the name of the issuer or of `control.url`, or a configured
 /// name; callers from elsewhere too, once a name is configured.
 fn check_host(request: &Request, peer: Peer, options: &Options) -> Result<(), Refusal> {
     let host = named_host(request.uri(), request.headers())?;
     let strict = peer.is_loopback() || !options.hosts.is_empty();
     let issuer = options.issuer.as_ref().and_then(Url::host_str);
+    let url = options.url.as_ref().and_then(Url::host_str);
     let known = is_ip_literal(&host)
         || host == "localhost"
+        || url.is_some_and(|known| known.eq_ignore_ascii_case(&host))
         || issuer.is_some_and(|known| known.eq_ignore_ascii_case(&host))
         || options
             .hosts

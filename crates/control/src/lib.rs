@@ -41,6 +41,7 @@ mod task_request;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use credentials::Consents;
 use identity::AgentId;
 use tasks::{Approvals, Tasks};
 use telemetry::Recorder;
@@ -55,7 +56,7 @@ pub use live::{Live, Reload, ReloadError, Reloaded};
 pub use opening::event;
 pub use operators::{Caller, InvalidOperators, Operator, Operators, Right, Role};
 pub use owners_of_record::{AgentPattern, InvalidAgentPattern, OwnerOfRecord, OwnersOfRecord};
-pub use page::{ApprovalPage, LeasePage, RevocationPage, TaskPage};
+pub use page::{ApprovalPage, ConsentPage, LeasePage, RevocationPage, TaskPage, WithdrawnConsent};
 pub use problem::Problem;
 pub use revocation::{RevokeRequest, RevokedSubject};
 pub use server::ServeError;
@@ -77,6 +78,8 @@ pub struct Control {
     pub signals: Arc<Signals>,
     /// Every approval.
     pub approvals: Arc<Approvals>,
+    /// What people consented to.
+    pub consents: Arc<Consents>,
     /// For `/metrics`.
     pub recorder: Recorder,
     /// Says what would be decided for a call.
@@ -109,8 +112,17 @@ pub struct Options {
     pub plaintext: Plaintext,
     /// The issuer of task tokens, by which OAuth clients know this gateway; without one there is no OAuth.
     pub issuer: Option<Url>,
+    /// Where browsers reach this API, if it is not the listener's own address.
+    pub url: Option<Url>,
     /// The agent of a task whose opener names none; such an opening is refused unless given.
     pub default_agent: Option<AgentId>,
+}
+
+impl Options {
+    /// Whether browsers reach it over TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.url.as_ref().is_some_and(|url| url.scheme() == "https")
+    }
 }
 
 /// From where operator tokens are taken over plain HTTP. The API itself speaks no TLS.

@@ -1,6 +1,6 @@
 //! Lists are answered in pages, newest first.
 
-use credentials::LeaseView;
+use credentials::{ConsentView, LeaseView, RevokedConsent};
 use serde::{Deserialize, Serialize};
 use tasks::{ApprovalView, RevocationView, TaskView};
 
@@ -32,6 +32,25 @@ pub struct LeasePage {
     pub leases: Vec<LeaseView>,
     /// Whether there are older ones: ask again with `?before=` the last id.
     pub more: bool,
+}
+
+/// The answer of `GET /v1/consents`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConsentPage {
+    /// Newest first, at most 1,000.
+    pub consents: Vec<ConsentView>,
+    /// Whether there are older ones: ask again with `?before=` the last id.
+    pub more: bool,
+}
+
+/// The answer of `DELETE /v1/consents/{id}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WithdrawnConsent {
+    /// The consent.
+    #[serde(flatten)]
+    pub revoked: RevokedConsent,
+    /// What became of the leases that were obtained by it.
+    pub leases: Vec<LeaseView>,
 }
 
 /// The answer of `GET /v1/revocations`.

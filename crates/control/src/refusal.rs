@@ -54,6 +54,8 @@ pub(crate) enum Refusal {
     UnknownRevocation(String),
     #[error("task can't be opened: {0}")]
     Blocked(Blocked),
+    #[error("no consent `{0}`")]
+    UnknownConsent(String),
     #[error("no lease `{0}`")]
     UnknownLease(String),
     #[error("no approval `{0}`")]
@@ -111,6 +113,7 @@ impl Refusal {
             Self::UnknownRevocation(_) => (StatusCode::NOT_FOUND, "unknown_revocation"),
             Self::UnknownLease(_) => (StatusCode::NOT_FOUND, "unknown_lease"),
             Self::Blocked(blocked) => blocked_row(blocked),
+            Self::UnknownConsent(_) => (StatusCode::NOT_FOUND, "unknown_consent"),
             Self::UnknownApproval(_) => (StatusCode::NOT_FOUND, "unknown_approval"),
             Self::NotWaiting(_) => (StatusCode::CONFLICT, "approval_not_waiting"),
             Self::OwnTask => (StatusCode::FORBIDDEN, "own_task"),
@@ -157,6 +160,9 @@ impl Refusal {
             }
             Self::UnknownRevocation(_) => {
                 "list those that stand with `remit revocation list` or GET /v1/revocations"
+            }
+            Self::UnknownConsent(_) => {
+                "list the consents with `remit consent list` or GET /v1/consents"
             }
             Self::UnknownLease(_) => "list the leases with `remit lease list` or GET /v1/leases",
             Self::UnknownApproval(_) => {
@@ -237,6 +243,7 @@ impl Refusal {
             | Self::UnknownRevocation(_)
             | Self::UnknownLease(_)
             | Self::Blocked(_)
+            | Self::UnknownConsent(_)
             | Self::UnknownApproval(_)
             | Self::NotWaiting(_)
             | Self::OwnTask
@@ -282,6 +289,7 @@ impl Refusal {
             | Self::UnknownRevocation(_)
             | Self::UnknownLease(_)
             | Self::Blocked(_)
+            | Self::UnknownConsent(_)
             | Self::UnknownApproval(_)
             | Self::NotWaiting(_)
             | Self::OwnTask

@@ -1,6 +1,7 @@
 //! Every route of the control API, and the right each one takes.
 
 mod approvals;
+mod consents;
 mod explanations;
 mod gateway;
 mod leases;
@@ -64,6 +65,14 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
             may(Approve, post(approvals::refuse)),
         )
         .route("/v1/leases", may(View, get(leases::list)))
+        .route("/v1/consents", may(View, get(consents::list)))
+        .route("/v1/consents/{id}", may(Revoke, delete(consents::revoke)))
+        // Public: the person that is asked has a browser, and the link.
+        .route(
+            "/v1/consents/links/{link}",
+            get(consents::show).post(consents::follow),
+        )
+        .route("/v1/consents/callback", get(consents::answered))
         .route("/v1/leases/{id}", may(View, get(leases::show)))
         .route("/v1/leases/{id}/revoke", may(Revoke, post(leases::revoke)))
         .route("/v1/revocations", may(Revoke, post(revocations::revoke)))

@@ -15,7 +15,7 @@ use control::{
     ExplainError, ExplainRequest, Live, OpenRequest, Operator, Operators, Options, ReloadError,
     Reloaded, Role, Signals, Status,
 };
-use credentials::{Credentials, Leases};
+use credentials::{Consents, Credentials, Leases};
 use futures::FutureExt;
 use futures::future::ready;
 use http::{HeaderMap, Method};
@@ -104,10 +104,11 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
     };
     let approvals = Approvals::load(asking, store.clone(), |_| true);
     let approvals = approvals.await.unwrap();
-    let leases = Leases::load(store, |_| true).await.unwrap();
+    let leases = Leases::load(store.clone(), |_| true).await.unwrap();
     let key = TaskTokens::generate(KeyKind::P256).unwrap();
     let tokens = TaskTokens::from_pem(key.as_bytes(), ISSUER).unwrap();
     let tokens = Arc::new(tokens);
+    let consents = Consents::load(store.clone()).await.unwrap();
     let identity = identity::Config {
         issuers: Vec::new(),
         transaction_issuers: Vec::new(),
@@ -152,6 +153,7 @@ async fn start_with(policy: Arc<Policy>) -> Gateway {
         live: Arc::new(ArcSwap::from_pointee(live)),
         tasks,
         approvals,
+        consents,
         recorder,
         explain: Arc::new(|request| ready(explain(request)).boxed()),
         reload: Arc::new(|| ready(reload()).boxed()),

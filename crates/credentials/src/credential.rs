@@ -6,6 +6,7 @@ use policy::Permit;
 use telemetry::LeaseNote;
 
 use crate::lease::Lease;
+use crate::outbound::Bound;
 use crate::{Injection, Outbound};
 
 /// A secret, bound to the one call it may be used for.
@@ -80,7 +81,10 @@ impl Credential {
             }
         }
         let mut binding = self.grants.iter().filter(|grant| grant.binds_connection());
-        let isolation = binding.next().map(|grant| Arc::clone(&grant.lease.id));
+        let bound = binding.next().map(|grant| Bound {
+            lease: Arc::clone(&grant.lease.id),
+            certificate: grant.lease.material.certificate().ok().cloned(),
+        });
         let parts = self
             .grants
             .iter()
@@ -90,7 +94,7 @@ impl Credential {
             .first()
             .and_then(|first| first.lease.scrubber(parts));
         let wire = (head, body, tool);
-        Ok(Outbound::new(wire, scrubber, isolation, spending, meters))
+        Ok(Outbound::new(wire, scrubber, bound, spending, meters))
     }
 }
 

@@ -11,7 +11,7 @@ use tasks::{Access, StoreError, ToolName};
 use crate::context::Circumstances;
 use crate::credential::Grant;
 use crate::lease::{self, Asking, Source};
-use crate::{ContextRule, Credential, Injection, Leases, Provider};
+use crate::{ConsentLink, ContextRule, Credential, Injection, Leases, Provider};
 
 /// Which credential a tool takes for an access class.
 #[derive(Debug)]
@@ -127,6 +127,7 @@ impl Credentials {
             task_ended: &task.ended(),
             cut: &task.cut(),
             decision: permit.id().as_str(),
+            proven: Some(task.agent()),
         };
         let mut grants = Vec::with_capacity(bound.len());
         for one in bound {
@@ -201,6 +202,14 @@ pub enum Unavailable {
         tool: String,
         /// The date.
         until: Date,
+    },
+    /// The owner of the task has to consent first.
+    #[error("owner has not consented to tool `{tool}`")]
+    ConsentRequired {
+        /// The tool.
+        tool: String,
+        /// Where it does.
+        link: ConsentLink,
     },
     /// The provider failed.
     #[error("no credential for tool `{tool}`: {cause}")]

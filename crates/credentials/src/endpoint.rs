@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, StatusCode};
+use reqwest::{Certificate, Client, Identity, StatusCode};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,6 +37,7 @@ pub(crate) type Reason = fn(&[u8]) -> Option<Cow<'static, str>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     url: Url,
+    authorities: Vec<CertificateDer<'static>>,
     client: Client,
     reason: Reason,
     max_bytes: usize,
@@ -49,12 +50,15 @@ pub(crate) struct Request {
     query: Vec<(String, String)>,
     headers: HeaderMap,
     body: Zeroizing<Vec<u8>>,
+    identity: Option<Identity>,
 }
 
 /// A form that is posted.
 pub(crate) struct Form {
     pub(crate) body: Zeroizing<String>,
     pub(crate) authorization: Option<HeaderValue>,
+    /// The certificate that is shown on the connection.
+    pub(crate) identity: Option<Identity>,
 }
 
 /// What it answers, whatever that is.
@@ -78,22 +82,10 @@ impl Endpoint {
         }
         // Whoever is asked first may be asked before any key was read.
         identity::install_crypto();
-        let builder = Client::builder()
-            .redirect(Policy::none())
-            // A connection kept open would belong to whichever runtime asked first.
-            .pool_max_idle_per_host(0);
-        // What is sent in the clear stays on this machine: no proxy may see it, and no roots are needed.
-        let builder = match url.scheme() {
-            "http" => builder.no_proxy().tls_certs_only([]),
-            _ if authorities.is_empty() => builder,
-            _ => {
-                let authorities = authorities.iter().map(|one| Certificate::from_der(one));
-                let authorities = authorities.collect::<reqwest::Result<Vec<_>>>();
-                builder.tls_certs_only(authorities.map_err(|error| causes(&error))?)
-            }
-        };
+        let client = client(&url, authorities, None).map_err(|error| causes(&error))?;
         Ok(Self {
-            client: builder.build().map_err(|error| causes(&error))?,
+            client,
+            authorities: authorities.to_vec(),
             url,
             reason: oauth_reason,
             max_bytes: MAX_BYTES,
@@ -127,17 +119,7 @@ impl Endpoint {
     where
         F: Future<Output = Result<Form, ProviderError>>,
     {
-        let request = async || {
-            let Form {
-                body,
-                authorization,
-            } = form().await?;
-            let request = Request::new(Method::POST).form(&body);
-            Ok(match authorization {
-                Some(authorization) => request.header(AUTHORIZATION, authorization),
-                None => request,
-            })
-        };
+        let request = async || form().await.map(Form::request);
         let answered = self.ask(deadline, request).await?;
         self.accept(answered, &[StatusCode::OK])
     }
@@ -220,7 +202,16 @@ impl Endpoint {
         };
         let url = request.url(&self.url);
         let url = url.ok_or_else(|| self.failed("is asked for a path that is none"))?;
-        let mut sent = self.client.request(request.method, url);
+        let client = match request.identity {
+            // In plain text there is nobody to show it to: it would not be known who asks.
+            Some(_) if self.url.scheme() != "https" => {
+                return Err(self.failed("can't be shown a certificate: it is not https"));
+            }
+            Some(identity) => client(&self.url, &self.authorities, Some(identity))
+                .map_err(|error| self.failed(&format!("can't be asked: {}", causes(&error))))?,
+            None => self.client.clone(),
+        };
+        let mut sent = client.request(request.method, url);
         if !request.headers.contains_key(ACCEPT) {
             sent = sent.header(ACCEPT, "application/json");
         }
@@ -255,6 +246,18 @@ impl Endpoint {
     }
 }
 
+impl Form {
+    /// The request that posts it.
+    pub(crate) fn request(self) -> Request {
+        let mut request = Request::new(Method::POST).form(&self.body);
+        request.identity = self.identity;
+        match self.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization),
+            None => request,
+        }
+    }
+}
+
 impl Request {
     /// A request without body to the endpoint's own address.
     pub(crate) fn new(method: Method) -> Self {
@@ -264,6 +267,7 @@ impl Request {
             query: Vec::new(),
             headers: HeaderMap::new(),
             body: Zeroizing::new(Vec::new()),
+            identity: None,
         }
     }
 
@@ -356,6 +360,30 @@ impl std::fmt::Debug for Request {
             .field("method", &self.method)
             .field("path", &self.path)
             .finish_non_exhaustive()
+    }
+}
+
+fn client(
+    url: &Url,
+    authorities: &[CertificateDer<'static>],
+    identity: Option<Identity>,
+) -> reqwest::Result<Client> {
+    let builder = Client::builder()
+        .redirect(Policy::none())
+        // A connection kept open would belong to whichever runtime asked first.
+        .pool_max_idle_per_host(0);
+    // What is sent in the clear stays on this machine: no proxy may see it, and no roots are needed.
+    let builder = match url.scheme() {
+        "http" => builder.no_proxy().tls_certs_only([]),
+        _ if authorities.is_empty() => builder,
+        _ => {
+            let authorities = authorities.iter().map(|one| Certificate::from_der(one));
+            builder.tls_certs_only(authorities.collect::<reqwest::Result<Vec<_>>>()?)
+        }
+    };
+    match identity {
+        Some(identity) => builder.identity(identity).build(),
+        None => builder.build(),
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use call::Body;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use zeroize::Zeroizing;
@@ -42,6 +42,8 @@ pub enum Place {
         /// The user.
         user: User,
     },
+    /// The connection: the certificate is shown on it, and no other lease uses it.
+    Certificate,
 }
 
 /// The user of HTTP basic authentication.
@@ -72,6 +74,7 @@ impl Injection {
     pub fn meets(&self, other: &Self) -> bool {
         match (&self.place, &other.place) {
             (Place::Query { key }, Place::Query { key: other }) => key == other,
+            (Place::Certificate, Place::Certificate) => true,
             (one, other) => one
                 .header()
                 .is_some_and(|name| other.header() == Some(name)),
@@ -88,8 +91,17 @@ impl Injection {
         (head, _body): (&mut Parts, &mut Body),
         material: &Material,
     ) -> Result<(), Uninjectable> {
+        if self.place == Place::Certificate {
+            // Nobody would ask for it there.
+            if head.uri.scheme() != Some(&Scheme::HTTPS) {
+                return Err(Uninjectable("a connection: it is not https"));
+            }
+            return material.certificate().map(|_| ());
+        }
         let secret = material.secret(self.field.as_deref())?.expose();
         match &self.place {
+            // It is not part of a request.
+            Place::Certificate => Ok(()),
             Place::Header { name, prefix } => {
                 let value = [prefix.as_bytes(), secret].concat();
                 insert(head, name.clone(), value)
@@ -113,6 +125,7 @@ impl Injection {
     pub(crate) fn written(&self, material: &Material) -> Option<Zeroizing<Vec<u8>>> {
         let secret = material.secret(self.field.as_deref()).ok()?.expose();
         let text = match &self.place {
+            Place::Certificate => return None,
             Place::Header { prefix, .. } => [prefix.as_bytes(), secret].concat(),
             Place::Query { key } => [key.as_bytes(), b"=", secret].concat(),
             Place::Basic { user } => {
@@ -127,20 +140,24 @@ impl Injection {
     pub(crate) fn encodes(&self) -> bool {
         match self.place {
             Place::Basic { .. } => true,
-            Place::Header { .. } | Place::Query { .. } => false,
+            Place::Header { .. } | Place::Query { .. } | Place::Certificate => false,
         }
     }
 
     /// Whether it is made of all the rest of a request, and so comes last.
     pub(crate) fn comes_last(&self) -> bool {
         match self.place {
-            Place::Header { .. } | Place::Query { .. } | Place::Basic { .. } => false,
+            Place::Header { .. }
+            | Place::Query { .. }
+            | Place::Basic { .. }
+            | Place::Certificate => false,
         }
     }
 
     /// Whether the upstream takes the credential for a whole connection, so that it can't be shared.
     pub(crate) fn binds_connection(&self) -> bool {
         match self.place {
+            Place::Certificate => true,
             Place::Header { .. } | Place::Query { .. } | Place::Basic { .. } => false,
         }
     }
@@ -152,7 +169,7 @@ impl Place {
         match self {
             Self::Header { name, .. } => Some(name),
             Self::Basic { .. } => Some(&AUTHORIZATION),
-            Self::Query { .. } => None,
+            Self::Query { .. } | Self::Certificate => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
+use identity::Agent;
 use parking_lot::RwLock;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use tasks::{Access, TaskId, ToolName};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Circumstances, Context};
-use crate::{Injection, Material, Provider, Revocation, Scrubber, Wish};
+use crate::{Injection, Material, Provider, Revocation, Scrubber, Secret, Wish};
 
 /// What one call wants a lease for, borrowed from its permit.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +33,17 @@ pub(crate) struct Asking<'a> {
     /// Cancelled when the call itself is cut.
     pub(crate) cut: &'a CancellationToken,
     pub(crate) decision: &'a str,
+    /// Who showed its tokens for this call.
+    pub(crate) proven: Option<&'a Agent>,
 }
 
 impl Asking<'_> {
+    /// The agent's own token, where the provider exchanges those of its issuer. It is not kept longer than it takes.
+    pub(crate) fn token_for(&self, provider: &dyn Provider) -> Option<Secret> {
+        let token = self.proven?.token_of(provider.exchanges()?)?;
+        Secret::new(token.as_bytes().to_vec()).ok()
+    }
+
     pub(crate) fn task_is_over(&self, now: i64) -> bool {
         self.task_expires_at <= now || self.task_ended.is_cancelled() || self.cut.is_cancelled()
     }
@@ -513,7 +522,7 @@ pub(crate) fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-fn rfc3339(epoch: i64) -> String {
+pub(crate) fn rfc3339(epoch: i64) -> String {
     jiff::Timestamp::from_second(epoch)
         .unwrap_or(jiff::Timestamp::MAX)
         .to_string()

@@ -217,6 +217,25 @@ impl Leases {
         })
     }
 
+    /// Drops the leases for a tool of the tasks that are meant; answers with what became of them.
+    pub async fn conclude_of(
+        &self,
+        tool: &ToolName,
+        is_meant: impl Fn(&TaskId) -> bool,
+        patience: Duration,
+    ) -> Vec<LeaseView> {
+        let closing = self.shared.book.write().close_of(tool, is_meant);
+        let meant: HashSet<String> = closing.iter().map(|each| each.line.id.clone()).collect();
+        let taking_back = self.take_back(closing);
+        // It goes on when it is not waited for any more.
+        let taken_back = tokio::time::timeout(patience, taking_back).await;
+        taken_back.unwrap_or_else(|_| {
+            let mut told = self.list();
+            told.retain(|lease| meant.contains(&lease.id));
+            told
+        })
+    }
+
     /// What became of leases, once it is known of all of them or the time is over.
     async fn settled(&self, tasks: &HashSet<&TaskId>, deadline: Instant) -> Vec<LeaseView> {
         let mut pause = Duration::from_millis(5);

@@ -16,7 +16,9 @@
 //! ```
 
 mod azure;
+mod certificate;
 mod cmd;
+mod consents;
 mod context;
 mod credential;
 mod credentials;
@@ -40,6 +42,7 @@ mod scrubber;
 mod seal;
 mod sealed_store;
 mod secret;
+mod spiffe;
 mod statement;
 mod static_key;
 #[cfg(test)]
@@ -47,7 +50,12 @@ mod testing;
 mod vault;
 
 pub use azure::{Azure, AzureConfig, AzureIdentity};
+pub use certificate::CertificateSource;
 pub use cmd::Cmd;
+pub use consents::{
+    AuthorizationReply, ConsentLink, ConsentQuestion, ConsentView, Consents, RevokedConsent,
+    Unconsented,
+};
 pub use context::{Context, ContextRule, Network, NetworkRule};
 pub use credential::{Credential, Uninjectable};
 pub use credentials::{Binding, Credentials, Unavailable};
@@ -60,7 +68,9 @@ pub use kubernetes::{KubernetesConfig, KubernetesSecret, KubernetesToken};
 pub use lease::{LeaseDetail, LeaseView};
 pub use leases::Leases;
 pub use material::{ClientIdentity, Field, Fields, Material};
-pub use oauth::{ClientAuthentication, Grant, OAuth, OAuthConfig};
+pub use oauth::{
+    ClientAuthentication, Grant, IdJag, OAuth, OAuthConfig, SubjectToken, TokenKind, UserConsent,
+};
 pub use outbound::Outbound;
 pub use provider::{Obtained, Provider, ProviderError, Revocation, Wish};
 pub use reference::{InvalidSecretRef, SecretRef};
@@ -68,6 +78,7 @@ pub use scrubber::{Flow, Scrubber};
 pub use seal::{Opened, Seal, Unopened};
 pub use sealed_store::SealedStore;
 pub use secret::Secret;
+pub use spiffe::Spiffe;
 pub use statement::{InvalidSubject, KeyRef, Signer, Statement, Subject};
 pub use static_key::{Kept, KeptField, Static};
 pub use vault::{

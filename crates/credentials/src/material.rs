@@ -65,6 +65,16 @@ impl Material {
         }
     }
 
+    /// What is shown on the connection.
+    pub(crate) fn certificate(&self) -> Result<&Arc<ClientIdentity>, Uninjectable> {
+        match self {
+            Self::Certificate(certificate) => Ok(certificate),
+            Self::Text(_) | Self::Fields(_) => {
+                Err(Uninjectable("a connection: it is no certificate"))
+            }
+        }
+    }
+
     /// What no answer may show.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let (one, several) = match self {

@@ -2,6 +2,8 @@
 
 pub(crate) mod answer;
 pub(crate) mod client;
+mod consent;
+mod exchange;
 mod refresh_token;
 
 use std::path::PathBuf;
@@ -24,6 +26,7 @@ use crate::{
 };
 
 pub use client::ClientAuthentication;
+pub use consent::UserConsent;
 
 /// How a token is had of an authorization server.
 #[derive(Clone, Debug)]
@@ -57,12 +60,61 @@ pub struct OAuthConfig {
 pub enum Grant {
     /// That the client is who it is (RFC 6749, section 4.4).
     ClientCredentials,
-    /// A statement of the gateway's about the task, exchanged for a token (RFC 8693).
-    TokenExchange(Statement),
+    /// A token, exchanged for another (RFC 8693).
+    TokenExchange(SubjectToken),
+    /// An assertion of an identity provider, which it gives for a token, shown to the server of the resource
+    /// (draft-ietf-oauth-identity-assertion-authz-grant-03).
+    IdJag(IdJag),
     /// A statement of somebody the server trusts (RFC 7523, section 2.1).
     JwtBearer(Statement),
     /// A refresh token in a file (RFC 6749, section 6), replaced there when the server gives another.
     RefreshToken(PathBuf),
+    /// That the owner of the task consented (RFC 6749, section 4.1).
+    UserConsent(UserConsent),
+}
+
+/// What is exchanged for a token.
+#[derive(Clone, Debug)]
+pub enum SubjectToken {
+    /// A statement of the gateway's about the task.
+    Statement(Statement),
+    /// The token that the agent showed the gateway, of the issuer that is asked.
+    Agent {
+        /// The issuer. A token of any other is not shown: whoever has it can be the agent here.
+        issuer: String,
+        /// What kind of token it is there (RFC 8693, section 3).
+        kind: TokenKind,
+        /// Who acts by it: a statement of the gateway's.
+        actor: Option<Statement>,
+    },
+}
+
+/// What kind of token an agent has (RFC 8693, section 3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TokenKind {
+    /// An access token of the server's own.
+    AccessToken,
+    /// An ID token.
+    IdToken,
+    /// Another JWT.
+    Jwt,
+}
+
+/// The identity provider that gives assertions for others' authorization servers.
+#[derive(Clone, Debug)]
+pub struct IdJag {
+    /// Its token endpoint.
+    pub token_url: Url,
+    /// Who vouches for it; the system's roots, if none are given.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// The gateway's name there.
+    pub client_id: Option<String>,
+    /// How it shows that it is the one.
+    pub authentication: ClientAuthentication,
+    /// The issuer of the resource's authorization server, which the assertion is for.
+    pub audience: String,
+    /// What the assertion is given for.
+    pub subject: SubjectToken,
 }
 
 /// Tokens of an OAuth 2.0 authorization server, each as narrow as its decision.
@@ -71,10 +123,13 @@ pub enum Grant {
 #[derive(Debug)]
 pub struct OAuth(Arc<Server>);
 
+/// An authorization server.
 #[derive(Debug)]
-struct Server {
+pub(crate) struct Server {
     config: OAuthConfig,
     tokens: Endpoint,
+    /// Of the identity provider.
+    assertions: Option<Endpoint>,
     revocation: Option<Endpoint>,
     seal: Seal,
     /// By which the gateway's own statements are signed.
@@ -98,13 +153,25 @@ impl OAuth {
     /// What is wrong with the addresses or authorities.
     pub fn new(config: OAuthConfig, tokens: Arc<TaskTokens>) -> Result<Self, String> {
         let endpoint = |url: &Url| Endpoint::new(url.clone(), &config.authorities);
-        Ok(Self(Arc::new(Server {
+        let server = Arc::new(Server {
             tokens: endpoint(&config.token_url)?,
+            assertions: match &config.grant {
+                Grant::IdJag(IdJag {
+                    token_url,
+                    authorities,
+                    ..
+                }) => Some(Endpoint::new(token_url.clone(), authorities)?),
+                _ => None,
+            },
             revocation: config.revocation_url.as_ref().map(endpoint).transpose()?,
             seal: Seal::new(&tokens).map_err(|error| error.to_string())?,
             signed_by: tokens,
             config,
-        })))
+        });
+        if let Grant::UserConsent(consent) = &server.config.grant {
+            consent.consents.register(server.subject(), &server);
+        }
+        Ok(Self(server))
     }
 }
 
@@ -129,21 +196,51 @@ impl Provider for OAuth {
         texts.extend(config.authentication.texts());
         match &config.grant {
             Grant::ClientCredentials => {}
-            Grant::TokenExchange(statement) => {
+            Grant::TokenExchange(subject) => {
                 texts.push("exchange".to_owned());
-                texts.extend(statement.texts());
+                texts.extend(subject.texts());
+            }
+            Grant::IdJag(jag) => {
+                texts.extend(["id_jag".to_owned(), jag.token_url.to_string()]);
+                texts.push(jag.client_id.clone().unwrap_or_default());
+                texts.extend(jag.authentication.texts());
+                texts.push(jag.audience.clone());
+                texts.extend(jag.subject.texts());
             }
             Grant::JwtBearer(statement) => {
                 texts.push("jwt_bearer".to_owned());
                 texts.extend(statement.texts());
             }
             Grant::RefreshToken(path) => texts.push(format!("refresh {}", path.display())),
+            Grant::UserConsent(consent) => {
+                texts.push(format!("user_consent {}", consent.authorization_url));
+            }
         }
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         crate::provider::digest(&texts)
     }
 
+    fn exchanges(&self) -> Option<&str> {
+        let (Grant::TokenExchange(subject) | Grant::IdJag(IdJag { subject, .. })) =
+            &self.0.config.grant
+        else {
+            return None;
+        };
+        match subject {
+            SubjectToken::Agent { issuer, .. } => Some(issuer),
+            SubjectToken::Statement(_) => None,
+        }
+    }
+
     async fn obtain(&self, wish: &Wish) -> Result<Obtained, ProviderError> {
+        self.obtain_for(wish, None).await
+    }
+
+    async fn obtain_for(
+        &self,
+        wish: &Wish,
+        token: Option<&Secret>,
+    ) -> Result<Obtained, ProviderError> {
         let asked = Asked {
             scopes: narrowing::scopes(wish, &self.0.config.scopes)?,
             resources: narrowing::resources(wish, &self.0.config.resources)?,
@@ -157,8 +254,13 @@ impl Provider for OAuth {
                     .await
                     .unwrap_or_else(|_| Err(ProviderError::Failed("refresh broke off".into())))?
             }
+            Grant::UserConsent(consent) => {
+                let consents = &consent.consents;
+                self.0.ask_by_consent(wish, asked, consents).await?
+            }
+            Grant::IdJag(jag) => self.0.ask_by_assertion(jag, wish, &asked, token).await?,
             Grant::ClientCredentials | Grant::TokenExchange(_) | Grant::JwtBearer(_) => {
-                self.0.ask(wish, &asked).await?
+                self.0.ask(wish, &asked, token).await?
             }
         };
         self.0.accept(wish, answer).await
@@ -176,7 +278,7 @@ impl Provider for OAuth {
         if self.0.revocation.is_none() {
             return Revocation::ExpiresAt;
         }
-        match self.0.take_back(&token).await {
+        match self.0.take_back(&token, "access_token").await {
             Ok(()) => Revocation::Revoked,
             Err(error) => {
                 tracing::warn!(lease = %lease.id, %error, "token could not be taken back");
@@ -195,18 +297,18 @@ struct Asked {
 
 impl Server {
     /// Asks by what the gateway can say itself.
-    async fn ask(&self, wish: &Wish, asked: &Asked) -> Result<Answer, ProviderError> {
+    async fn ask(
+        &self,
+        wish: &Wish,
+        asked: &Asked,
+        token: Option<&Secret>,
+    ) -> Result<Answer, ProviderError> {
         let form = async || {
             let mut fields = Fields::new();
             match &self.config.grant {
-                Grant::TokenExchange(statement) => {
-                    let subject = self.sign(statement, wish, asked).await?;
-                    fields.put(
-                        "grant_type",
-                        "urn:ietf:params:oauth:grant-type:token-exchange",
-                    );
-                    fields.put("subject_token", &subject);
-                    fields.put("subject_token_type", JWT);
+                Grant::TokenExchange(subject) => {
+                    self.put_subject(&mut fields, subject, (wish, asked), token)
+                        .await?;
                     fields.put("requested_token_type", ACCESS_TOKEN);
                 }
                 Grant::JwtBearer(statement) => {
@@ -214,7 +316,10 @@ impl Server {
                     fields.put("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
                     fields.put("assertion", &assertion);
                 }
-                Grant::ClientCredentials | Grant::RefreshToken(_) => {
+                Grant::ClientCredentials
+                | Grant::RefreshToken(_)
+                | Grant::UserConsent(_)
+                | Grant::IdJag(_) => {
                     fields.put("grant_type", "client_credentials");
                 }
             }
@@ -223,9 +328,11 @@ impl Server {
         let document = self.tokens.post(self.deadline(), form).await?;
         let issued = match &self.config.grant {
             Grant::TokenExchange(_) => Issued::Said,
-            Grant::ClientCredentials | Grant::JwtBearer(_) | Grant::RefreshToken(_) => {
-                Issued::Unsaid
-            }
+            Grant::ClientCredentials
+            | Grant::JwtBearer(_)
+            | Grant::RefreshToken(_)
+            | Grant::UserConsent(_)
+            | Grant::IdJag(_) => Issued::Unsaid,
         };
         Answer::read(
             &document,
@@ -311,7 +418,7 @@ impl Server {
                 });
             }
         };
-        if let Err(error) = self.take_back(&answer.access_token).await {
+        if let Err(error) = self.take_back(&answer.access_token, "access_token").await {
             tracing::warn!(%error, "token that was not taken lives on");
         }
         Err(self
@@ -320,7 +427,7 @@ impl Server {
     }
 
     /// Takes a token back (RFC 7009), again and again while there is time.
-    async fn take_back(&self, token: &Secret) -> Result<(), ProviderError> {
+    async fn take_back(&self, token: &Secret, hint: &str) -> Result<(), ProviderError> {
         let Some(endpoint) = &self.revocation else {
             let cause = "there is no `revocation_url`".to_owned();
             return Err(ProviderError::Failed(cause));
@@ -329,7 +436,7 @@ impl Server {
         let form = async || {
             let mut fields = Fields::new();
             fields.put_secret("token", token);
-            fields.put("token_type_hint", "access_token");
+            fields.put("token_type_hint", hint);
             self.authenticate(fields).await
         };
         let mut pause = Duration::from_millis(200);
@@ -343,6 +450,11 @@ impl Server {
             sleep(pause).await;
             pause *= 3;
         }
+    }
+
+    /// Takes a refresh token back, and with it all that came by it where the server has it so (RFC 7009, section 2.1).
+    pub(crate) async fn take_back_refresh(&self, token: &Secret) -> Result<(), ProviderError> {
+        self.take_back(token, "refresh_token").await
     }
 
     fn deadline(&self) -> Instant {

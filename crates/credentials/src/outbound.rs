@@ -6,7 +6,7 @@ use call::{Body, Meter, Tool};
 use http::request::Parts;
 use tasks::Spending;
 
-use crate::Scrubber;
+use crate::{ClientIdentity, Scrubber};
 
 /// A request ready to leave.
 ///
@@ -15,7 +15,7 @@ use crate::Scrubber;
 /// ```compile_fail,E0451
 /// fn forge(head: http::request::Parts, tool: std::sync::Arc<call::Tool>) -> credentials::Outbound {
 ///     credentials::Outbound {
-///         head, tool, body: call::Body::Empty, scrubber: None, isolation: None,
+///         head, tool, body: call::Body::Empty, scrubber: None, bound: None,
 ///         spending: Default::default(), meters: Vec::new(),
 ///     }
 /// }
@@ -31,16 +31,23 @@ pub struct Outbound {
     body: Body,
     tool: Arc<Tool>,
     scrubber: Option<Arc<Scrubber>>,
-    isolation: Option<Arc<str>>,
+    bound: Option<Bound>,
     spending: Spending,
     meters: Vec<Arc<Meter>>,
+}
+
+/// The lease that the connection belongs to, and what is shown on it.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) lease: Arc<str>,
+    pub(crate) certificate: Option<Arc<ClientIdentity>>,
 }
 
 impl Outbound {
     pub(crate) fn new(
         (head, body, tool): (Parts, Body, Arc<Tool>),
         scrubber: Option<Arc<Scrubber>>,
-        isolation: Option<Arc<str>>,
+        bound: Option<Bound>,
         spending: Spending,
         meters: Vec<Arc<Meter>>,
     ) -> Self {
@@ -49,7 +56,7 @@ impl Outbound {
             body,
             tool,
             scrubber,
-            isolation,
+            bound,
             spending,
             meters,
         }
@@ -71,7 +78,12 @@ impl Outbound {
     /// What a pooled connection must be kept apart by: the lease's id where the credential is bound to the
     /// connection, none where each request carries its own (headers, queries).
     pub fn isolation(&self) -> Option<&str> {
-        self.isolation.as_deref()
+        self.bound.as_ref().map(|bound| &*bound.lease)
+    }
+
+    /// The certificate that is shown on the connection, if the credential is one.
+    pub fn certificate(&self) -> Option<&Arc<ClientIdentity>> {
+        self.bound.as_ref()?.certificate.as_ref()
     }
 
     /// What keeps the injected secret out of the answer; none if there is no secret, or it is too short to be looked for.
@@ -94,7 +106,7 @@ impl std::fmt::Debug for Outbound {
             .field("tool", &self.tool.name)
             .field("method", &self.head.method)
             .field("scrubber", &self.scrubber)
-            .field("isolation", &self.isolation)
+            .field("isolation", &self.isolation())
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde_json::{Map, Value};
 use tasks::{Access, TaskId, ToolName};
 
-use crate::{LeaseView, Material};
+use crate::{ConsentLink, LeaseView, Material, Secret};
 
 /// Obtains secrets from one kind of source. Strangers add implementations.
 ///
@@ -25,8 +25,21 @@ pub trait Provider: Send + Sync + Debug {
     fn rereads(&self) -> bool {
         false
     }
+    /// The issuer of whose token the provider exchanges, where it does that with the agent's own.
+    fn exchanges(&self) -> Option<&str> {
+        None
+    }
     /// Obtains a secret.
     async fn obtain(&self, wish: &Wish) -> Result<Obtained, ProviderError>;
+    /// Obtains a secret for the token of [`Provider::exchanges`], if the agent showed one that can be exchanged.
+    async fn obtain_for(
+        &self,
+        wish: &Wish,
+        token: Option<&Secret>,
+    ) -> Result<Obtained, ProviderError> {
+        let _ = token;
+        self.obtain(wish).await
+    }
     /// Takes it back, where the upstream can. May be asked twice for one lease, and is after [`Revocation::Failed`].
     async fn revoke(&self, lease: &LeaseView) -> Revocation;
     /// Takes it back by the handle that came with it; as [`Provider::revoke`] unless the provider gives handles.
@@ -101,6 +114,9 @@ pub enum ProviderError {
     /// The bridge's date is over.
     #[error("bridge ended on {0}")]
     BridgeExpired(jiff::civil::Date),
+    /// The owner of the task has to consent first.
+    #[error("owner has not consented")]
+    ConsentRequired(ConsentLink),
     /// Anything else; no secret in the text.
     #[error("{0}")]
     Failed(String),

@@ -1,4 +1,4 @@
-//! A store whose tables of leases are sealed.
+//! A store whose tables of leases and consents are sealed.
 
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ impl SealedStore {
 fn sealed(table: Table) -> Option<&'static str> {
     match table {
         Table::Leases => Some("leases"),
+        Table::Consents => Some("consents"),
         Table::Tasks
         | Table::Counters
         | Table::Approvals

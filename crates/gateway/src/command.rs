@@ -3,6 +3,7 @@
 mod approval;
 mod audit;
 mod config;
+mod consent;
 mod doctor;
 mod explain;
 mod lease;
@@ -72,6 +73,9 @@ enum Command {
     /// List and lift what is revoked.
     #[command(subcommand)]
     Revocation(revocation::Revocation),
+    /// List what people consented to, and take it back.
+    #[command(subcommand)]
+    Consent(consent::Consent),
     /// List, show and revoke leases of upstream credentials.
     #[command(subcommand)]
     Lease(lease::Lease),
@@ -121,6 +125,7 @@ impl Command {
             Self::Approval(approval) => approval.run(screen),
             Self::Revoke(revoke) => revoke.run(screen),
             Self::Revocation(revocation) => revocation.run(screen),
+            Self::Consent(consent) => consent.run(screen),
             Self::Lease(lease) => lease.run(screen),
             Self::Policy(policy) => policy.run(screen),
             Self::Explain(explain) => explain.run(screen),

@@ -4,7 +4,7 @@ use crate::config::Config;
 
 /// The parts of a config that are taken once, by their names in the file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Fixed([(&'static str, String); 8]);
+pub(crate) struct Fixed([(&'static str, String); 9]);
 
 impl Fixed {
     /// Those of a config as it stands in its file.
@@ -14,6 +14,7 @@ impl Fixed {
             tasks,
             telemetry,
             limits,
+            control,
             state,
             ..
         } = config;
@@ -28,6 +29,7 @@ impl Fixed {
             ("state", format!("{state:?}")),
             ("tasks.signing_key", format!("{:?}", tasks.signing_key)),
             ("tasks.issuer", format!("{:?}", tasks.issuer)),
+            ("control.url", format!("{:?}", control.url)),
             ("tasks.store", format!("{:?}", tasks.store)),
         ])
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use control::Signals;
-use credentials::{Leases, Seal, SealedStore, SecretRef};
+use credentials::{Consents, Leases, Seal, SealedStore, SecretRef};
 use identity::{KeyKind, TaskTokens};
 use tasks::{Approvals, Embedded, Store, TaskId, Tasks};
 use telemetry::{Recorder, Telemetry};
@@ -31,6 +31,8 @@ pub(crate) struct Ground {
     pub(crate) signals: Arc<Signals>,
     pub(crate) polls: Arc<Polls>,
     pub(crate) leases: Arc<Leases>,
+    /// What people consented to.
+    pub(crate) consents: Arc<Consents>,
     pub(crate) tokens: Arc<TaskTokens>,
     pub(crate) recorder: Recorder,
     /// The bundles of the policy.
@@ -115,7 +117,9 @@ impl Ground {
         let asking = config.approvals.asking(&config.listen.control.to_string());
         let approvals = Approvals::load(asking, Arc::clone(&store), is_open.clone()).await?;
         let seal = Arc::new(seal(config, &tokens).await?);
-        let leases = Leases::load(Arc::new(SealedStore::new(store, seal)), is_open).await?;
+        let sealed: Arc<dyn Store> = Arc::new(SealedStore::new(store, seal));
+        let consents = Consents::load(Arc::clone(&sealed)).await?;
+        let leases = Leases::load(sealed, is_open).await?;
         leases.count_by(recorder.clone());
         let signals = Signals::new(Arc::clone(&tasks), Arc::clone(&leases), recorder.clone());
         Ok((
@@ -126,6 +130,7 @@ impl Ground {
                 approvals,
                 webhook: Arc::default(),
                 leases,
+                consents,
                 tokens,
                 bundles: Arc::new(Bundles::new(state)),
                 reports: Arc::new(Reports::new(recorder.clone())),

@@ -246,6 +246,7 @@ fn start(
     let limits = config.limits;
     let listen = config.listen.clone();
     let issuer = config.tasks.issuer.clone();
+    let url = config.control.url.clone();
     let tls = listen
         .tls
         .as_ref()
@@ -286,6 +287,10 @@ fn start(
     listening.control = bound;
     let asking = applied.approvals.asking(&bound.to_string());
     ground.approvals.configure(asking);
+    let base = url.as_ref().map(ToString::to_string);
+    ground
+        .consents
+        .configure(&base.unwrap_or_else(|| format!("http://{bound}")));
     ground.webhook.configure(applied.approvals.webhook.clone());
     ground.take_signals_of(&applied.senders);
 
@@ -326,12 +331,13 @@ fn start(
         tasks: Arc::clone(&ground.tasks),
         signals: Arc::clone(&ground.signals),
         approvals: Arc::clone(&ground.approvals),
+        consents: Arc::clone(&ground.consents),
         recorder: ground.recorder.clone(),
         explain: explain::by(&way),
         reload: reload::on_request(&reloader),
         promote: reload::promotion_on_request(&reloader),
         draining: serving.draining.clone(),
-        options: options(listen.plaintext, issuer, default_agent),
+        options: options(listen.plaintext, issuer, url, default_agent),
     };
     control.spawn(answer(api, control_listener, serving.stop_control.clone()));
     Ok((listening, serving))
@@ -373,6 +379,7 @@ async fn answer(api: Control, listener: std::net::TcpListener, stop: Cancellatio
 fn options(
     plaintext: config::Plaintext,
     issuer: Option<Url>,
+    url: Option<Url>,
     default_agent: Option<AgentId>,
 ) -> Options {
     Options {
@@ -382,6 +389,7 @@ fn options(
             config::Plaintext::Allowed => Plaintext::Anywhere,
         },
         issuer,
+        url,
         default_agent,
     }
 }

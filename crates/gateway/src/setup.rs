@@ -7,8 +7,8 @@ use std::sync::Arc;
 use call::{BodyKeys, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
 use credentials::{
-    Azure, Binding, Cmd, Credentials, GithubApp, Google, Jwt, KubernetesSecret, KubernetesToken,
-    OAuth, Provider, Static, Vault,
+    Azure, Binding, Cmd, Credentials, GithubApp, Google, Grant, Jwt, KubernetesSecret,
+    KubernetesToken, OAuth, Provider, Spiffe, Static, UserConsent, Vault,
 };
 use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
 use policy::{
@@ -139,7 +139,7 @@ pub(crate) async fn build(
             open_bodies.push(tool.name.clone());
         }
         for taken in taken {
-            match binding(&tool.name, taken, &ground.tokens, vault.as_ref()) {
+            match binding(&tool.name, taken, ground, vault.as_ref()) {
                 Ok(binding) => bindings.push(binding),
                 Err(mistake) => {
                     mistakes.push(format!("tools.{}.credentials: {mistake}", tool.name));
@@ -412,19 +412,37 @@ async fn operators(config: &Config, own: Option<&OwnTokens>) -> Result<Operators
 fn binding(
     tool: &ToolName,
     taken: BindingConfig,
-    tokens: &Arc<TaskTokens>,
+    ground: &Ground,
     vault: Option<&Arc<Vault>>,
 ) -> Result<Binding, String> {
+    let tokens = &ground.tokens;
     let provider: Arc<dyn Provider> = match taken.provider {
         ProviderConfig::Static { kept, until } => Arc::new(Static::new(kept, until)),
         ProviderConfig::Cmd { argv, timeout, ttl } => Arc::new(Cmd::new(argv, timeout, ttl)),
         ProviderConfig::OAuth(asked) => {
-            let OAuthAsked { mut oauth, ca } = *asked;
+            let OAuthAsked {
+                mut oauth,
+                ca,
+                identity_provider_ca,
+                consent,
+            } = *asked;
+            if let (Grant::IdJag(jag), Some(ca)) = (&mut oauth.grant, identity_provider_ca) {
+                jag.authorities = certificates(&ca)?;
+            }
+            if let Some(consent) = consent {
+                oauth.grant = Grant::UserConsent(UserConsent {
+                    authorization_url: consent.authorization_url,
+                    issuer: consent.issuer,
+                    owner_claim: consent.owner_claim,
+                    consents: Arc::clone(&ground.consents),
+                });
+            }
             if let Some(ca) = ca {
                 oauth.authorities = certificates(&ca)?;
             }
             Arc::new(OAuth::new(oauth, Arc::clone(tokens))?)
         }
+        ProviderConfig::Spiffe(source) => Arc::new(Spiffe::new(source)),
         ProviderConfig::GithubApp(asked) => {
             let Asked { mut config, ca } = *asked;
             config.authorities = authorities(ca.as_deref())?;

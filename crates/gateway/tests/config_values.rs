@@ -949,6 +949,122 @@ fn a_choice_stands_where_it_is_taken() {
     );
 }
 
+/// What goes with `tls_client_auth`.
+fn check_oauth_certificates(check: &impl Fn(&str, &[&str])) {
+    let client = "token_url: 'https://x.example/token', client_id: c";
+    let at = |key: &str, code: &str| format!("{PATH}.{key} {code}");
+    for auth in ["tls_client_auth", "self_signed_tls_client_auth"] {
+        let with = |certificate: &str| {
+            format!("{client}, auth: {auth}, client_certificate: {{ {certificate} }}")
+        };
+        check(&with("certificate: c.pem, key: 'file:k.pem'"), &[]);
+        check(
+            &with("workload_api: 'unix:///s', spiffe_id: 'spiffe://a/b'"),
+            &[],
+        );
+        let wrong = at("client_certificate", "wrong_certificate");
+        check(&with("certificate: c.pem"), &[&wrong]);
+        check(
+            &with("certificate: c.pem, key: 'file:k', workload_api: 'unix:///s'"),
+            &[&wrong],
+        );
+        check(
+            &format!("{client}, auth: {auth}"),
+            &[&at("token_url", "missing_key")],
+        );
+    }
+    check(
+        &format!(
+            "{client}, client_secret: 'env:X', client_certificate: {{ workload_api: 'unix:///s' }}"
+        ),
+        &[&at("client_certificate", "wrong_auth")],
+    );
+}
+
+/// What is exchanged.
+fn check_oauth_exchanges(check: &impl Fn(&str, &[&str]), client: &str) {
+    let at = |key: &str, code: &str| format!("{PATH}.{key} {code}");
+    let with = |more: &str| format!("{client}, {more}");
+    let missing = at("token_url", "missing_key");
+    check(
+        &with("grant: token_exchange, statement: { audience: a }"),
+        &[],
+    );
+    check(&with("grant: token_exchange"), &[&missing]);
+    check(
+        &with("grant: token_exchange, subject: agent_token, issuer: i"),
+        &[],
+    );
+    check(
+        &with(
+            "grant: token_exchange, subject: agent_token, issuer: i, subject_token_type: jwt, statement: { audience: a }",
+        ),
+        &[],
+    );
+    check(
+        &with("grant: token_exchange, subject: agent_token"),
+        &[&missing],
+    );
+    check(
+        &with("grant: jwt_bearer, statement: { audience: a }, subject: agent_token, issuer: i"),
+        &[&at("subject", "wrong_grant")],
+    );
+    let provider = "identity_provider: { token_url: 'https://idp.example/token', audience: a, client_id: c, client_secret: 'env:X' }";
+    check(
+        &with(&format!(
+            "grant: id_jag, statement: {{ audience: a }}, {provider}"
+        )),
+        &[],
+    );
+    check(
+        &with(&format!(
+            "grant: id_jag, subject: agent_token, issuer: i, {provider}"
+        )),
+        &[],
+    );
+    check(
+        &with("grant: id_jag, statement: { audience: a }"),
+        &[&missing],
+    );
+    check(&with(provider), &[&at("identity_provider", "wrong_grant")]);
+}
+
+/// What goes with `user_consent`.
+fn check_oauth_consents(check: &impl Fn(&str, &[&str]), client: &str) {
+    let at = |key: &str, code: &str| format!("{PATH}.{key} {code}");
+    let with = |more: &str| format!("{client}, grant: user_consent, {more}");
+    let url = "authorization_url: 'https://x.example/authorize?prompt=consent'";
+    check(&with(url), &[]);
+    check(
+        &with(&format!(
+            "{url}, issuer: i, owner_claim: email, scopes: [openid]"
+        )),
+        &[],
+    );
+    check(&with("scopes: []"), &[&at("token_url", "missing_key")]);
+    for more in [
+        "issuer: i, owner_claim: email",
+        "owner_claim: email, scopes: [openid]",
+    ] {
+        check(
+            &with(&format!("{url}, {more}")),
+            &[&at("owner_claim", "wrong_grant")],
+        );
+    }
+    check(
+        &with("authorization_url: 'http://x.example/authorize'"),
+        &[&at("authorization_url", "plaintext_token_url")],
+    );
+    check(
+        &with("authorization_url: 'https://x.example/authorize?state=x'"),
+        &[&at("authorization_url", "wrong_value")],
+    );
+    check(
+        &format!("{client}, {url}"),
+        &[&at("authorization_url", "wrong_grant")],
+    );
+}
+
 #[test]
 fn an_object_of_a_cluster_has_a_name() {
     let check = |keys: &str, expected: &[&str]| {
@@ -971,12 +1087,62 @@ fn an_object_of_a_cluster_has_a_name() {
 }
 
 #[test]
+fn a_certificate_of_the_gateway_comes_from_files_or_a_workload_api() {
+    let check = |keys: &str, expected: &[&str]| {
+        check_credential(&format!("provider: spiffe, {keys}"), expected);
+    };
+    check("workload_api: 'unix:///s'", &[]);
+    check(
+        "workload_api: 'unix:///s', spiffe_id: 'spiffe://example.org/gateway'",
+        &[],
+    );
+    check("certificate: c.pem, key: 'file:k.pem'", &[]);
+    check(
+        "workload_api: 'unix:///s', spiffe_id: gateway",
+        &[&format!("{PATH}.spiffe_id wrong_value")],
+    );
+    check(
+        "certificate: c.pem, key: 'file:k.pem', spiffe_id: 'spiffe://a/b'",
+        &[&format!("{PATH}.spiffe_id wrong_certificate")],
+    );
+    check("key: 'file:k.pem'", &[&format!("{PATH} wrong_certificate")]);
+    let shown = "credentials: { read: { provider: spiffe, workload_api: 'unix:///s' } }";
+    self::check(
+        &format!("tools: {{ x: {{ upstream: 'http://127.0.0.1:1', {shown} }} }}"),
+        &["tools.x.credentials without_tls"],
+    );
+    check_tool(
+        &format!("{shown}, client_certificate: {{ certificate: c, key: k }}"),
+        &["tools.x.client_certificate certificate_twice"],
+    );
+}
+
+#[test]
+fn browsers_reach_the_control_listener_over_tls() {
+    check("control: { url: 'https://remit.example' }", &[]);
+    check("control: { url: 'http://localhost:4190' }", &[]);
+    for url in [
+        "http://remit.example",
+        "https://remit.example/a",
+        "https://remit.example?a",
+    ] {
+        check(
+            &format!("control: {{ url: '{url}' }}"),
+            &["control.url wrong_value"],
+        );
+    }
+}
+
+#[test]
 fn a_token_is_asked_for_with_what_its_grant_and_client_need() {
     let check = |keys: &str, expected: &[&str]| {
         let keys = format!("provider: oauth, {keys}");
         check_credential(&keys, expected);
     };
     let client = "token_url: 'https://x.example/token', client_id: c, client_secret: 'env:X'";
+    check_oauth_certificates(&check);
+    check_oauth_consents(&check, client);
+    check_oauth_exchanges(&check, client);
     let token_url = &*format!("{PATH}.token_url missing_key");
     check(
         "token_url: 'https://x.example/token'",

@@ -4,8 +4,9 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use testkit::authorization_server::{CLIENT, CLIENT_SECRET, verified};
+use testkit::issuer::Algorithm;
 use testkit::remit::{Remit, until};
-use testkit::{Answer, AuthorizationServer, Site, Upstream};
+use testkit::{Answer, AuthorizationServer, Issuer, Site, Upstream};
 
 const REMIT: &str = env!("CARGO_BIN_EXE_remit");
 
@@ -169,4 +170,38 @@ fn an_upstream_that_trusts_the_gateway_reads_who_calls() {
     );
     remit.command(&["task", "end", &task]);
     assert_eq!(leases(&remit)[0]["outcome"], "expires_at");
+}
+
+#[test]
+fn an_agents_own_token_goes_to_its_issuer_and_nowhere_else() {
+    let ground = Ground::new("grant: client_credentials");
+    let issuer = ground.site.run(Issuer::start());
+    let (url, name) = (ground.upstream.url(), issuer.url());
+    let (tokens, revocation) = (ground.server.token_url(), ground.server.revocation_url());
+    ground.site.config(&format!(
+        "audit: {{ path: audit.jsonl }}\nidentity:\n  issuers: [{{ issuer: {name}, audience: remit, algorithms: [ES256], agent: \"{{sub}}\" }}]\ntools:\n  notes:\n    upstream: {url}\n    access: {{ read: [\"GET /**\"] }}\n    credentials:\n      read: {{ provider: oauth, token_url: \"{tokens}\", revocation_url: \"{revocation}\", client_id: \"{CLIENT}\", client_secret: file:secret, scopes: [\"notes:list\"], grant: token_exchange, subject: agent_token, issuer: {name}, statement: {{ audience: \"{name}\" }} }}\n"
+    ));
+    ground.site.write(
+        "policy/notes.rego",
+        "package remit.tools.notes\n\nallow := true\n",
+    );
+    let remit = ground.site.serve();
+    let (task, task_token) = open(&remit);
+    let own = issuer.mint(Algorithm::ES256, &issuer.claims("triage", "remit"));
+    // The gateway's own token is shown to nobody.
+    let (_, problem) = get(&remit, &task_token, "/notes/list");
+    assert_eq!(problem["code"], "credential_unavailable", "{problem}");
+    assert!(ground.server.asked().is_empty());
+    let request = testkit::http().get(remit.call("/notes/list"));
+    let request = request.bearer_auth(&own).header("agent-task", &task);
+    let answer = request.send().unwrap();
+    assert_eq!(answer.status(), StatusCode::OK, "{}", remit.logged());
+    let posted = ground.server.only();
+    assert_eq!(posted.field("subject_token"), Some(own.as_str()));
+    assert!(posted.field("actor_token").is_some());
+    assert_eq!(ground.bearer(), "token-1");
+    let received = ground.upstream.received().pop().unwrap();
+    assert!(!format!("{received:?}").contains(&own));
+    let written = std::fs::read_to_string(ground.site.path("audit.jsonl")).unwrap();
+    assert!(!written.contains(&own) && !remit.logged().contains(&own));
 }

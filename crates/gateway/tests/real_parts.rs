@@ -7,6 +7,8 @@
     reason = "a failure here fails a test"
 )]
 
+#[path = "real_parts/authorization_server.rs"]
+mod authorization_server;
 #[path = "real_parts/openbao.rs"]
 mod openbao;
 #[path = "real_parts/spire.rs"]

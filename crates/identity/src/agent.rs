@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
+use crate::digest::Digest;
+use crate::slot::Slot;
 use crate::verified::Verified;
 use crate::{AgentId, Transaction};
 
@@ -136,6 +139,25 @@ impl Agent {
     /// The `jti` of its task token.
     pub fn jti(&self) -> Option<&str> {
         self.task.as_ref()?.claims.get("jti")?.as_str()
+    }
+
+    /// A token of this issuer that it showed, to be exchanged there for another one. None that is bound to a key, which
+    /// nobody else can show, and none of this gateway.
+    ///
+    /// Whoever has it can be the agent, here and there: it goes to its own issuer alone.
+    pub fn token_of(&self, issuer: &str) -> Option<Zeroizing<String>> {
+        let same = |one: &str| one.trim_end_matches('/') == issuer.trim_end_matches('/');
+        let mut shown = std::iter::once(&self.proof).chain(self.shown());
+        let wanted = shown.find(|shown| shown.is_exchangeable() && same(&shown.issuer))?;
+        let token = |(name, value): &(&'static HeaderName, HeaderValue)| {
+            let token = match Slot::of(name.as_str()) {
+                Some(slot) => slot.token(value)?.1.into_owned(),
+                None => value.to_str().ok()?.to_owned(),
+            };
+            let token = Zeroizing::new(token);
+            (Digest::of(token.as_bytes()) == wanted.digest).then_some(token)
+        };
+        self.places.iter().find_map(token)
     }
 
     /// Whether this header value is where a proof was found. Such a value comes off, and is not an agent's key.

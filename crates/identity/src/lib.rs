@@ -26,6 +26,7 @@ mod key;
 mod key_set;
 mod key_source;
 mod nonce;
+mod own_certificate;
 mod owner;
 mod presented;
 mod proofs;
@@ -65,6 +66,7 @@ pub use dpop::{DpopConfig, NonceRule};
 pub use fetch::is_trustworthy;
 pub use handover::Handover;
 pub use issuer::{IssuerConfig, Vouching};
+pub use own_certificate::{NoCertificate, OwnCertificate};
 pub use owner::Owner;
 pub use presented::{Presented, Transport};
 pub use security_events::{

@@ -101,6 +101,16 @@ impl Verified {
         }
     }
 
+    /// Whether its issuer can be shown it by somebody else, for another token.
+    pub(crate) fn is_exchangeable(&self) -> bool {
+        let is_token = match &self.voucher {
+            Voucher::Issuer { .. } | Voucher::Transaction { .. } | Voucher::Cluster => true,
+            Voucher::TrustDomain { svid, .. } => *svid == Svid::Jwt,
+            Voucher::Ourselves | Voucher::Certificate | Voucher::WitIssuer { .. } => false,
+        };
+        is_token && self.confirmations.is_empty()
+    }
+
     /// Whether it can still be believed at `now`, in seconds since the epoch: it has not expired,
     /// and its issuer's keys have not changed since.
     pub(crate) fn holds(&self, now: i64) -> bool {

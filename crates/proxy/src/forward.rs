@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use call::Body;
-use credentials::Outbound;
+use credentials::{ClientIdentity, Outbound};
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
 };
@@ -17,7 +17,7 @@ use telemetry::Trace;
 
 use crate::meter::Metering;
 use crate::scrub::{Asked, Scrub};
-use crate::upstream::{Talk, Upstream};
+use crate::upstream::{Apart, Talk, Upstream};
 
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -32,6 +32,8 @@ pub(crate) struct Forward {
     pub(crate) talk: Talk,
     /// Where the credential is bound to the connection, the pool is its own.
     pub(crate) isolation: Option<Box<str>>,
+    /// The credential, where it is a certificate.
+    pub(crate) certificate: Option<Arc<ClientIdentity>>,
     pub(crate) tries: usize,
     pub(crate) body_due: bool,
     /// Whether the upstream speaks HTTP/2.
@@ -46,6 +48,7 @@ impl Forward {
     pub(crate) fn new(mut outbound: Outbound, upstream: Arc<Upstream>, talk: Talk) -> Self {
         let (spending, meters) = outbound.take_spending();
         let isolation = outbound.isolation().map(Into::into);
+        let certificate = outbound.certificate().cloned();
         let scrub = outbound.scrubber().map(Scrub::new);
         let (head, body, _) = outbound.into_parts();
         Self {
@@ -54,11 +57,20 @@ impl Forward {
             upstream,
             talk,
             isolation,
+            certificate,
             tries: 0,
             body_due: false,
             is_http2: false,
             metering: Metering::new(spending, &meters),
             scrub,
+        }
+    }
+
+    /// What its connection is kept apart by.
+    pub(crate) fn apart(&self) -> Apart<'_> {
+        Apart {
+            lease: self.isolation.as_deref(),
+            certificate: self.certificate.as_deref(),
         }
     }
 

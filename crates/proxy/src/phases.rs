@@ -306,7 +306,7 @@ impl ProxyHttp for Phases {
         let forward = context.forward.as_mut().ok_or_else(not_walked)?;
         let peer = forward
             .upstream
-            .peer(forward.tries, forward.talk, forward.isolation.as_deref())
+            .peer(forward.tries, forward.talk, forward.apart())
             .await?;
         forward.tries += 1;
         Ok(Box::new(peer))

@@ -207,6 +207,7 @@ codes! {
     LABELS_FULL = FORBIDDEN, "labels_full", "the task carries as many labels as it may; open another one";
     STORE_UNAVAILABLE = SERVICE_UNAVAILABLE, "store_unavailable", "the gateway can't write its state; try again";
     BRIDGE_EXPIRED = FORBIDDEN, "bridge_expired", "the static key of this tool may not be used any more; ask the operator for a real provider";
+    CONSENT_REQUIRED = FORBIDDEN, "consent_required", "whom the task is done for has to consent first, at `link`, in a browser; then make the call again";
     CREDENTIAL_UNAVAILABLE = BAD_GATEWAY, "credential_unavailable", "the credential for this tool can't be had right now";
     AUDIT_UNAVAILABLE = SERVICE_UNAVAILABLE, "audit_unavailable", "the gateway can't write its audit; try again";
     UPSTREAM_UNREACHABLE = BAD_GATEWAY, "upstream_unreachable", "the tool can't be reached";
@@ -260,6 +261,20 @@ impl Refusal {
         } else {
             None
         }
+    }
+
+    /// What a person is asked before the call can be made: its id, and where. It is told the agent alone.
+    pub(crate) fn link(&self) -> Option<(&str, &str)> {
+        if let Self::NoCredential(Unavailable::ConsentRequired { link, .. }) = self {
+            return Some((link.id(), link.url()));
+        }
+        let question = self.question()?;
+        Some((&question.id, &question.link))
+    }
+
+    /// Whether a person is waited for.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.outcome() == APPROVAL_REQUIRED || self.outcome() == CONSENT_REQUIRED
     }
 
     /// In how many seconds it may be tried again, if that is known.
@@ -497,6 +512,7 @@ fn unavailable_code(unavailable: &Unavailable) -> Code {
         Unavailable::BridgeExpired { .. } => BRIDGE_EXPIRED,
         Unavailable::TaskEnded => TASK_ENDED,
         Unavailable::Store(_) => STORE_UNAVAILABLE,
+        Unavailable::ConsentRequired { .. } => CONSENT_REQUIRED,
         Unavailable::Provider { .. } => CREDENTIAL_UNAVAILABLE,
     }
 }

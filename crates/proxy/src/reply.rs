@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_http::ResponseHeader;
 use serde_json::{Value, json};
-use telemetry::{DecisionId, Verdict};
+use telemetry::DecisionId;
 
 use crate::refusal::{Code, Refusal};
 
@@ -159,14 +159,13 @@ fn json_rpc(refusal: &Refusal, code: Code, decision: &DecisionId) -> Value {
 
 /// A person is to follow a link before the call is made again.
 fn elicitation(refusal: &Refusal, code: Code, decision: &DecisionId) -> Option<Value> {
-    let is_waiting = refusal.verdict() == Verdict::Escalate;
-    let question = refusal.question().filter(|_| is_waiting)?;
+    let (id, link) = refusal.link().filter(|_| refusal.is_waiting())?;
     let message = refusal.message().unwrap_or(Cow::Borrowed(code.hint));
     let mut data = data(refusal, code, decision);
     let elicitation = json!({
         "mode": "url",
-        "elicitationId": question.id.as_str(),
-        "url": question.link.as_str(),
+        "elicitationId": id,
+        "url": link,
         "message": message,
     });
     if let Some(data) = data.as_object_mut() {
@@ -199,7 +198,9 @@ fn add_policy_words(value: &mut Value, refusal: &Refusal) {
         }
         if let Some(question) = refusal.question() {
             object.insert("approval".to_owned(), question.id.as_str().into());
-            object.insert("link".to_owned(), question.link.as_str().into());
+        }
+        if let Some((_, link)) = refusal.link() {
+            object.insert("link".to_owned(), link.into());
         }
     }
 }

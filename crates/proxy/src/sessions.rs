@@ -58,6 +58,10 @@ impl Sessions {
         // Earlier revisions don't know it, and a later one has no sessions.
         let knows = |version: &String| version == "2025-11-25";
         let mcp = call.mcp();
+        // Who begins a session says so itself.
+        if mcp.is_some_and(|mcp| mcp.elicits) {
+            return true;
+        }
         let mcp = mcp.filter(|mcp| mcp.version.as_ref().is_none_or(knows));
         let Some(id) = mcp.and_then(|mcp| mcp.session.as_ref()) else {
             return false;

@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use credentials::Outbound;
+use credentials::{ClientIdentity, Outbound};
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
@@ -78,6 +78,15 @@ pub(crate) enum Talk {
     Http,
     /// A WebSocket, once the answer says so. It begins in HTTP/1.1, on a connection of its own.
     WebSocket,
+}
+
+/// What a connection is kept apart from others by.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Apart<'a> {
+    /// The lease that it belongs to.
+    pub(crate) lease: Option<&'a str>,
+    /// The certificate of that lease, which is shown on it.
+    pub(crate) certificate: Option<&'a ClientIdentity>,
 }
 
 /// How long an upstream may be waited for.
@@ -206,7 +215,7 @@ impl Upstream {
         &self,
         tries: usize,
         talk: Talk,
-        isolation: Option<&str>,
+        apart: Apart<'_>,
     ) -> Result<HttpPeer, BError> {
         let address = self.address(tries).await?;
         let name = if self.tls {
@@ -215,8 +224,12 @@ impl Upstream {
             String::new()
         };
         let mut peer = HttpPeer::new(address, self.tls, name);
-        peer.client_cert_key.clone_from(&self.certificate);
-        peer.group_key = POOLS.hash_one((self.pool, talk == Talk::WebSocket, isolation));
+        peer.client_cert_key = match apart.certificate {
+            Some(identity) => Some(cert_key(identity)?),
+            None => self.certificate.clone(),
+        };
+        // No two leases have one id, so that what one of them shows is never shown for another.
+        peer.group_key = POOLS.hash_one((self.pool, talk == Talk::WebSocket, apart.lease));
         let options = &mut peer.options;
         options.ca.clone_from(&self.authorities);
         options.alpn = match (self.version, self.tls) {
@@ -276,6 +289,15 @@ impl Upstream {
         self.addresses.store(Some(Arc::clone(&known)));
         Ok(known)
     }
+}
+
+/// A certificate in the form that pingora takes; whoever obtained it checked that it is one.
+fn cert_key(identity: &ClientIdentity) -> Result<Arc<CertKey>, BError> {
+    let chain = identity.chain().iter().map(|one| one.to_vec()).collect();
+    let key = identity.key().to_vec();
+    let pair = catch_unwind(move || CertKey::new(chain, key));
+    pair.map(Arc::new)
+        .map_err(|_| Error::explain(ErrorType::InvalidCert, "not an X.509 certificate").into_up())
 }
 
 fn unknown_host(why: &str) -> BError {

@@ -216,6 +216,7 @@ fn check_format(database: &Database) -> Result<(), StoreError> {
         Table::Revocations,
         Table::Cutoffs,
         Table::Transactions,
+        Table::Consents,
     ] {
         transaction.open_table(definition(table)).map_err(failed)?;
     }
@@ -232,6 +233,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
         Table::Revocations => "revocations",
         Table::Cutoffs => "cutoffs",
         Table::Transactions => "transactions",
+        Table::Consents => "consents",
     })
 }
 
@@ -338,6 +340,9 @@ impl Writer {
             let mut transactions = transaction
                 .open_table(definition(Table::Transactions))
                 .map_err(failed)?;
+            let mut consents = transaction
+                .open_table(definition(Table::Consents))
+                .map_err(failed)?;
             for write in writes {
                 let (Write::Put { table, .. } | Write::Delete { table, .. }) = write;
                 let table = match table {
@@ -349,6 +354,7 @@ impl Writer {
                     Table::Revocations => &mut revocations,
                     Table::Cutoffs => &mut cutoffs,
                     Table::Transactions => &mut transactions,
+                    Table::Consents => &mut consents,
                 };
                 match write {
                     Write::Put { key, value, .. } => {

@@ -1,6 +1,6 @@
-//! Where tasks, counters, leases, approvals, revoked tokens, revocations and transactions outlive a crash.
+//! Where tasks, counters, leases, approvals, revoked tokens, revocations, transactions and consents outlive a crash.
 
-/// Where tasks, counters, leases, approvals, revoked tokens, revocations and transactions outlive a crash.
+/// Where tasks, counters, leases, approvals, revoked tokens, revocations, transactions and consents outlive a crash.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Everything in a table, in key order.
@@ -29,6 +29,8 @@ pub enum Table {
     Cutoffs,
     /// Transactions of other issuers that became tasks, by the SHA-256 of issuer and `txn`.
     Transactions,
+    /// What people consented to, by its id.
+    Consents,
 }
 
 /// One write to a store.

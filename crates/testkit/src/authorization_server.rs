@@ -36,6 +36,8 @@ pub struct Posted {
     pub path: String,
     /// The `Authorization` header.
     pub authorization: Option<String>,
+    /// The certificate that was shown on the connection, DER.
+    pub certificate: Option<Vec<u8>>,
     /// The fields, in their order.
     pub fields: Vec<(String, String)>,
 }
@@ -65,6 +67,12 @@ struct State {
     issued: usize,
     /// The refresh token that is good; one of before ends them all.
     refresh_token: Option<String>,
+    /// The codes that are good, and what was asked for with them.
+    codes: Vec<(String, Vec<(String, String)>)>,
+    /// Whether codes are redeemed with a refresh token.
+    is_brief: bool,
+    /// What an ID token says, besides what was asked.
+    person: Option<Value>,
     revoked: Vec<String>,
 }
 
@@ -104,6 +112,46 @@ impl AuthorizationServer {
     /// Answers the next revocation like this.
     pub fn next_revocation(&self, answer: Answer) {
         self.state.lock().next_revocation.push_back(answer);
+    }
+
+    /// Its authorization endpoint.
+    pub fn authorization_url(&self) -> String {
+        format!("{}/authorize?prompt=consent", self.upstream.url())
+    }
+
+    /// Its name.
+    pub fn issuer(&self) -> String {
+        self.upstream.url()
+    }
+
+    /// What a person's browser is sent back to who asked at this URL with, once the person said yes.
+    pub fn consents(&self, url: &str) -> String {
+        let asked = Url::parse(url).unwrap();
+        let fields: Vec<_> = asked.query_pairs().into_owned().collect();
+        let field = |name: &str| {
+            fields
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|it| it.1.clone())
+        };
+        let code = format!("code-{}", self.state.lock().issued);
+        let mut back = Url::parse(&field("redirect_uri").unwrap()).unwrap();
+        back.query_pairs_mut()
+            .append_pair("code", &code)
+            .append_pair("state", &field("state").unwrap())
+            .append_pair("iss", &self.issuer());
+        self.state.lock().codes.push((code, fields));
+        back.into()
+    }
+
+    /// Gives no refresh tokens for codes any more.
+    pub fn be_brief(&self) {
+        self.state.lock().is_brief = true;
+    }
+
+    /// Gives ID tokens with these claims for codes from now on.
+    pub fn person(&self, claims: Value) {
+        self.state.lock().person = Some(claims);
     }
 
     /// Gives out a refresh token: the only one that is good.
@@ -148,6 +196,7 @@ fn answer(state: &Mutex<State>, received: &Received) -> Answer {
     let posted = Posted {
         path: received.target.clone(),
         authorization: received.header("authorization").map(str::to_owned),
+        certificate: received.client_certificate.clone(),
         fields,
     };
     let mut state = state.lock();
@@ -188,6 +237,48 @@ impl State {
                 let kind = "urn:ietf:params:oauth:token-type:access_token";
                 also.insert("issued_token_type".to_owned(), kind.into());
             }
+            "authorization_code" => {
+                let place = self
+                    .codes
+                    .iter()
+                    .position(|(code, _)| posted.field("code") == Some(code));
+                let Some((_, asked)) = place.map(|place| self.codes.remove(place)) else {
+                    return refusal(StatusCode::BAD_REQUEST, "invalid_grant");
+                };
+                let asked = |name: &str| {
+                    asked
+                        .iter()
+                        .find(|(known, _)| known == name)
+                        .map(|it| it.1.as_str())
+                };
+                // RFC 7636, section 4.6.
+                let verifier = posted.field("code_verifier").unwrap_or_default();
+                let digest = ring::digest::digest(&ring::digest::SHA256, verifier.as_bytes());
+                let is_ours = asked("code_challenge") == Some(&URL_SAFE_NO_PAD.encode(digest))
+                    && asked("code_challenge_method") == Some("S256")
+                    && asked("redirect_uri") == posted.field("redirect_uri");
+                if !is_ours {
+                    return refusal(StatusCode::BAD_REQUEST, "invalid_grant");
+                }
+                if let Some(scope) = asked("scope") {
+                    also.insert("scope".to_owned(), scope.into());
+                }
+                if !self.is_brief {
+                    let new = format!("refresh-{}", self.issued);
+                    also.insert("refresh_token".to_owned(), new.clone().into());
+                    self.refresh_token = Some(new);
+                }
+                if let Some(mut person) = self.person.clone() {
+                    person["nonce"] = asked("nonce").into();
+                    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+                    let token = format!(
+                        "{}.{}.AAAA",
+                        encode(&json!({ "alg": "ES256" })),
+                        encode(&person)
+                    );
+                    also.insert("id_token".to_owned(), token.into());
+                }
+            }
             "refresh_token" => {
                 // Whoever comes with one of before may be a thief (RFC 9700, section 4.14.2).
                 let good = self.refresh_token.take();
@@ -211,10 +302,13 @@ fn refusal(status: StatusCode, code: &str) -> Answer {
     Answer::Json(status, json!({ "error": code }))
 }
 
-/// Whether the client's secret was shown, or an assertion, which is for the test to look at.
+/// Whether the client's secret was shown, or an assertion or certificate, which is for the test to look at.
 fn is_client(posted: &Posted) -> bool {
     if posted.field("client_assertion").is_some() || posted.field("assertion").is_some() {
         return true;
+    }
+    if posted.certificate.is_some() {
+        return posted.field("client_id") == Some(CLIENT);
     }
     if let Some(secret) = posted.field("client_secret") {
         return secret == CLIENT_SECRET && posted.field("client_id") == Some(CLIENT);

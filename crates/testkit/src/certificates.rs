@@ -95,6 +95,11 @@ impl Authority {
         self.certify(&params)
     }
 
+    /// The X.509-SVID of a workload as SPIRE makes them, which say that they are no authority's.
+    pub fn spire_svid(&self, uri: &str) -> Certified {
+        self.svid(uri, |params| params.is_ca = IsCa::ExplicitNoCa)
+    }
+
     /// Its certificate, DER.
     pub fn der(&self) -> &[u8] {
         self.issuer.der()
@@ -153,7 +158,8 @@ impl Certified {
         config
     }
 
-    fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    /// The chain and the key, DER.
+    pub(crate) fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let chain = CertificateDer::pem_slice_iter(self.certificate.as_bytes());
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
         (chain.collect::<Result<_, _>>().unwrap(), key)

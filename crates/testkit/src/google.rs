@@ -274,6 +274,7 @@ pub(crate) fn posted(received: &Received) -> Posted {
     Posted {
         path: received.target.clone(),
         authorization: received.header("authorization").map(str::to_owned),
+        certificate: received.client_certificate.clone(),
         fields: fields.query_pairs().into_owned().collect(),
     }
 }

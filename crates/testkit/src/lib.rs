@@ -26,7 +26,7 @@ pub mod vault;
 pub mod workload_api;
 
 pub use authorization_server::AuthorizationServer;
-pub use certificates::Authority;
+pub use certificates::{Authority, Certified};
 pub use collector::Collector;
 pub use issuer::Issuer;
 pub use openbao::OpenBao;

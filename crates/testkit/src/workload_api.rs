@@ -1,4 +1,4 @@
-//! A SPIFFE Workload API on a Unix socket, as far as it gives bundles: a fake made by SPIFFE's documents, not SPIRE.
+//! A SPIFFE Workload API on a Unix socket, as far as it gives bundles and X.509-SVIDs: a fake made by SPIFFE's documents, not SPIRE.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::Serving;
+use crate::{Certified, Serving};
 
 /// A SPIFFE Workload API that gives bundles, and tells when they change.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub struct WorkloadApi {
 struct Given {
     jwt: JwtBundles,
     x509: X509Bundles,
+    svids: X509Svids,
 }
 
 /// What `FetchJWTBundles` answers with.
@@ -51,6 +52,25 @@ struct X509Bundles {
     bundles: HashMap<String, Vec<u8>>,
 }
 
+/// What `FetchX509SVID` answers with.
+#[derive(Clone, PartialEq, Message)]
+struct X509Svids {
+    #[prost(message, repeated, tag = "1")]
+    svids: Vec<X509Svid>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct X509Svid {
+    #[prost(string, tag = "1")]
+    spiffe_id: String,
+    #[prost(bytes = "vec", tag = "2")]
+    x509_svid: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    x509_svid_key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    bundle: Vec<u8>,
+}
+
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 impl WorkloadApi {
@@ -63,6 +83,7 @@ impl WorkloadApi {
         let (sender, receiver) = watch::channel(Given {
             jwt: read(bundles),
             x509: X509Bundles::default(),
+            svids: X509Svids::default(),
         });
         Self {
             bundles: sender,
@@ -84,6 +105,23 @@ impl WorkloadApi {
         let bundles = bundles.collect();
         self.bundles
             .send_modify(|given| given.x509 = X509Bundles { bundles });
+    }
+
+    /// Gives the workload that asks these SVIDs, by their SPIFFE IDs.
+    pub fn give(&self, svids: &[(&str, &Certified)]) {
+        let svids = svids.iter().map(|(id, pair)| {
+            let (chain, key) = pair.der();
+            let x509_svid: Vec<u8> = chain.iter().flat_map(|one| one.to_vec()).collect();
+            X509Svid {
+                spiffe_id: (*id).to_owned(),
+                bundle: x509_svid.clone(),
+                x509_svid,
+                x509_svid_key: key.secret_der().to_vec(),
+            }
+        });
+        let svids = svids.collect();
+        self.bundles
+            .send_modify(|given| given.svids = X509Svids { svids });
     }
 
     /// How often it was asked for bundles.
@@ -130,6 +168,7 @@ fn answer(
 ) -> Answer {
     let encode: fn(&Given) -> Vec<u8> = match request.uri().path() {
         "/SpiffeWorkloadAPI/FetchJWTBundles" => |given| given.jwt.encode_to_vec(),
+        "/SpiffeWorkloadAPI/FetchX509SVID" => |given| given.svids.encode_to_vec(),
         "/SpiffeWorkloadAPI/FetchX509Bundles" => |given| given.x509.encode_to_vec(),
         _ => return refusal(UNIMPLEMENTED),
     };

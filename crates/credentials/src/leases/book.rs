@@ -293,6 +293,25 @@ impl Book {
         closing
     }
 
+    /// Takes out the leases for a tool of these tasks. Flights under way find themselves too late.
+    pub(super) fn close_of(
+        &mut self,
+        tool: &ToolName,
+        is_meant: impl Fn(&TaskId) -> bool,
+    ) -> Vec<Closing> {
+        let closing: Vec<_> = self
+            .tasks
+            .iter_mut()
+            .filter(|(task, _)| is_meant(task))
+            .flat_map(|(_, leases)| {
+                leases
+                    .take_tools(|other: &ToolName| other == tool)
+                    .into_closing()
+            })
+            .collect();
+        self.note_closing(closing)
+    }
+
     /// The tasks that are over although nobody closed them.
     pub(super) fn over(&self, now: i64) -> Vec<TaskId> {
         let over = self

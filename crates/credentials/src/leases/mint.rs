@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::book::{Landed, Ticket};
 use super::{Closing, Shared};
 use crate::lease::{Asking, Failure, Lease, Line, Source, State};
-use crate::{Obtained, Provider, ProviderError, Revocation, Unavailable, Wish, lease};
+use crate::{Obtained, Provider, ProviderError, Revocation, Secret, Unavailable, Wish, lease};
 
 /// How long a provider may take: longer than any token endpoint needs, short enough that no call waits for ever.
 const OBTAIN_PATIENCE: Duration = Duration::from_secs(60);
@@ -25,6 +25,7 @@ pub(super) struct Mint {
     shared: Arc<Shared>,
     provider: Arc<dyn Provider>,
     wish: Wish,
+    token: Option<Secret>,
     ticket: Box<Ticket>,
     line: Line,
 }
@@ -55,6 +56,7 @@ impl Mint {
             shared,
             provider: Arc::clone(&source.provider),
             wish,
+            token: asking.token_for(source.provider.as_ref()),
             ticket,
             line,
         }
@@ -136,13 +138,20 @@ impl Mint {
     }
 
     async fn ask(&self) -> Result<Obtained, Unavailable> {
-        let asked = AssertUnwindSafe(self.provider.obtain(&self.wish)).catch_unwind();
+        let asked = self.provider.obtain_for(&self.wish, self.token.as_ref());
+        let asked = AssertUnwindSafe(asked).catch_unwind();
         match timeout(OBTAIN_PATIENCE, asked).await {
             Ok(Ok(Ok(obtained))) => Ok(obtained),
             Ok(Ok(Err(ProviderError::BridgeExpired(until)))) => Err(Unavailable::BridgeExpired {
                 tool: self.wish.tool.as_str().to_owned(),
                 until,
             }),
+            Ok(Ok(Err(ProviderError::ConsentRequired(link)))) => {
+                Err(Unavailable::ConsentRequired {
+                    tool: self.wish.tool.as_str().to_owned(),
+                    link,
+                })
+            }
             Ok(Ok(Err(ProviderError::Failed(cause)))) => Err(self.failed(&cause)),
             Ok(Err(_panic)) => Err(self.failed("provider panicked")),
             Err(_elapsed) => Err(self.failed("provider took too long")),

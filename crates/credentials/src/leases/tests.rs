@@ -288,6 +288,7 @@ impl Wanted {
             task_ended: &self.ended,
             cut: &self.ended,
             decision: "decision-1",
+            proven: None,
         }
     }
 }

@@ -13,6 +13,10 @@ const LONGEST_LIFE: u64 = 366 * 86_400;
 pub(crate) struct Answer {
     pub(crate) access_token: Secret,
     pub(crate) refresh_token: Option<Secret>,
+    /// Who consented, where a person did.
+    pub(crate) id_token: Option<Zeroizing<String>>,
+    /// What it is for, where it says so.
+    pub(crate) scopes: Option<Vec<String>>,
     /// Why it may not be used all the same; it can be taken back.
     pub(crate) objection: Option<&'static str>,
     pub(crate) expires_in: Option<u64>,
@@ -46,6 +50,8 @@ struct Raw {
     scope: Option<String>,
     #[serde(default, deserialize_with = "wiped_if_there")]
     refresh_token: Option<Zeroizing<String>>,
+    #[serde(default, deserialize_with = "wiped_if_there")]
+    id_token: Option<Zeroizing<String>>,
     #[serde(default)]
     issued_token_type: Option<String>,
 }
@@ -76,6 +82,8 @@ impl Answer {
             refresh_token: raw.refresh_token.as_ref().map(secret).transpose()?,
             objection,
             expires_in: raw.expires_in,
+            scopes: raw.scope.as_deref().map(scopes),
+            id_token: raw.id_token,
         })
     }
 }
@@ -113,6 +121,10 @@ impl Raw {
         }
         None
     }
+}
+
+fn scopes(text: &str) -> Vec<String> {
+    text.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 /// RFC 6749, appendix A.12: visible characters.

@@ -4,10 +4,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use identity::Assertion;
+use reqwest::Identity;
 use serde_json::Map;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
+use crate::certificate::{CertificateSource, pem};
 use crate::endpoint::Form;
 use crate::{KeyRef, ProviderError, Secret, SecretRef};
 
@@ -27,6 +29,8 @@ pub enum ClientAuthentication {
         /// Whom the assertion is for: the server's issuer; its token endpoint unless given.
         audience: Option<String>,
     },
+    /// The certificate that it shows on the connection (RFC 8705, section 2). Tokens may be bound to it.
+    Certificate(CertificateSource),
 }
 
 /// How long a client's assertion lives, in seconds: it is used at once.
@@ -58,6 +62,7 @@ impl Fields {
         Form {
             body: self.0,
             authorization: None,
+            identity: None,
         }
     }
 
@@ -80,6 +85,7 @@ impl ClientAuthentication {
     ) -> Result<Form, ProviderError> {
         let id = client_id.unwrap_or_default();
         let mut authorization = None;
+        let mut identity = None;
         match self {
             Self::None => {
                 if let Some(id) = client_id {
@@ -103,10 +109,18 @@ impl ClientAuthentication {
                 fields.put("client_assertion_type", ASSERTION_TYPE);
                 fields.put("client_assertion", &assertion);
             }
+            Self::Certificate(source) => {
+                fields.put("client_id", id);
+                let pem = pem(&source.obtain().await?)?;
+                let shown = Identity::from_pem(pem.as_bytes());
+                let unusable = |_| ProviderError::Failed("certificate can't be shown".to_owned());
+                identity = Some(shown.map_err(unusable)?);
+            }
         }
         Ok(Form {
             body: fields.0,
             authorization,
+            identity,
         })
     }
 
@@ -120,6 +134,11 @@ impl ClientAuthentication {
                 let audience = audience.clone().unwrap_or_default();
                 let mut texts = vec!["private_key_jwt".to_owned(), audience];
                 texts.extend(key.texts());
+                texts
+            }
+            Self::Certificate(source) => {
+                let mut texts = vec!["certificate".to_owned()];
+                texts.extend(source.texts());
                 texts
             }
         }

@@ -13,8 +13,7 @@ use testkit::authorization_server::{CLIENT, CLIENT_SECRET, Posted, verified};
 use testkit::{Answer, Authority, AuthorizationServer};
 
 use super::*;
-use crate::Material;
-use crate::{KeyRef, SecretRef, Signer, Subject};
+use crate::{CertificateSource, KeyRef, Material, SecretRef, Signer, Subject};
 
 const TASK: &str = "0190a2b4-7f00-7000-8000-000000000001";
 const GATEWAY: &str = "https://gateway.example";
@@ -491,7 +490,7 @@ async fn a_narrowing_that_can_not_be_kept_is_refused() {
 #[tokio::test]
 async fn a_statement_about_the_task_is_exchanged_for_a_token() {
     let exchange = |_: &World, config: &mut OAuthConfig| {
-        config.grant = Grant::TokenExchange(World::statement());
+        config.grant = Grant::TokenExchange(SubjectToken::Statement(World::statement()));
     };
     let (world, posted) = asked(exchange, &wish()).await;
     assert_eq!(posted.field("subject_token_type"), Some(JWT));
@@ -558,13 +557,122 @@ async fn a_statement_is_signed_as_whom_the_server_knows() {
 async fn a_statement_is_never_one_for_ourselves() {
     let world = World::new().await;
     let provider = world.provider(|config| {
-        config.grant = Grant::TokenExchange(Statement {
+        config.grant = Grant::TokenExchange(SubjectToken::Statement(Statement {
             audience: GATEWAY.to_owned(),
             ..World::statement()
-        });
+        }));
     });
     provider.obtain(&wish()).await.unwrap_err();
     assert!(world.server.asked().is_empty());
+}
+fn agents_own(actor: Option<Statement>) -> SubjectToken {
+    SubjectToken::Agent {
+        issuer: "https://idp.example".to_owned(),
+        kind: TokenKind::AccessToken,
+        actor,
+    }
+}
+#[tokio::test]
+async fn the_agents_own_token_is_exchanged_and_it_is_said_who_acts() {
+    let world = World::new().await;
+    let provider = world.provider(|config| {
+        config.grant = Grant::TokenExchange(agents_own(Some(World::statement())));
+    });
+    assert_eq!(provider.exchanges(), Some("https://idp.example"));
+    let token = Secret::new(CANARY.into()).unwrap();
+    provider.obtain_for(&wish(), Some(&token)).await.unwrap();
+    let posted = world.server.only();
+    assert_eq!(posted.field("subject_token"), Some(CANARY));
+    assert_eq!(posted.field("subject_token_type"), Some(ACCESS_TOKEN));
+    assert_eq!(posted.field("actor_token_type"), Some(JWT));
+    let actor = posted.field("actor_token").unwrap();
+    let (_, claims) = verified(actor, &world.published()).unwrap();
+    assert_eq!(claims["task"], TASK);
+}
+#[tokio::test]
+async fn without_the_agents_token_nobody_is_asked() {
+    let world = World::new().await;
+    let provider = world.provider(|config| config.grant = Grant::TokenExchange(agents_own(None)));
+    let refused = provider.obtain_for(&wish(), None).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("https://idp.example"),
+        "{refused}"
+    );
+    assert!(world.server.asked().is_empty());
+    let by_statement = SubjectToken::Statement(World::statement());
+    let other = world.provider(|config| config.grant = Grant::TokenExchange(by_statement));
+    assert_eq!(other.exchanges(), None);
+}
+
+/// An identity provider beside the server, and what it answers.
+async fn across(answer: Value) -> (World, AuthorizationServer, Result<Obtained, ProviderError>) {
+    let (world, idp) = (World::new().await, AuthorizationServer::start().await);
+    idp.next(Answer::json(answer));
+    let secret = SecretRef::File(world.file("idp-secret", CLIENT_SECRET));
+    let jag = IdJag {
+        token_url: idp.token_url().parse().unwrap(),
+        authorities: Vec::new(),
+        client_id: Some(CLIENT.to_owned()),
+        authentication: ClientAuthentication::SecretPost(secret),
+        audience: "https://as.notes.example".to_owned(),
+        subject: agents_own(None),
+    };
+    let provider = world.provider(|config| {
+        config.resources = vec!["https://notes.example".to_owned()];
+        config.grant = Grant::IdJag(jag);
+    });
+    let token = Secret::new(CANARY.into()).unwrap();
+    let obtained = provider.obtain_for(&wish(), Some(&token)).await;
+    (world, idp, obtained)
+}
+#[tokio::test]
+async fn an_assertion_of_the_identity_provider_is_shown_to_the_other_server() {
+    let (world, idp, obtained) = across(json!({
+        "access_token": "head.claims.signature", "token_type": "N_A", "expires_in": 60,
+        "issued_token_type": "urn:ietf:params:oauth:token-type:id-jag",
+    }))
+    .await;
+    assert_eq!(text(&obtained.unwrap().material), "token-1");
+    let first = idp.only();
+    assert_eq!(
+        first.field("grant_type"),
+        Some("urn:ietf:params:oauth:grant-type:token-exchange")
+    );
+    assert_eq!(
+        first.field("requested_token_type"),
+        Some("urn:ietf:params:oauth:token-type:id-jag")
+    );
+    assert_eq!(first.field("audience"), Some("https://as.notes.example"));
+    assert_eq!(first.field("resource"), Some("https://notes.example"));
+    assert_eq!(first.field("subject_token"), Some(CANARY));
+    let second = world.server.only();
+    assert_eq!(
+        second.field("grant_type"),
+        Some("urn:ietf:params:oauth:grant-type:jwt-bearer")
+    );
+    assert_eq!(second.field("assertion"), Some("head.claims.signature"));
+    // The agent's own token stays where it came from.
+    assert!(second.fields.iter().all(|(_, value)| value != CANARY));
+}
+#[tokio::test]
+async fn d7_what_is_no_assertion_is_shown_to_nobody() {
+    for (key, value) in [
+        ("issued_token_type", json!(ACCESS_TOKEN)),
+        ("issued_token_type", Value::Null),
+        ("access_token", json!("not a token")),
+        ("access_token", json!("")),
+        ("access_token", json!(1)),
+    ] {
+        let mut answer = json!({
+            "access_token": CANARY, "token_type": "N_A",
+            "issued_token_type": "urn:ietf:params:oauth:token-type:id-jag",
+        });
+        answer[key] = value;
+        let (world, _, obtained) = across(answer).await;
+        let told = obtained.unwrap_err().to_string();
+        assert!(!told.contains(CANARY), "{told}");
+        assert!(world.server.asked().is_empty(), "{key}");
+    }
 }
 #[tokio::test]
 async fn an_exchange_says_what_it_gives() {
@@ -573,8 +681,9 @@ async fn an_exchange_says_what_it_gives() {
         json!("urn:ietf:params:oauth:token-type:refresh_token"),
     ] {
         let world = World::new().await;
-        let provider =
-            world.provider(|config| config.grant = Grant::TokenExchange(World::statement()));
+        let provider = world.provider(|config| {
+            config.grant = Grant::TokenExchange(SubjectToken::Statement(World::statement()))
+        });
         world.server.next(with("issued_token_type", issued));
         let refused = provider.obtain(&wish()).await.unwrap_err();
         assert!(
@@ -737,6 +846,84 @@ async fn without_a_revocation_endpoint_a_token_expires() {
     let obtained = provider.obtain(&wish()).await.unwrap();
     assert_eq!(obtained.handle, None);
     assert_eq!(provider.revoke(&view()).await, Revocation::ExpiresAt);
+}
+/// A server that takes clients of one authority, and where the certificate of one is kept.
+async fn demanding(authority: &Authority) -> (World, String, CertificateSource) {
+    let server = Authority::new("servers");
+    let config = server.server(&["127.0.0.1"]).server_config(Some(authority));
+    let world = World::of(AuthorizationServer::start_tls(config).await);
+    let pair = authority.client("gateway", 7);
+    let source = CertificateSource::Pem {
+        certificate: world.file("cert.pem", &pair.certificate),
+        key: SecretRef::File(world.file("key.pem", &pair.key)),
+    };
+    (world, server.pem(), source)
+}
+
+fn der(pem: &str) -> CertificateDer<'static> {
+    use rustls_pki_types::pem::PemObject;
+    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn a_client_shows_its_certificate_where_it_asks_and_takes_back() {
+    let clients = Authority::new("clients");
+    let (world, ca, source) = demanding(&clients).await;
+    let provider = world.provider(|config| {
+        config.authorities = vec![der(&ca)];
+        config.authentication = ClientAuthentication::Certificate(source);
+    });
+    let obtained = provider.obtain(&wish()).await.unwrap();
+    let asked = world.server.only();
+    let shown = std::fs::read_to_string(world.folder.path().join("cert.pem")).unwrap();
+    assert_eq!(asked.certificate.as_deref(), Some(der(&shown).as_ref()));
+    assert_eq!(asked.field("client_id"), Some(CLIENT));
+    assert_eq!((asked.authorization, asked.fields.len()), (None, 3));
+    let handle = obtained.handle.unwrap();
+    let revoked = provider.revoke_by_handle(&view(), &handle).await;
+    assert_eq!(revoked, Revocation::Revoked);
+    assert!(world.server.revocations()[0].certificate.is_some());
+    // One that is exchanged is read for the next.
+    let next = clients.client("gateway", 7);
+    world.file("cert.pem", &next.certificate);
+    world.file("key.pem", &next.key);
+    provider.obtain(&wish()).await.unwrap();
+    let asked = world.server.asked();
+    let shown = asked[1].certificate.as_deref();
+    assert_eq!(shown, Some(der(&next.certificate).as_ref()));
+}
+#[tokio::test]
+async fn a_certificate_that_the_server_does_not_take_is_no_secret_told() {
+    let (world, ca, _) = demanding(&Authority::new("clients")).await;
+    let stranger = Authority::new("clients").client("gateway", 7);
+    let key = stranger.key.clone();
+    let source = CertificateSource::Pem {
+        certificate: world.file("cert.pem", &stranger.certificate),
+        key: SecretRef::File(world.file("key.pem", &stranger.key)),
+    };
+    let provider = world.provider(|config| {
+        config.authorities = vec![der(&ca)];
+        config.authentication = ClientAuthentication::Certificate(source);
+    });
+    let refused = provider.obtain(&wish()).await.unwrap_err();
+    let told = format!("{refused} {refused:?}");
+    assert!(!told.contains(key.lines().nth(1).unwrap()), "{told}");
+    assert!(world.server.asked().is_empty());
+}
+#[tokio::test]
+async fn a_certificate_is_not_shown_to_nobody() {
+    let world = World::new().await;
+    let pair = Authority::new("clients").client("gateway", 7);
+    let source = CertificateSource::Pem {
+        certificate: world.file("cert.pem", &pair.certificate),
+        key: SecretRef::File(world.file("key.pem", &pair.key)),
+    };
+    let provider = world.provider(|config| {
+        config.authentication = ClientAuthentication::Certificate(source);
+    });
+    let refused = provider.obtain(&wish()).await.unwrap_err();
+    assert!(refused.to_string().contains("not https"), "{refused}");
+    assert!(world.server.asked().is_empty());
 }
 #[tokio::test]
 async fn another_config_is_another_source() {

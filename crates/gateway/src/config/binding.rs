@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use credentials::{
-    AzureConfig, GithubAppConfig, GoogleConfig, Injection, Kept, KeptField, Place as Where,
-    SecretRef, Statement, User,
+    AzureConfig, CertificateSource, GithubAppConfig, GoogleConfig, Injection, Kept, KeptField,
+    Place as Where, SecretRef, Statement, User,
 };
 use http::HeaderName;
 use jiff::civil::Date;
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tasks::Access;
 
 use super::azure::RawAzure;
+use super::certificate::RawSpiffeProvider;
 use super::collection::{NonEmpty, OneOrMore, Table};
 use super::endpoint::Asked;
 use super::github_app::RawGithubApp;
@@ -72,6 +73,8 @@ pub enum ProviderConfig {
     },
     /// An authorization server.
     OAuth(Box<OAuthAsked>),
+    /// A certificate of the gateway's own.
+    Spiffe(CertificateSource),
     /// A GitHub App.
     GithubApp(Box<Asked<GithubAppConfig>>),
     /// Google Cloud.
@@ -108,6 +111,7 @@ pub(super) enum RawBinding {
     Cmd(Box<RawCmd>),
     OAuth(Box<RawOAuth>),
     Jwt(Box<RawJwt>),
+    Spiffe(Box<RawSpiffeProvider>, Place),
     GithubApp(Box<RawGithubApp>),
     Google(Box<RawGoogle>),
     Azure(Box<RawAzure>),
@@ -164,11 +168,12 @@ section! {
     }
 }
 
-const PROVIDERS: [&str; 10] = [
+const PROVIDERS: [&str; 11] = [
     "static",
     "cmd",
     "oauth",
     "jwt",
+    "spiffe",
     "github_app",
     "google",
     "azure",
@@ -182,7 +187,7 @@ const LATER: [&str; 1] = ["sts"];
 impl Shape for RawBinding {
     fn schema() -> Value {
         json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema(),
-            RawGithubApp::schema(), RawGoogle::schema(), RawAzure::schema(),
+            RawGithubApp::schema(), RawGoogle::schema(), RawAzure::schema(), RawSpiffeProvider::schema(),
             RawVaultSecret::schema(), RawKubernetesSecret::schema(), RawKubernetesToken::schema(),
         ] })
     }
@@ -192,7 +197,7 @@ impl Shape for RawBinding {
             return here.wrong_type("a mapping", notes);
         };
         let Some(pair) = pairs.iter().find(|pair| pair.key == "provider") else {
-            let message = "key `provider` is missing: `provider: oauth`, `jwt`, `cmd` or `static`, \
+            let message = "key `provider` is missing: `provider: oauth`, `jwt`, `spiffe`, `cmd` or `static`, \
                            its keys beside it";
             notes.mistake(&here.section_place(), "missing_key", message);
             return None;
@@ -203,6 +208,10 @@ impl Shape for RawBinding {
             "cmd" => RawCmd::read(here, notes).map(|raw| Self::Cmd(Box::new(raw))),
             "oauth" => RawOAuth::read(here, notes).map(|raw| Self::OAuth(Box::new(raw))),
             "jwt" => RawJwt::read(here, notes).map(|raw| Self::Jwt(Box::new(raw))),
+            "spiffe" => {
+                let raw = RawSpiffeProvider::read(here, notes)?;
+                Some(Self::Spiffe(Box::new(raw), here.section_place()))
+            }
             "github_app" => {
                 RawGithubApp::read(here, notes).map(|raw| Self::GithubApp(Box::new(raw)))
             }
@@ -240,6 +249,10 @@ impl RawBindings {
             for At { value, place } in raw.into_iter().flat_map(|raw| raw.value.0) {
                 let (provider, own) = value.parse(notes);
                 let injections = match own {
+                    // It is shown on the connection, wherever the tool has its secrets.
+                    _ if matches!(provider, Some(ProviderConfig::Spiffe(_))) => {
+                        Some(vec![Where::Certificate.into()])
+                    }
                     Some(own) => own.value.parse(notes),
                     None => inject.map(<[Injection]>::to_vec),
                 };
@@ -298,6 +311,7 @@ impl RawBinding {
             }
             Self::OAuth(raw) => raw.parse(notes),
             Self::Jwt(raw) => raw.parse(notes),
+            Self::Spiffe(raw, place) => (raw.parse(&place, notes), None),
             Self::GithubApp(raw) => raw.parse(notes),
             Self::Google(raw) => raw.parse(notes),
             Self::Azure(raw) => raw.parse(notes),

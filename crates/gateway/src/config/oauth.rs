@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use credentials::{
-    ClientAuthentication, Grant, KeyRef, OAuthConfig, SecretRef, Signer, Statement, Subject,
+    ClientAuthentication, Grant, IdJag, KeyRef, OAuthConfig, SecretRef, Signer, Statement, Subject,
+    SubjectToken, TokenKind,
 };
 use serde_json::{Value, json};
 use url::Url;
 
 use super::binding::{ProviderConfig, RawInject};
+use super::certificate::RawCertificate;
 use super::collection::OneOrMore;
 use super::mistake::{At, Notes, Place};
 use super::scalar::parse_said;
@@ -23,6 +25,21 @@ pub struct OAuthAsked {
     pub oauth: OAuthConfig,
     /// These, PEM; the system's, unless given.
     pub ca: Option<PathBuf>,
+    /// The same of the identity provider.
+    pub identity_provider_ca: Option<PathBuf>,
+    /// How owners are asked for consent, in the place of the grant.
+    pub consent: Option<ConsentAsked>,
+}
+
+/// How the owner of a task is asked for consent.
+#[derive(Clone, Debug)]
+pub struct ConsentAsked {
+    /// The authorization endpoint.
+    pub authorization_url: Url,
+    /// The server's issuer.
+    pub issuer: Option<String>,
+    /// The claim that has to be the owner.
+    pub owner_claim: Option<String>,
 }
 
 /// How a token is asked for.
@@ -32,12 +49,30 @@ pub(super) enum GrantKind {
     TokenExchange,
     JwtBearer,
     RefreshToken,
+    UserConsent,
+    IdJag,
 }
 
 words! {
     GrantKind {
         "client_credentials" => Self::ClientCredentials, "token_exchange" => Self::TokenExchange,
         "jwt_bearer" => Self::JwtBearer, "refresh_token" => Self::RefreshToken,
+        "user_consent" => Self::UserConsent, "id_jag" => Self::IdJag,
+    }
+}
+
+/// What is exchanged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum SubjectKind {
+    Statement,
+    AgentToken,
+}
+
+words! { SubjectKind { "statement" => Self::Statement, "agent_token" => Self::AgentToken } }
+
+words! {
+    TokenKind {
+        "access_token" => Self::AccessToken, "id_token" => Self::IdToken, "jwt" => Self::Jwt,
     }
 }
 
@@ -47,13 +82,16 @@ pub(super) enum AuthKind {
     Basic,
     Post,
     PrivateKeyJwt,
+    Certificate,
+    SelfSignedCertificate,
     None,
 }
 
 words! {
     AuthKind {
         "client_secret_basic" => Self::Basic, "client_secret_post" => Self::Post,
-        "private_key_jwt" => Self::PrivateKeyJwt, "none" => Self::None,
+        "private_key_jwt" => Self::PrivateKeyJwt, "tls_client_auth" => Self::Certificate,
+        "self_signed_tls_client_auth" => Self::SelfSignedCertificate, "none" => Self::None,
     }
 }
 
@@ -64,7 +102,7 @@ section! {
         token_url: Url = required;
         /// The revocation endpoint (RFC 7009). Without one, tokens of a task that ended live on until they expire.
         revocation_url: Url = optional;
-        /// What there is to show for a token: that the client is who it is (RFC 6749 section 4.4), a `statement` to exchange (RFC 8693) or as a grant (RFC 7523 section 2.1), or a `refresh_token`.
+        /// What there is to show for a token: that the client is who it is (RFC 6749 section 4.4), a `statement` to exchange (RFC 8693) or as a grant (RFC 7523 section 2.1), or a `refresh_token`, or that the owner of the task consented in a browser (`user_consent`), or an assertion that an `identity_provider` gives for it (`id_jag`, draft-ietf-oauth-identity-assertion-authz-grant).
         grant: GrantKind = default("client_credentials");
         /// The gateway's name there.
         client_id: String = optional;
@@ -74,10 +112,24 @@ section! {
         client_secret: SecretRef = optional;
         /// The client's key, with `private_key_jwt`.
         client_key: RawKey = optional;
-        /// What the gateway signs for the server, with `token_exchange` or `jwt_bearer`.
+        /// The client's certificate, with `tls_client_auth` or `self_signed_tls_client_auth` (RFC 8705); both URLs are those that the server has for it (`mtls_endpoint_aliases`). Where the server binds tokens to it, the tool is shown it too: beside this credential, by another one of `provider: spiffe`.
+        client_certificate: RawCertificate = optional;
+        /// What is exchanged, with `token_exchange` or `id_jag`: the gateway's `statement`, or the token that the agent showed the gateway (`agent_token`), if that is of `issuer` and bound to no key; then the `statement`, if there is one, says who acts (`actor_token`). Whoever has an agent's token can be the agent, so it is shown to nobody but its issuer.
+        subject: SubjectKind = default("statement");
+        /// What kind of token the agent has there (RFC 8693 section 3), with `subject: agent_token`.
+        subject_token_type: TokenKind = default("access_token");
+        /// Who gives the assertion, with `id_jag`; all keys beside it are those of the resource's own authorization server.
+        identity_provider: RawIdentityProvider = optional;
+        /// What the gateway signs for the server, with `token_exchange`, `jwt_bearer` or `id_jag`.
         statement: RawStatement = optional;
         /// The file with the refresh token, with `refresh_token`. The gateway replaces it when the server gives another, so it is this gateway's alone, in a folder that it may write.
         refresh_token: PathBuf = optional;
+        /// Where the owner of a task is asked for consent, with `user_consent`: the authorization endpoint, with such parameters of the server's own as `?prompt=consent`. The server has to know the redirect URI `/v1/consents/callback` beneath `control.url`.
+        authorization_url: Url = optional;
+        /// The server's issuer. With `user_consent` its answers have to name it (`iss`, RFC 9207); with `subject: agent_token` it is whose tokens are exchanged.
+        issuer: String = optional;
+        /// The claim of the server's ID token that has to be the owner of the task, such as `email`, with `user_consent`; it needs `issuer`, and `openid` among `scopes`. Unless given, whoever opens the link in time is believed to be the owner.
+        owner_claim: String = optional;
         /// The most that is asked for. A decision's `credential.scopes` must be among them; where it names none, all are asked for.
         scopes: Vec<At<Scope>> = default([]);
         /// For whom tokens are, where the server takes `audience`.
@@ -126,6 +178,28 @@ section! {
         issuer: String = optional;
         /// The key that signs it; that of task tokens unless given, which `/.well-known/jwks.json` publishes.
         key: RawKey = optional;
+    }
+}
+
+section! {
+    /// The identity provider that gives assertions (ID-JAG) for other authorization servers.
+    struct RawIdentityProvider {
+        /// Its token endpoint: `https://`, or `http://` on loopback.
+        token_url: Url = required;
+        /// The issuer of the resource's authorization server, which an assertion is for.
+        audience: String = required;
+        /// The gateway's name there.
+        client_id: String = optional;
+        /// How it shows that it is the one.
+        auth: AuthKind = default("client_secret_basic");
+        /// The client's secret, with `client_secret_basic` or `client_secret_post`.
+        client_secret: SecretRef = optional;
+        /// The client's key, with `private_key_jwt`.
+        client_key: RawKey = optional;
+        /// The client's certificate, with `tls_client_auth` or `self_signed_tls_client_auth`.
+        client_certificate: RawCertificate = optional;
+        /// The authorities that vouch for it, PEM. The system's roots unless given.
+        ca: PathBuf = optional;
     }
 }
 
@@ -190,9 +264,13 @@ impl RawOAuth {
 
     /// `place` is where keys are found to be missing.
     fn asked(self, place: &Place, notes: &mut Notes) -> Option<OAuthAsked> {
-        for url in [&self.token_url, &self.revocation_url]
-            .into_iter()
-            .flatten()
+        for url in [
+            &self.token_url,
+            &self.revocation_url,
+            &self.authorization_url,
+        ]
+        .into_iter()
+        .flatten()
         {
             if url.value.scheme() == "http" && !is_loopback(&url.value) {
                 let message = "secrets are sent over `https://`; `http://` is for loopback";
@@ -214,8 +292,31 @@ impl RawOAuth {
             id: self.client_id,
             secret: self.client_secret,
             key: self.client_key,
+            certificate: self.client_certificate,
         };
-        let grant = grant(kind, self.statement, self.refresh_token, (place, notes));
+        let scopes = texts(self.scopes?.value);
+        let subject = self.subject?;
+        let exchange = RawExchange {
+            takes_token: subject.value == SubjectKind::AgentToken,
+            kind: self.subject_token_type?.value,
+            issuer: self.issuer.as_ref().map(|issuer| issuer.value.clone()),
+            provider: self.identity_provider,
+        };
+        let consent = RawConsent {
+            authorization_url: self.authorization_url,
+            issuer: self.issuer.filter(|_| !exchange.takes_token),
+            owner_claim: self.owner_claim,
+        };
+        let is_named = client.id.is_some();
+        let consent = consent.parse(kind, (is_named, &scopes), place, notes);
+        exchange.check(kind, &subject.place, notes);
+        let identity_provider_ca = exchange.ca();
+        let shown = Shown {
+            statement: self.statement,
+            refresh_token: self.refresh_token,
+            exchange,
+        };
+        let grant = grant(kind, shown, (place, notes));
         let (client_id, authentication) = client.parse(auth, place, notes)?;
         Some(OAuthAsked {
             oauth: OAuthConfig {
@@ -225,7 +326,7 @@ impl RawOAuth {
                 client_id,
                 authentication,
                 grant: grant?,
-                scopes: texts(self.scopes?.value),
+                scopes,
                 audience: self.audience.map(|audience| audience.value),
                 resources: self
                     .resources?
@@ -237,6 +338,8 @@ impl RawOAuth {
                 timeout: self.timeout?.value,
             },
             ca: self.ca.map(|ca| ca.value),
+            identity_provider_ca,
+            consent: consent?,
         })
     }
 }
@@ -245,16 +348,26 @@ pub(super) fn texts(scopes: Vec<At<Scope>>) -> Vec<String> {
     scopes.into_iter().map(|scope| scope.value.0).collect()
 }
 
-/// What there is to show; keys of another grant are mistakes, since somebody believes that they count.
-fn grant(
-    kind: GrantKind,
+/// What there is to show, of whatever grant.
+struct Shown {
     statement: Option<At<RawStatement>>,
     refresh_token: Option<At<PathBuf>>,
-    (place, notes): (&Place, &mut Notes),
-) -> Option<Grant> {
-    let states = matches!(kind, GrantKind::TokenExchange | GrantKind::JwtBearer);
+    exchange: RawExchange,
+}
+
+/// What there is to show; keys of another grant are mistakes, since somebody believes that they count.
+fn grant(kind: GrantKind, shown: Shown, (place, notes): (&Place, &mut Notes)) -> Option<Grant> {
+    let Shown {
+        statement,
+        refresh_token,
+        exchange,
+    } = shown;
+    let states = matches!(
+        kind,
+        GrantKind::TokenExchange | GrantKind::JwtBearer | GrantKind::IdJag
+    );
     if let Some(statement) = statement.as_ref().filter(|_| !states) {
-        let message = "`statement` goes with `token_exchange` or `jwt_bearer`";
+        let message = "`statement` goes with `token_exchange`, `jwt_bearer` or `id_jag`";
         notes.mistake(&statement.place, "wrong_grant", message);
     }
     if let Some(token) = &refresh_token
@@ -268,25 +381,176 @@ fn grant(
         notes.mistake(place, "missing_key", message);
     };
     match kind {
-        GrantKind::ClientCredentials => Some(Grant::ClientCredentials),
+        // Consents are kept where configs don't reach; it takes the place of this.
+        GrantKind::ClientCredentials | GrantKind::UserConsent => Some(Grant::ClientCredentials),
         GrantKind::RefreshToken => {
             if refresh_token.is_none() {
                 missing("refresh_token");
             }
             Some(Grant::RefreshToken(refresh_token?.value))
         }
-        GrantKind::TokenExchange | GrantKind::JwtBearer => {
+        GrantKind::JwtBearer => {
             if statement.is_none() {
                 missing("statement");
             }
-            let statement = statement?.value.parse(notes)?;
-            Some(match kind {
-                GrantKind::TokenExchange => Grant::TokenExchange(statement),
-                GrantKind::ClientCredentials | GrantKind::JwtBearer | GrantKind::RefreshToken => {
-                    Grant::JwtBearer(statement)
-                }
-            })
+            Some(Grant::JwtBearer(statement?.value.parse(notes)?))
         }
+        GrantKind::TokenExchange | GrantKind::IdJag => {
+            if statement.is_none() && !exchange.takes_token {
+                missing("statement");
+            }
+            if exchange.issuer.is_none() && exchange.takes_token {
+                missing("issuer");
+            }
+            if exchange.provider.is_none() && kind == GrantKind::IdJag {
+                missing("identity_provider");
+            }
+            let statement = match statement {
+                Some(statement) => Some(statement.value.parse(notes)?),
+                None => None,
+            };
+            let subject = if exchange.takes_token {
+                SubjectToken::Agent {
+                    issuer: exchange.issuer?,
+                    kind: exchange.kind,
+                    actor: statement,
+                }
+            } else {
+                SubjectToken::Statement(statement?)
+            };
+            match (kind, exchange.provider) {
+                (GrantKind::IdJag, provider) => {
+                    let At { value, place } = provider?;
+                    Some(Grant::IdJag(value.parse(subject, &place, notes)?))
+                }
+                _ => Some(Grant::TokenExchange(subject)),
+            }
+        }
+    }
+}
+
+/// The keys that say what is exchanged.
+struct RawExchange {
+    takes_token: bool,
+    kind: TokenKind,
+    issuer: Option<String>,
+    provider: Option<At<RawIdentityProvider>>,
+}
+
+impl RawExchange {
+    fn check(&self, kind: GrantKind, subject: &Place, notes: &mut Notes) {
+        if self.takes_token && !matches!(kind, GrantKind::TokenExchange | GrantKind::IdJag) {
+            let message = "`agent_token` goes with `token_exchange` or `id_jag`";
+            notes.mistake(subject, "wrong_grant", message);
+        }
+        if let Some(provider) = self.provider.as_ref().filter(|_| kind != GrantKind::IdJag) {
+            let message = "`identity_provider` goes with `id_jag`";
+            notes.mistake(&provider.place, "wrong_grant", message);
+        }
+    }
+
+    fn ca(&self) -> Option<PathBuf> {
+        let ca = self.provider.as_ref()?.value.ca.as_ref()?;
+        Some(ca.value.clone())
+    }
+}
+
+impl RawIdentityProvider {
+    fn parse(self, subject: SubjectToken, place: &Place, notes: &mut Notes) -> Option<IdJag> {
+        let url = self.token_url?;
+        if url.value.scheme() == "http" && !is_loopback(&url.value) {
+            let message = "secrets are sent over `https://`; `http://` is for loopback";
+            notes.mistake(&url.place, "plaintext_token_url", message);
+        }
+        let client = RawClient {
+            id: self.client_id,
+            secret: self.client_secret,
+            key: self.client_key,
+            certificate: self.client_certificate,
+        };
+        let (client_id, authentication) = client.parse(self.auth?.value, place, notes)?;
+        Some(IdJag {
+            token_url: url.value,
+            authorities: Vec::new(),
+            client_id,
+            authentication,
+            audience: self.audience?.value,
+            subject,
+        })
+    }
+}
+
+/// The keys that say how the owner of a task is asked.
+struct RawConsent {
+    authorization_url: Option<At<Url>>,
+    issuer: Option<At<String>>,
+    owner_claim: Option<At<String>>,
+}
+
+/// Parameters of the question that are the gateway's own (RFC 6749, section 4.1.1; RFC 7636; OpenID Connect Core 1.0).
+const OWN: [&str; 11] = [
+    "response_type",
+    "response_mode",
+    "client_id",
+    "redirect_uri",
+    "state",
+    "scope",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
+    "request",
+    "request_uri",
+];
+
+impl RawConsent {
+    /// None if something is missing; nothing in it where no owner is asked.
+    fn parse(
+        self,
+        kind: GrantKind,
+        (has_client, scopes): (bool, &[String]),
+        place: &Place,
+        notes: &mut Notes,
+    ) -> Option<Option<ConsentAsked>> {
+        if kind != GrantKind::UserConsent {
+            let url = self.authorization_url.map(|url| url.place);
+            let places = [
+                url,
+                self.issuer.map(|it| it.place),
+                self.owner_claim.map(|it| it.place),
+            ];
+            for place in places.iter().flatten() {
+                let message = "it goes with `grant: user_consent`";
+                notes.mistake(place, "wrong_grant", message);
+            }
+            return Some(None);
+        }
+        if let Some(claim) = &self.owner_claim
+            && (self.issuer.is_none() || !scopes.iter().any(|scope| scope == "openid"))
+        {
+            let message =
+                "it needs `issuer`, and `openid` among `scopes`: the ID token has the claim";
+            notes.mistake(&claim.place, "wrong_grant", message);
+        }
+        if !has_client {
+            notes.mistake(place, "missing_key", "this grant needs `client_id`");
+        }
+        let Some(url) = self.authorization_url else {
+            notes.mistake(place, "missing_key", "this grant needs `authorization_url`");
+            return None;
+        };
+        let own = url
+            .value
+            .query_pairs()
+            .find(|(name, _)| OWN.contains(&name.as_ref()));
+        if let Some((name, _)) = own {
+            let message = format!("`{name}` is the gateway's own parameter");
+            notes.mistake(&url.place, "wrong_value", message);
+        }
+        Some(Some(ConsentAsked {
+            authorization_url: url.value,
+            issuer: self.issuer.map(|issuer| issuer.value),
+            owner_claim: self.owner_claim.map(|claim| claim.value),
+        }))
     }
 }
 
@@ -295,6 +559,7 @@ struct RawClient {
     id: Option<At<String>>,
     secret: Option<At<SecretRef>>,
     key: Option<At<RawKey>>,
+    certificate: Option<At<RawCertificate>>,
 }
 
 impl RawClient {
@@ -317,7 +582,20 @@ impl RawClient {
             let message = "`client_key` goes with `private_key_jwt`";
             notes.mistake(&key.place, "wrong_auth", message);
         }
+        let takes_certificate = matches!(
+            auth,
+            AuthKind::Certificate | AuthKind::SelfSignedCertificate
+        );
+        if let Some(certificate) = self.certificate.as_ref().filter(|_| !takes_certificate) {
+            let message =
+                "`client_certificate` goes with `tls_client_auth` or `self_signed_tls_client_auth`";
+            notes.mistake(&certificate.place, "wrong_auth", message);
+        }
         let lacks = [
+            (
+                "client_certificate",
+                takes_certificate && self.certificate.is_none(),
+            ),
             ("client_id", auth != AuthKind::None && self.id.is_none()),
             ("client_secret", takes_secret && self.secret.is_none()),
             (
@@ -339,6 +617,10 @@ impl RawClient {
                     audience: key.audience.clone().map(|audience| audience.value),
                     key: key.parse()?,
                 }
+            }
+            AuthKind::Certificate | AuthKind::SelfSignedCertificate => {
+                let At { value, place } = self.certificate?;
+                ClientAuthentication::Certificate(value.parse(&place, notes)?)
             }
         };
         Some((self.id.map(|id| id.value), authentication))

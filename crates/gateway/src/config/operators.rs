@@ -4,15 +4,19 @@ use std::net::SocketAddr;
 
 use control::Role;
 use credentials::SecretRef;
+use url::Url;
 
 use super::mistake::{At, Notes};
 use super::shape::{section, words};
+use super::tools::is_loopback;
 
 /// What the control listener is made of.
 #[derive(Clone, Debug)]
 pub struct ControlConfig {
     /// Who may use it; no two of one name.
     pub operators: Vec<OperatorConfig>,
+    /// Where browsers reach it, if that is not its own address.
+    pub url: Option<Url>,
 }
 
 /// Somebody who may use the control listener.
@@ -40,6 +44,8 @@ section! {
     struct RawControl {
         /// Operators and orchestrators.
         operators: Vec<At<RawOperator>> = default([]);
+        /// Where people's browsers reach the control listener, such as `https://remit.example`, with TLS ended in front of it: links to consents begin with it, and authorization servers send people back to `/v1/consents/callback` there. The listener's own address unless given.
+        url: Url = optional;
     }
 }
 
@@ -63,6 +69,15 @@ impl RawControl {
         notes: &mut Notes,
     ) -> Option<ControlConfig> {
         let raw = self.operators?.value;
+        if let Some(url) = &self.url {
+            let is_plain = url.value.scheme() != "https"
+                && !(url.value.scheme() == "http" && is_loopback(&url.value));
+            if is_plain || url.value.path() != "/" || url.value.query().is_some() {
+                let message =
+                    "expected `https://` and a host, without a path; `http://` is for loopback";
+                notes.mistake(&url.place, "wrong_value", message);
+            }
+        }
         if let Some(listener) = listener
             && !listener.value.ip().to_canonical().is_loopback()
             && raw.is_empty()
@@ -89,6 +104,9 @@ impl RawControl {
                 role: role.value,
             });
         }
-        Some(ControlConfig { operators })
+        Some(ControlConfig {
+            operators,
+            url: self.url.map(|url| url.value),
+        })
     }
 }

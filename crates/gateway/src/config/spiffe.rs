@@ -40,7 +40,7 @@ section! {
 
 /// The Unix socket of a Workload API.
 #[derive(Clone, Debug)]
-pub(super) struct Socket(PathBuf);
+pub(super) struct Socket(pub(super) PathBuf);
 
 /// Where a bundle is.
 #[derive(Clone, Debug)]

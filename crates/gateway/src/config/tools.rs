@@ -13,11 +13,11 @@ use serde_json::{Map, Value};
 use tasks::{Access, OperationPattern, ToolName};
 use url::{Host, Url};
 
-use super::binding::{BindingConfig, RawBindings, RawInject};
+use super::binding::{BindingConfig, ProviderConfig, RawBindings, RawInject};
 use super::book::RawGate;
 use super::collection::{OneOrMore, Table};
 use super::listen::Plaintext;
-use super::mistake::{At, Notes};
+use super::mistake::{At, Notes, Place};
 use super::scalar::{HostName, Size};
 use super::shape::{section, words};
 use super::usage::{RawResource, RawUsage};
@@ -236,9 +236,15 @@ impl RawTool {
             Some(inject) => inject.value.parse(notes),
             None => Some(vec![RawInject::bearer()]),
         };
+        let place = self.credentials.as_ref().map(|raw| raw.place.clone());
         let bindings = self
             .credentials
             .and_then(|raw| raw.value.parse(inject.as_deref(), notes));
+        let own = self.client_certificate.as_ref().map(|own| &own.place);
+        if let (Some(place), Some(bindings)) = (&place, &bindings) {
+            let upstream = self.upstream.as_ref().map(|upstream| &upstream.value);
+            check_shown(bindings, (upstream, own), place, notes);
+        }
         let client_certificate = match self.client_certificate {
             Some(raw) => Some(ClientCertificate {
                 certificate: raw.value.certificate?.value,
@@ -357,6 +363,30 @@ impl RawTool {
             let message = "what an MCP call asks for is in its body: write `inspect`";
             notes.mistake(&body.place, "body_needed", message);
         }
+    }
+}
+
+/// A certificate is shown over TLS, and one at a time.
+fn check_shown(
+    bindings: &[BindingConfig],
+    (upstream, own): (Option<&Url>, Option<&Place>),
+    place: &Place,
+    notes: &mut Notes,
+) {
+    let mut providers = bindings.iter().map(|binding| &binding.provider);
+    if !providers.any(|provider| matches!(provider, ProviderConfig::Spiffe(_))) {
+        return;
+    }
+    if upstream.is_some_and(|upstream| upstream.scheme() == "http") {
+        notes.mistake(
+            place,
+            "without_tls",
+            "`provider: spiffe` needs an `https://` upstream",
+        );
+    }
+    if let Some(own) = own {
+        let message = "`provider: spiffe` shows a certificate already";
+        notes.mistake(own, "certificate_twice", message);
     }
 }
 

@@ -211,6 +211,20 @@ fn a_workload_token_alone_names_no_task() {
     );
 }
 #[test]
+fn a_token_is_told_for_its_own_issuer_alone() {
+    let (headers, agent) =
+        authenticate(&[("authorization", "Bearer WORK-A"), ("x-api-key", "TASK-A")]);
+    let agent = agent.unwrap();
+    let token = agent.token_of(&format!("{}/", agent.issuer())).unwrap();
+    assert_eq!(headers["authorization"], format!("Bearer {}", *token));
+    assert!(agent.token_of("https://other.example").is_none());
+    // Nor is one of the gateway's own.
+    let (_, agent) = authenticate(&[("authorization", "Bearer TASK-A")]);
+    let agent = agent.unwrap();
+    assert!(agent.token_of(agent.issuer()).is_none());
+}
+
+#[test]
 fn presented_tells_proofs_from_keys() {
     presented(
         &[("authorization", "Bearer TASK-A"), ("x-api-key", "sk-123")],

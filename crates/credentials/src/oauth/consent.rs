@@ -1,0 +1,200 @@
+//! Tokens in the name of a person who consented (RFC 6749, section 4.1; RFC 7636; RFC 9207).
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use reqwest::Url;
+
+use super::answer::{Answer, Expected, Issued};
+use super::client::Fields;
+use super::{Asked, Grant, Server};
+use crate::consents::{Consents, Flow, Given, Subject, Wanted};
+use crate::endpoint::oauth_reason;
+use crate::{ProviderError, Secret, Wish};
+
+/// How a person is asked for its consent.
+#[derive(Clone, Debug)]
+pub struct UserConsent {
+    /// The authorization endpoint; a query that it has is kept.
+    pub authorization_url: Url,
+    /// The server's issuer: its answers have to name it (RFC 9207), where it is known.
+    pub issuer: Option<String>,
+    /// The claim of the ID token that has to name the owner, where there is to be one.
+    pub owner_claim: Option<String>,
+    /// Where consents are kept.
+    pub consents: Arc<Consents>,
+}
+
+impl Server {
+    /// Obtains a token in the name of whom the task is done for.
+    pub(super) async fn ask_by_consent(
+        self: &Arc<Self>,
+        wish: &Wish,
+        asked: Asked,
+        consents: &Arc<Consents>,
+    ) -> Result<Answer, ProviderError> {
+        let wanted = Wanted {
+            subject: Subject {
+                owner: wish.owner.clone(),
+                tool: wish.tool.clone(),
+                server: self.subject(),
+            },
+            agent: wish.agent.clone(),
+        };
+        let required = |wanted| match consents.ask(wanted) {
+            Ok(link) => ProviderError::ConsentRequired(link),
+            Err(error) => error,
+        };
+        let Some(given) = consents.find(&wanted.subject) else {
+            return Err(required(wanted));
+        };
+        let (server, consents_used) = (Arc::clone(self), Arc::clone(consents));
+        // It goes on when nobody waits any more: a token that was replaced is written down.
+        let refreshing =
+            async move { server.refresh_consent(&given, &consents_used, &asked).await };
+        let refreshed = tokio::spawn(refreshing).await;
+        match refreshed {
+            Ok(Ok(Some(answer))) => Ok(answer),
+            Ok(Ok(None)) => Err(required(wanted)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ProviderError::Failed("refresh broke off".into())),
+        }
+    }
+
+    /// None if the consent is over.
+    async fn refresh_consent(
+        &self,
+        given: &Given,
+        consents: &Consents,
+        asked: &Asked,
+    ) -> Result<Option<Answer>, ProviderError> {
+        let Some(mut held) = given.hold().await else {
+            return Ok(None);
+        };
+        consents.save(given, &mut held).await?;
+        let request = async || {
+            let mut fields = Fields::new();
+            fields.put("grant_type", "refresh_token");
+            fields.put_secret("refresh_token", held.token());
+            Ok(self.complete(fields, asked).await?.request())
+        };
+        let answered = self.tokens.ask(self.deadline(), request).await?;
+        // RFC 6749, section 5.2: it has expired, or was taken back.
+        if answered.status == StatusCode::BAD_REQUEST
+            && oauth_reason(&answered.document).as_deref() == Some("invalid_grant")
+        {
+            consents.forget(given, &mut held).await;
+            return Ok(None);
+        }
+        let document = self.tokens.accept(answered, &[StatusCode::OK])?;
+        let expected = Expected {
+            scopes: &asked.scopes,
+            issued: Issued::Unsaid,
+        };
+        let mut answer = Answer::read(&document, expected)?;
+        if let Some(new) = answer.refresh_token.take() {
+            consents.replace(given, &mut held, new).await?;
+        }
+        Ok(Some(answer))
+    }
+
+    /// Exchanges a code for tokens.
+    pub(crate) async fn redeem(&self, code: &str, flow: &Flow) -> Result<Answer, ProviderError> {
+        let code = Secret::new(code.as_bytes().to_vec())?;
+        let verifier = flow.verifier()?;
+        let form = async || {
+            let mut fields = Fields::new();
+            fields.put("grant_type", "authorization_code");
+            fields.put_secret("code", &code);
+            fields.put("redirect_uri", &flow.redirect_uri);
+            fields.put_secret("code_verifier", &verifier);
+            for resource in &self.config.resources {
+                fields.put("resource", resource);
+            }
+            self.authenticate(fields).await
+        };
+        let document = self.tokens.post(self.deadline(), form).await?;
+        let expected = Expected {
+            scopes: &self.config.scopes,
+            issued: Issued::Unsaid,
+        };
+        let answer = Answer::read(&document, expected)?;
+        match answer.objection {
+            None => Ok(answer),
+            Some(objection) => {
+                if let Some(token) = &answer.refresh_token {
+                    self.take_back_refresh(token).await.ok();
+                }
+                Err(self
+                    .tokens
+                    .failed(&format!("can't be believed: {objection}")))
+            }
+        }
+    }
+
+    /// Where the person is asked.
+    pub(crate) fn authorization_url(&self, flow: &Flow) -> Option<Url> {
+        let (consent, scopes, resources) = self.consent()?;
+        let mut url = consent.authorization_url.clone();
+        {
+            let mut query = url.query_pairs_mut();
+            query
+                .append_pair("response_type", "code")
+                .append_pair("client_id", self.client_id())
+                .append_pair("redirect_uri", &flow.redirect_uri)
+                .append_pair("state", &flow.state)
+                .append_pair("code_challenge", &flow.challenge())
+                .append_pair("code_challenge_method", "S256");
+            if !scopes.is_empty() {
+                query.append_pair("scope", &scopes.join(" "));
+            }
+            if consent.owner_claim.is_some() {
+                query.append_pair("nonce", &flow.nonce);
+            }
+            for resource in resources {
+                query.append_pair("resource", resource);
+            }
+        }
+        Some(url)
+    }
+
+    /// How a person is asked, and for what at most; none where no person is.
+    pub(crate) fn consent(&self) -> Option<(&UserConsent, &[String], &[String])> {
+        let Grant::UserConsent(consent) = &self.config.grant else {
+            return None;
+        };
+        Some((consent, &self.config.scopes, &self.config.resources))
+    }
+
+    pub(crate) fn client_id(&self) -> &str {
+        self.config.client_id.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        self.config.scopes.clone()
+    }
+
+    /// The host where the person is asked.
+    pub(crate) fn host(&self) -> String {
+        let consent = self.consent();
+        let url = consent.map_or_else(|| self.tokens.url(), |(it, _, _)| &it.authorization_url);
+        url.host_str().unwrap_or_default().to_owned()
+    }
+
+    /// What a consent is of, besides owner and tool: with another server, client or scope it has to be given anew.
+    pub(super) fn subject(&self) -> String {
+        let config = &self.config;
+        let asked_at = self
+            .consent()
+            .map(|(it, _, _)| it.authorization_url.to_string());
+        let texts = [
+            config.token_url.to_string(),
+            asked_at.unwrap_or_default(),
+            self.client_id().to_owned(),
+            config.scopes.join(" "),
+            config.audience.clone().unwrap_or_default(),
+            config.resources.join(" "),
+        ];
+        crate::provider::digest(&texts.each_ref().map(String::as_str))
+    }
+}
