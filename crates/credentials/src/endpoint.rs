@@ -80,6 +80,8 @@ impl Endpoint {
         if !identity::is_trustworthy(&url) {
             return Err(format!("`{url}` is neither https nor on this machine"));
         }
+        // Whoever is asked first may be asked before any key was read.
+        identity::install_crypto();
         let client = client(&url, authorities, None).map_err(|error| causes(&error))?;
         Ok(Self {
             client,

@@ -28,6 +28,7 @@ mod github_app;
 mod google;
 mod injection;
 mod jwt;
+mod kubernetes;
 mod lease;
 mod leases;
 mod material;
@@ -47,6 +48,7 @@ mod statement;
 mod static_key;
 #[cfg(test)]
 mod testing;
+mod vault;
 
 pub use azure::{Azure, AzureConfig, AzureIdentity};
 pub use certificate::CertificateSource;
@@ -63,6 +65,7 @@ pub use github_app::{GithubApp, GithubAppConfig, Installation, InvalidLevel, Lev
 pub use google::{BoundaryRule, Google, GoogleConfig, GoogleIdentity, Impersonation};
 pub use injection::{Injection, Place, User};
 pub use jwt::Jwt;
+pub use kubernetes::{KubernetesConfig, KubernetesSecret, KubernetesToken};
 pub use lease::{LeaseDetail, LeaseView};
 pub use leases::Leases;
 pub use material::{ClientIdentity, Field, Fields, Material};
@@ -81,3 +84,7 @@ pub use secret::Secret;
 pub use spiffe::Spiffe;
 pub use statement::{InvalidSubject, KeyRef, Signer, Statement, Subject};
 pub use static_key::{Kept, KeptField, Static};
+pub use vault::{
+    Vault, VaultConfig, VaultDynamic, VaultEngine, VaultJwt, VaultLink, VaultLogin, VaultRef,
+    VaultSecret, VaultSecrets, is_vault_path,
+};

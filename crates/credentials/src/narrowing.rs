@@ -28,6 +28,28 @@ pub(crate) fn resources(wish: &Wish, most: &[String]) -> Result<Vec<String>, Pro
     Ok(asked)
 }
 
+/// What the decision chooses of what the config lets it: the first where it names none, and nothing else.
+pub(crate) fn choices<'a>(
+    wish: &Wish,
+    most: &'a [(String, Vec<String>)],
+) -> Result<Vec<(&'a str, &'a str)>, ProviderError> {
+    let known: Vec<&str> = most.iter().map(|(name, _)| name.as_str()).collect();
+    only(&wish.narrow, &known)?;
+    let choose = |(name, allowed): &'a (String, Vec<String>)| {
+        let chosen = match wish.narrow.get(name) {
+            None => allowed.first(),
+            Some(asked) => allowed.iter().find(|one| asked == one.as_str()),
+        };
+        let chosen = chosen.ok_or_else(|| {
+            failed(format!(
+                "decision's `narrow.{name}` is none that the config allows"
+            ))
+        })?;
+        Ok((name.as_str(), chosen.as_str()))
+    };
+    most.iter().map(choose).collect()
+}
+
 /// One text or several; none if there is no text, or something else.
 pub(crate) fn texts(value: &Value) -> Option<Vec<String>> {
     let texts = match value {

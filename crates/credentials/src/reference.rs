@@ -10,7 +10,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::program::Program;
-use crate::{ProviderError, Secret};
+use crate::{ProviderError, Secret, VaultRef};
 
 /// Where a secret is kept: named, never contained.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,11 +21,15 @@ pub enum SecretRef {
     File(PathBuf),
     /// `cmd:program args…`, split at spaces.
     Cmd(Vec<String>),
+    /// `vault:mount/path#field`.
+    Vault(VaultRef),
 }
 
 /// A text that names no secret.
 #[derive(Debug, thiserror::Error)]
-#[error("not a secret reference: write `env:NAME`, `file:/path` or `cmd:program args`")]
+#[error(
+    "not a secret reference: write `env:NAME`, `file:/path`, `cmd:program args` or `vault:mount/path#field`"
+)]
 pub struct InvalidSecretRef;
 
 impl FromStr for SecretRef {
@@ -43,6 +47,7 @@ impl FromStr for SecretRef {
                 }
                 Ok(Self::Cmd(argv))
             }
+            "vault" => rest.parse().map(Self::Vault),
             _ => Err(InvalidSecretRef),
         }
     }
@@ -90,6 +95,8 @@ impl SecretRef {
                     .map_err(|_| failed("file was not read".into()))?
             }
             Self::Cmd(argv) => Program::new(argv.clone(), PATIENCE).run(&[]).await,
+            // A login may need a secret of its own.
+            Self::Vault(reference) => Box::pin(reference.read()).await,
         }
     }
 }
@@ -101,6 +108,7 @@ impl std::fmt::Display for SecretRef {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Cmd(argv) => write!(f, "cmd:{}", argv.join(" ")),
+            Self::Vault(reference) => write!(f, "{reference}"),
         }
     }
 }
@@ -192,6 +200,37 @@ mod tests {
                 "key".into(),
             ])),
         );
+    }
+    #[test]
+    fn vault_names_a_field() {
+        let text = "vault:secret/shop#key";
+        check(
+            text,
+            Some(&SecretRef::Vault("secret/shop#key".parse().unwrap())),
+        );
+        let reference: SecretRef = text.parse().unwrap();
+        assert_eq!(reference.to_string(), text);
+    }
+    #[test]
+    fn a_vaults_path_leads_nowhere_else() {
+        for wrong in [
+            "",
+            "secret/shop",
+            "secret#key",
+            "secret/shop#",
+            "/secret#k",
+            "secret/../sys/x#k",
+            "secret//x#k",
+            "secret/a?list=true#k",
+            "secret/%2e%2e#k",
+            "secret/\n#k",
+        ] {
+            check(&format!("vault:{wrong}"), None);
+        }
+    }
+    #[test]
+    fn a_vault_that_is_not_there_gives_nothing() {
+        check_read(&"vault:secret/shop#key".parse().unwrap(), None);
     }
     #[test]
     fn a_literal_is_refused() {

@@ -16,6 +16,7 @@ mod federated;
 mod github_app;
 mod google;
 mod issuers;
+mod kubernetes;
 mod limits;
 mod listen;
 mod mistake;
@@ -32,12 +33,14 @@ mod state;
 mod tools;
 mod transactions;
 mod usage;
+mod vault;
 mod wimse;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use credentials::{SecretRef, VaultLink};
 use identity::SvidRule;
 use serde_json::Value;
 
@@ -50,6 +53,7 @@ pub use control_plane::{
 };
 pub use endpoint::Asked;
 pub use issuers::IdentityConfig;
+pub use kubernetes::KubernetesAsked;
 pub use listen::{ClientCertificates, Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
 pub use oauth::{ConsentAsked, OAuthAsked};
@@ -58,6 +62,7 @@ pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
 pub use signals::SignalsConfig;
 pub use state::StateConfig;
 pub use tools::{ClientCertificate, ToolConfig, UpstreamConfig};
+pub use vault::{VaultAsked, VaultSecretAsked};
 
 use collection::Table;
 use mistake::{At, Notes, Place};
@@ -92,6 +97,10 @@ pub struct Config {
     pub telemetry: telemetry::Config,
     /// What the gateway takes on at once.
     pub limits: proxy::Limits,
+    /// Where `vault:` references lead, and tools with `provider: vault`.
+    pub vault: Option<VaultAsked>,
+    /// What these references are read from, once it is made.
+    pub vault_link: VaultLink,
     /// What is unwise, but no mistake.
     pub warnings: Vec<Mistake>,
     /// The SHA-256 of the text, in hex: what status calls the applied config.
@@ -125,6 +134,8 @@ section! {
         audit: outputs::RawAudit = optional;
         /// What one gateway takes on at once.
         limits: limits::RawLimits = default({});
+        /// The HashiCorp Vault or OpenBao that `vault:mount/path#field` is read from wherever a secret is named, and that `provider: vault` asks.
+        vault: vault::RawVault = optional;
     }
 }
 
@@ -206,6 +217,19 @@ impl RawConfig {
             .and_then(|raw| raw.value.parse(&raw.place, notes));
         let audit = self.audit.and_then(|raw| raw.value.parse());
         let telemetry = self.telemetry.and_then(|raw| raw.value.parse(audit, notes));
+        let vault_place = self.vault.as_ref().map(|raw| raw.place.clone());
+        let vault_link = notes.vault(vault_place.as_ref());
+        let vault = match self.vault {
+            Some(raw) => Some(raw.value.parse(notes)?),
+            None => None,
+        };
+        if let (Some(place), Some(vault), Some(tasks)) = (&vault_place, &vault, &tasks)
+            && matches!(tasks.signing_key, Some(SecretRef::Vault(_)))
+            && vault::needs_own_key(&vault.vault.login)
+        {
+            let message = "the login is signed by `tasks.signing_key`, which is kept in this Vault";
+            notes.mistake(place, "circular_vault", message);
+        }
         Some(Config {
             listen: listen?,
             identity: identity?,
@@ -218,6 +242,8 @@ impl RawConfig {
             policy: policy?,
             telemetry: telemetry?,
             limits: self.limits?.value.parse()?,
+            vault,
+            vault_link,
             warnings: Vec::new(),
             hash: String::new(),
         })

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::bundles::Bundles;
 use crate::config::{Config, StoreConfig};
 use crate::reports::Reports;
+use crate::secret_servers;
 use crate::signals::{Polls, Senders};
 use crate::webhook::Webhook;
 
@@ -103,6 +104,9 @@ impl Ground {
     ) -> Result<(Self, Telemetry), StartError> {
         make_private_folder(state)?;
         let tokens = Arc::new(task_tokens(config, state).await?);
+        // Before any secret is read that may be kept there.
+        secret_servers::vault(config, Some(&tokens))
+            .map_err(|mistake| StartError::Setup(vec![mistake]))?;
         let (recorder, telemetry) = Recorder::start(config.telemetry.clone())?;
         let folder = match &config.tasks.store {
             Some(StoreConfig::Embedded(folder)) => folder.as_path(),
@@ -181,13 +185,18 @@ async fn seal(config: &Config, tokens: &TaskTokens) -> Result<Seal, StartError> 
 
 async fn task_tokens(config: &Config, state: &Path) -> Result<TaskTokens, StartError> {
     let pem: Zeroizing<Vec<u8>> = match &config.tasks.signing_key {
-        Some(reference) => reference
-            .read_document()
-            .await
-            .map_err(|error| StartError::Secret {
-                what: "tasks.signing_key".to_owned(),
-                cause: error.to_string(),
-            })?,
+        Some(reference) => {
+            // It may be kept in a Vault; a login that it would have to sign is refused with the config.
+            secret_servers::vault(config, None)
+                .map_err(|mistake| StartError::Setup(vec![mistake]))?;
+            reference
+                .read_document()
+                .await
+                .map_err(|error| StartError::Secret {
+                    what: "tasks.signing_key".to_owned(),
+                    cause: error.to_string(),
+                })?
+        }
         None => {
             let path = state.join("task.key");
             let make = || TaskTokens::generate(KeyKind::P256);

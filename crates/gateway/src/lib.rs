@@ -16,6 +16,7 @@ mod promotion;
 mod reload;
 mod reports;
 mod running;
+mod secret_servers;
 mod setup;
 mod signals;
 mod state_folder;

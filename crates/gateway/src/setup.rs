@@ -7,8 +7,8 @@ use std::sync::Arc;
 use call::{BodyKeys, Placeholder, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
 use credentials::{
-    Azure, Binding, Cmd, ContextRule, Credentials, GithubApp, Google, Grant, Jwt, OAuth, Place,
-    Provider, Spiffe, Static, UserConsent,
+    Azure, Binding, Cmd, ContextRule, Credentials, GithubApp, Google, Grant, Jwt, KubernetesSecret,
+    KubernetesToken, OAuth, Place, Provider, Spiffe, Static, UserConsent, Vault,
 };
 use identity::{BundleConfig, ClusterConfig, Identity};
 use policy::{
@@ -28,6 +28,7 @@ use crate::config::{
     PolicyOrigin, ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
 };
 use crate::ground::Ground;
+use crate::secret_servers;
 use crate::signals::Senders;
 
 /// Where calls are kept, in the state folder.
@@ -85,6 +86,12 @@ pub(crate) async fn build(
     let policy = decision_point(&config.policy, ground, Choice::Active, before).await;
     let policy = policy.map_err(|findings| mistakes.extend(findings)).ok();
     mistakes.extend(control_plane(&config.policy));
+    // Before any secret is read that may be kept there.
+    let vault = secret_servers::vault(&config, Some(&ground.tokens));
+    let vault = vault.unwrap_or_else(|mistake| {
+        mistakes.push(mistake);
+        None
+    });
     let operators = operators(&config, own).await;
     let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
     let senders = Senders::read(&config.signals).await;
@@ -133,7 +140,7 @@ pub(crate) async fn build(
         placeholders.push((tool.name.clone(), placeholders_of(&taken)));
         answering.push((tool.name.clone(), token_endpoints));
         for taken in taken {
-            match binding(&tool.name, taken, ground) {
+            match binding(&tool.name, taken, ground, vault.as_ref()) {
                 Ok(binding) => bindings.push(binding),
                 Err(mistake) => {
                     mistakes.push(format!("tools.{}.credentials: {mistake}", tool.name));
@@ -446,7 +453,12 @@ fn placeholders_of(bindings: &[BindingConfig]) -> Vec<Placeholder> {
     all
 }
 
-fn binding(tool: &ToolName, taken: BindingConfig, ground: &Ground) -> Result<Binding, String> {
+fn binding(
+    tool: &ToolName,
+    taken: BindingConfig,
+    ground: &Ground,
+    vault: Option<&Arc<Vault>>,
+) -> Result<Binding, String> {
     let tokens = &ground.tokens;
     let provider: Arc<dyn Provider> = match taken.provider {
         ProviderConfig::Static { kept, until } => Arc::new(Static::new(kept, until)),
@@ -491,6 +503,17 @@ fn binding(tool: &ToolName, taken: BindingConfig, ground: &Ground) -> Result<Bin
             config.authorities = authorities(ca.as_deref())?;
             Arc::new(Azure::new(config, Arc::clone(tokens))?)
         }
+        ProviderConfig::Vault(asked) => {
+            Arc::new(secret_servers::vault_secrets(*asked, vault, tokens)?)
+        }
+        ProviderConfig::KubernetesSecret { asked, keys } => Arc::new(KubernetesSecret::new(
+            secret_servers::cluster(asked)?,
+            keys,
+        )?),
+        ProviderConfig::KubernetesToken { asked, audiences } => Arc::new(KubernetesToken::new(
+            secret_servers::cluster(asked)?,
+            audiences,
+        )?),
         ProviderConfig::Jwt {
             statement,
             scopes,

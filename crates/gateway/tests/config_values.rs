@@ -600,8 +600,8 @@ fn a_signing_key_is_named() {
         &["tasks.signing_key literal_secret"],
     );
     check(
-        "tasks: { signing_key: 'vault:secret/x' }",
-        &["tasks.signing_key not_built"],
+        "tasks: { signing_key: 'vault:secret/x#pem' }",
+        &["tasks.signing_key no_vault"],
     );
 }
 
@@ -862,6 +862,127 @@ fn a_credential_has_its_providers_keys() {
     );
 }
 
+/// A Vault that is logged in to by these keys.
+fn vault(login: &str) -> String {
+    format!("vault: {{ address: 'https://vault.example:8200', login: {{ {login} }} }}\n")
+}
+
+#[test]
+fn a_reference_to_a_vault_is_of_the_vault_of_the_config() {
+    let operators =
+        "control: { operators: [{ name: o, role: viewer, token: 'vault:secret/ops#token' }] }\n";
+    check(operators, &["control.operators[0].token no_vault"]);
+    let login = vault("method: token, token: 'env:X'");
+    check(&format!("{operators}{login}"), &[]);
+    check(
+        &format!("{login}tasks: {{ signing_key: 'vault:secret/x' }}"),
+        &["tasks.signing_key wrong_value"],
+    );
+    let read: SecretRef = "vault:secret/ops#token".parse().unwrap();
+    let config = accept(&format!("{operators}{login}"));
+    assert_eq!(config.control.operators[0].token, read);
+}
+
+#[test]
+fn a_vault_is_reached_over_tls() {
+    check(
+        "vault: { address: 'http://vault.example', login: { method: token, token: 'env:X' } }",
+        &["vault.address plaintext_vault"],
+    );
+    check(
+        "vault: { address: 'http://127.0.0.1:8200', login: { method: token, token: 'env:X' } }",
+        &[],
+    );
+}
+
+#[test]
+fn a_login_has_what_its_method_needs() {
+    check(&vault("method: approle, role_id: r"), &[]);
+    check(&vault("method: approle"), &["vault.login missing_key"]);
+    check(&vault("method: kubernetes, role: r"), &[]);
+    check(&vault("method: jwt, role: r, token: f"), &[]);
+    check(&vault("method: jwt, role: r, audience: a"), &[]);
+    check(&vault("method: jwt, role: r"), &["vault.login wrong_login"]);
+    check(
+        &vault("method: jwt, token: f, audience: a"),
+        &["vault.login wrong_login"],
+    );
+    check(&vault("method: ldap"), &["vault.login.method wrong_value"]);
+    check(&vault("role_id: r"), &["vault.login missing_key"]);
+    check(
+        &vault("method: approle, role_id: r, mount: 'a/../b'"),
+        &["vault.login.mount wrong_value"],
+    );
+}
+
+#[test]
+fn what_opens_a_vault_is_not_in_it() {
+    check(
+        &vault("method: token, token: 'vault:secret/x#y'"),
+        &["vault.login.token circular_vault"],
+    );
+    check(
+        &format!(
+            "{}tasks: {{ signing_key: 'vault:secret/x#y' }}",
+            vault("method: jwt, audience: a")
+        ),
+        &["vault circular_vault"],
+    );
+}
+
+#[track_caller]
+fn check_vault_secret(keys: &str, expected: &[&str]) {
+    let login = vault("method: token, token: 'env:X'");
+    check(
+        &format!(
+            "{login}tools:\n  x: {{ upstream: 'https://x.example', credentials: {{ read: {{ provider: vault, {keys} }} }} }}\n"
+        ),
+        expected,
+    );
+}
+
+#[test]
+fn a_secret_of_a_vault_is_kept_or_made() {
+    check_vault_secret("kv: secret/shop", &[]);
+    check_vault_secret("path: database/creds/x, ttl_parameter: ttl", &[]);
+    check_vault_secret("fields: [a]", &[&format!("{PATH} missing_key")]);
+    check_vault_secret("kv: a/b, path: c/d", &[&format!("{PATH}.kv wrong_secret")]);
+    check_vault_secret(
+        "kv: a/b, parameters: { a: b }",
+        &[&format!("{PATH}.kv wrong_secret")],
+    );
+    check_vault_secret("kv: 'a/b?x=y'", &[&format!("{PATH}.kv wrong_value")]);
+    check_vault_secret("path: ../sys/x", &[&format!("{PATH}.path wrong_value")]);
+    check_credential(
+        "provider: vault, kv: a/b",
+        &[&format!("{PATH}.kv no_vault")],
+    );
+    check_credential(
+        "provider: vault, kv: a/b, server: { address: 'https://v.example', login: { method: token, token: 'env:X' } }",
+        &[],
+    );
+}
+
+#[test]
+fn a_choice_stands_where_it_is_taken() {
+    check_vault_secret("path: 'd/creds/{role}', choices: { role: [a, b] }", &[]);
+    check_vault_secret(
+        "path: d/x, parameters: { role: '{role}' }, choices: { role: [a] }",
+        &[],
+    );
+    check_vault_secret(
+        "path: 'd/creds/{rule}', choices: { role: [a] }",
+        &[
+            &format!("{PATH}.path unknown_choice"),
+            &format!("{PATH}.path unknown_choice"),
+        ],
+    );
+    check_vault_secret(
+        "path: 'd/creds/{role}', choices: { role: [a, '../b'] }",
+        &[&format!("{PATH}.choices.role[1] wrong_value")],
+    );
+}
+
 /// What goes with `tls_client_auth`.
 fn check_oauth_certificates(check: &impl Fn(&str, &[&str])) {
     let client = "token_url: 'https://x.example/token', client_id: c";
@@ -975,6 +1096,27 @@ fn check_oauth_consents(check: &impl Fn(&str, &[&str]), client: &str) {
     check(
         &format!("{client}, {url}"),
         &[&at("authorization_url", "wrong_grant")],
+    );
+}
+
+#[test]
+fn an_object_of_a_cluster_has_a_name() {
+    let check = |keys: &str, expected: &[&str]| {
+        check_credential(&format!("provider: kubernetes_secret, {keys}"), expected);
+    };
+    check("namespace: tools, name: shop", &[]);
+    check("namespace: tools", &[&format!("{PATH} missing_key")]);
+    check(
+        "namespace: tools, name: a/b",
+        &[&format!("{PATH}.name wrong_value")],
+    );
+    check(
+        "namespace: tools, name: a, server: 'http://api.example'",
+        &[&format!("{PATH}.server plaintext_cluster")],
+    );
+    check_credential(
+        "provider: kubernetes_token, namespace: tools, name: deployer, audiences: [a]",
+        &[],
     );
 }
 
@@ -1580,7 +1722,7 @@ fn examples() -> PathBuf {
 #[test]
 fn the_example_is_a_config() {
     let config = load(&examples().join("remit.yaml")).unwrap();
-    assert_eq!(config.tools.len(), 4);
+    assert_eq!(config.tools.len(), 5);
     assert_eq!(config.warnings, []);
     assert_eq!(config.hash.len(), 64);
 }

@@ -22,6 +22,7 @@ fn pages() -> Vec<PathBuf> {
         "examples/clouds",
         "examples/http-api",
         "examples/mcp-server",
+        "examples/vault",
     ] {
         let entries = std::fs::read_dir(house().join(folder)).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());

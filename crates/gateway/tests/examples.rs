@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use reqwest::blocking::{Client, Response};
 use serde_json::{Value, json};
 use testkit::remit::Remit;
+use testkit::vault::{ROLE_ID, SECRET_ID};
+use testkit::{Site, Vault};
 
 const REMIT: &str = env!("CARGO_BIN_EXE_remit");
 
@@ -44,7 +46,7 @@ fn every_config_and_every_policy_is_right() {
             says_yes(&["policy", "test"], &folder.join("policy"));
         }
     }
-    assert_eq!(seen, 3);
+    assert_eq!(seen, 4);
 }
 
 /// An example's tool, at a port that the system chose.
@@ -143,6 +145,16 @@ struct World {
 
 impl World {
     fn new(example: &str, script: &str, key: &str, usual: &str) -> Self {
+        Self::with(example, script, (key, usual), &[])
+    }
+
+    /// With more of the config replaced.
+    fn with(
+        example: &str,
+        script: &str,
+        (key, usual): (&str, &str),
+        replaced: &[(&str, &str)],
+    ) -> Self {
         let example = examples().join(example).canonicalize().unwrap();
         let tool = Tool::start(&example.join(script), key);
         let folder = tempfile::tempdir().unwrap();
@@ -155,6 +167,10 @@ impl World {
             .replace(usual, &tool.url)
             .replace(&format!("env:{key}"), &format!("file:{}", secret.display()))
             .replace("path: policy", &policy);
+        let config = replaced.iter().fold(config, |config, (usual, here)| {
+            assert!(config.contains(usual), "{usual}");
+            config.replace(usual, here)
+        });
         let path = folder.path().join("remit.yaml");
         std::fs::write(&path, config).unwrap();
         let state = folder.path().join("state");
@@ -207,6 +223,46 @@ fn the_http_api_runs() {
     let large = world.post("/shop/orders/2/refund", &token, &json!({ "amount": 260 }));
     assert_eq!(large.status(), 403);
     assert_eq!(large.json::<Value>().unwrap()["reason"], "amount_too_high");
+}
+
+/// With a fake in the place of the Vault that the example starts; the real one stands in the tests with real parts.
+#[test]
+fn the_vault_runs() {
+    let site = Site::new(REMIT);
+    let vault = site.run(Vault::start());
+    vault.keep("secret/shop", json!({ "key": "the-key-of-the-tool" }));
+    let secret = site.secret("secret-id", SECRET_ID);
+    let world = World::with(
+        "vault",
+        "../http-api/api.py",
+        ("SHOP_KEY", "http://127.0.0.1:8301"),
+        &[
+            ("http://127.0.0.1:8200", &vault.url()),
+            ("remit-example", ROLE_ID),
+            ("state/secret-id", &secret.display().to_string()),
+            ("path: ssh/creds", "path: otp/creds"),
+        ],
+    );
+    let open = |purpose: &str| {
+        let tools = ["--tool", "shop", "--tool", "desk", "--agent", "support"];
+        world
+            .remit
+            .open_task(&[&tools[..], &["--purpose", purpose]].concat())
+    };
+    let status = |token: &str, path: &str| {
+        let request = world.http.get(world.remit.call(path)).bearer_auth(token);
+        request.send().unwrap().status()
+    };
+    let (task, token) = open("return of order 1");
+    assert_eq!(status(&token, "/shop/orders"), 200);
+    // The API does not know the password; it was made all the same, for a clerk.
+    assert_eq!(status(&token, "/desk/orders"), 401);
+    assert!(vault.leases()[0].starts_with("otp/creds/clerk/"));
+    world.remit.command(&["task", "end", &task]);
+    assert!(vault.leases().is_empty());
+    let (_, token) = open("look");
+    assert_eq!(status(&token, "/desk/orders"), 401);
+    assert!(vault.leases()[0].starts_with("otp/creds/visitor/"));
 }
 
 #[test]

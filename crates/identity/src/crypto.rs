@@ -16,7 +16,7 @@ use signature::{Signer, Verifier};
 ///
 /// Whoever was first stays: pingora installs `ring` for rustls too, and jsonwebtoken is built
 /// without any crypto of its own.
-pub(crate) fn install() {
+pub fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         if PROVIDER.install_default().is_err() {

@@ -62,6 +62,7 @@ pub use assertion::{Assertion, SigningKey};
 pub use binding::{Binding, InvalidBinding};
 pub use certificate::{Certificate, CertificateConfig, UnreadableCertificate};
 pub use client_trust::{CertificateRule, ClientTrust, InvalidAuthorities, SvidRule};
+pub use crypto::install as install_crypto;
 pub use dpop::{DpopConfig, NonceRule};
 pub use fetch::is_trustworthy;
 pub use handover::Handover;

@@ -18,11 +18,13 @@ use super::collection::{NonEmpty, OneOrMore, Table};
 use super::endpoint::Asked;
 use super::github_app::RawGithubApp;
 use super::google::RawGoogle;
+use super::kubernetes::{KubernetesAsked, RawKubernetesSecret, RawKubernetesToken};
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
 use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
 use super::shape::{Here, Shape, not_a_choice, section};
 use super::usage::Pointer;
+use super::vault::{RawVaultSecret, VaultSecretAsked};
 
 /// The credential that a tool takes for an access class.
 #[derive(Clone, Debug)]
@@ -54,6 +56,22 @@ pub enum ProviderConfig {
         timeout: Duration,
         /// How long its secrets live, where it doesn't say.
         ttl: Option<Duration>,
+    },
+    /// A Vault.
+    Vault(Box<VaultSecretAsked>),
+    /// A Kubernetes cluster, for a secret that it keeps.
+    KubernetesSecret {
+        /// Which.
+        asked: KubernetesAsked,
+        /// Its keys that are taken; all, if none are named.
+        keys: Vec<String>,
+    },
+    /// A Kubernetes cluster, for a token of a service account.
+    KubernetesToken {
+        /// Of which.
+        asked: KubernetesAsked,
+        /// Whom it is for; the API server, if nobody is named.
+        audiences: Vec<String>,
     },
     /// An authorization server.
     OAuth(Box<OAuthAsked>),
@@ -99,6 +117,9 @@ pub(super) enum RawBinding {
     GithubApp(Box<RawGithubApp>),
     Google(Box<RawGoogle>),
     Azure(Box<RawAzure>),
+    Vault(Box<RawVaultSecret>),
+    KubernetesSecret(Box<RawKubernetesSecret>),
+    KubernetesToken(Box<RawKubernetesToken>),
 }
 
 section! {
@@ -159,7 +180,7 @@ section! {
     }
 }
 
-const PROVIDERS: [&str; 8] = [
+const PROVIDERS: [&str; 11] = [
     "static",
     "cmd",
     "oauth",
@@ -168,14 +189,18 @@ const PROVIDERS: [&str; 8] = [
     "github_app",
     "google",
     "azure",
+    "vault",
+    "kubernetes_secret",
+    "kubernetes_token",
 ];
 /// Providers of the design that come later.
-const LATER: [&str; 2] = ["sts", "vault"];
+const LATER: [&str; 1] = ["sts"];
 
 impl Shape for RawBinding {
     fn schema() -> Value {
         json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema(),
             RawGithubApp::schema(), RawGoogle::schema(), RawAzure::schema(), RawSpiffeProvider::schema(),
+            RawVaultSecret::schema(), RawKubernetesSecret::schema(), RawKubernetesToken::schema(),
         ] })
     }
 
@@ -204,6 +229,11 @@ impl Shape for RawBinding {
             }
             "google" => RawGoogle::read(here, notes).map(|raw| Self::Google(Box::new(raw))),
             "azure" => RawAzure::read(here, notes).map(|raw| Self::Azure(Box::new(raw))),
+            "vault" => RawVaultSecret::read(here, notes).map(|raw| Self::Vault(Box::new(raw))),
+            "kubernetes_secret" => RawKubernetesSecret::read(here, notes)
+                .map(|raw| Self::KubernetesSecret(Box::new(raw))),
+            "kubernetes_token" => RawKubernetesToken::read(here, notes)
+                .map(|raw| Self::KubernetesToken(Box::new(raw))),
             later if LATER.contains(&later) => {
                 notes.not_built(&provider.place, &format!("provider `{later}`"));
                 None
@@ -297,6 +327,18 @@ impl RawBinding {
             Self::GithubApp(raw) => raw.parse(notes),
             Self::Google(raw) => raw.parse(notes),
             Self::Azure(raw) => raw.parse(notes),
+            Self::Vault(raw) => {
+                let inject = raw.inject.clone();
+                (raw.provider(notes), inject)
+            }
+            Self::KubernetesSecret(raw) => {
+                let inject = raw.inject.clone();
+                (raw.provider(notes), inject)
+            }
+            Self::KubernetesToken(raw) => {
+                let inject = raw.inject.clone();
+                (raw.provider(notes), inject)
+            }
         }
     }
 }

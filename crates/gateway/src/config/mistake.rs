@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use credentials::VaultLink;
 use serde::Serialize;
 
 /// Everything that is wrong with a config, in the order of the file.
@@ -70,6 +71,9 @@ pub(super) struct Notes {
     folder: PathBuf,
     mistakes: Vec<Mistake>,
     warnings: Vec<Mistake>,
+    /// What the secrets of a Vault are read from, and who needs it.
+    vault: VaultLink,
+    vault_users: Vec<Place>,
 }
 
 impl Notes {
@@ -80,6 +84,8 @@ impl Notes {
             folder: folder.to_owned(),
             mistakes: Vec::new(),
             warnings: Vec::new(),
+            vault: VaultLink::default(),
+            vault_users: Vec::new(),
         }
     }
 
@@ -108,6 +114,23 @@ impl Notes {
     /// Notes something that is designed, but can't be used yet.
     pub(super) fn not_built(&mut self, place: &Place, what: &str) {
         self.mistake(place, "not_built", format!("{what} is not available yet"));
+    }
+
+    /// Notes that something needs the section `vault`. Answers with what its secrets will be read from.
+    pub(super) fn needs_vault(&mut self, place: &Place) -> &VaultLink {
+        self.vault_users.push(place.clone());
+        &self.vault
+    }
+
+    /// What they are read from. Without the section, whoever needs it is a mistake.
+    pub(super) fn vault(&mut self, there: Option<&Place>) -> VaultLink {
+        for place in std::mem::take(&mut self.vault_users) {
+            if there.is_none() {
+                let message = "which Vault is meant stands in no section `vault`: write its `address` and `login` there";
+                self.mistake(&place, "no_vault", message);
+            }
+        }
+        self.vault.clone()
     }
 
     /// A path as the process finds it: relative ones start at the config's folder.

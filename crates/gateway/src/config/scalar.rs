@@ -189,21 +189,25 @@ impl Shape for Date {
 
 impl Shape for SecretRef {
     fn schema() -> Value {
-        json!({ "type": "string", "title": "secret reference", "pattern": "^(env|file|cmd):.",
-                "examples": ["env:NAME", "file:/path", "cmd:program args"] })
+        json!({ "type": "string", "title": "secret reference", "pattern": "^(env|file|cmd|vault):.",
+                "examples": ["env:NAME", "file:/path", "cmd:program args", "vault:mount/path#field"] })
     }
     fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
         let text = here.text("the name of a secret, such as `env:NAME`", notes)?;
-        if text.starts_with("vault:") {
-            notes.not_built(&here.place, "`vault:`");
-            return None;
-        }
         match text.parse() {
+            Ok(Self::Vault(reference)) => {
+                let link = notes.needs_vault(&here.place);
+                Some(Self::Vault(reference.linked(link)))
+            }
             Ok(Self::File(path)) => Some(Self::File(notes.resolve(&path))),
             Ok(secret) => Some(secret),
+            Err(_) if text.starts_with("vault:") => here.wrong_value(
+                "a field of a secret in a Vault is named as `vault:mount/path#field`",
+                notes,
+            ),
             Err(_) => {
-                let message = "a secret is named, never written here: \
-                               `env:NAME`, `file:/path` or `cmd:program args`";
+                let message = "a secret is named, never written here: `env:NAME`, `file:/path`, \
+                               `cmd:program args` or `vault:mount/path#field`";
                 notes.mistake(&here.place, "literal_secret", message);
                 None
             }

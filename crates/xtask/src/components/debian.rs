@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::process::{Failed, has, read, run};
 
 /// A program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     // zlib-ng, below the proxy engine, is built by cmake and a C compiler; the allocator by make.
     ("cc", "gcc"),
     ("cmake", "cmake"),
@@ -16,6 +16,8 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("wrk", "wrk"),
     ("python3", "python3"),
     ("npm", "npm"),
+    // What OpenBao makes users of.
+    ("redis-server", "redis-server"),
 ];
 
 pub(crate) fn fetch() -> Result<(), Failed> {
