@@ -18,6 +18,7 @@
 mod cmd;
 mod credential;
 mod credentials;
+mod endpoint;
 mod injection;
 mod jwt;
 mod lease;

@@ -2,7 +2,6 @@
 
 mod answer;
 mod client;
-mod endpoint;
 mod refresh_token;
 
 use std::path::PathBuf;
@@ -17,8 +16,8 @@ use zeroize::Zeroizing;
 
 use self::answer::{Answer, Expected, Issued};
 use self::client::Fields;
-use self::endpoint::{Endpoint, Form};
 use self::refresh_token::RefreshToken;
+use crate::endpoint::{Endpoint, Form};
 use crate::seal::Seal;
 use crate::{
     LeaseView, Obtained, Provider, ProviderError, Revocation, Secret, Statement, Wish, narrowing,

@@ -8,7 +8,7 @@ use serde_json::Map;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
-use super::endpoint::Form;
+use crate::endpoint::Form;
 use crate::{KeyRef, ProviderError, Secret, SecretRef};
 
 /// How a client shows who it is (RFC 6749, section 2.3; RFC 7523, section 2.2).
