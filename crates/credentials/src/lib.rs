@@ -33,7 +33,9 @@ mod scrubber;
 mod seal;
 mod secret;
 mod statement;
+mod sigv4;
 mod static_key;
+mod sts;
 
 pub use cmd::Cmd;
 pub use credential::{Credential, Uninjectable};
@@ -48,5 +50,7 @@ pub use provider::{Obtained, Provider, ProviderError, Revocation, Wish};
 pub use reference::{InvalidSecretRef, SecretRef};
 pub use scrubber::{Flow, Scrubber};
 pub use secret::Secret;
+pub use sigv4::{Chunks, InvalidChunks, SigV4, SigV4Location};
 pub use statement::{InvalidSubject, KeyRef, Signer, Statement, Subject};
 pub use static_key::Static;
+pub use sts::{LONGEST_POLICY, SessionTag, Sts, StsBase, StsConfig};

@@ -155,8 +155,8 @@ fn claimed(headers: &HeaderMap, query: &[(String, String)]) -> Option<Claimed> {
 /// A quarter of an hour, as AWS has it.
 fn check_date(claimed: &Claimed) -> Result<(), &'static str> {
     let date = DateTime::strptime("%Y%m%dT%H%M%SZ", &claimed.date);
-    let date = date.ok().and_then(|date| date.to_zoned(TimeZone::UTC).ok());
-    let date = date.ok_or("AccessDenied")?.timestamp();
+    let date = date.ok().and_then(|date| TimeZone::UTC.to_timestamp(date).ok());
+    let date = date.ok_or("AccessDenied")?;
     if !claimed.scope.starts_with(claimed.date.split('T').next().unwrap()) {
         return Err("SignatureDoesNotMatch");
     }

@@ -7,6 +7,7 @@
 )]
 
 pub mod authorization_server;
+pub mod aws;
 pub mod certificates;
 pub mod collector;
 pub mod issuer;
