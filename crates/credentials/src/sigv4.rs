@@ -12,7 +12,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use call::Body;
 use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue,
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
@@ -197,7 +197,9 @@ impl SigV4 {
     /// Takes the chunks of `aws-chunked` off a body.
     fn unchunk(&self, head: &mut Parts, body: &mut Body) -> Result<(), Uninjectable> {
         let Some(length) = head.headers.get(DECODED_LENGTH).cloned() else {
-            return Err(Uninjectable("a body of chunks that does not say its length"));
+            return Err(Uninjectable(
+                "a body of chunks that does not say its length",
+            ));
         };
         let headers = &mut head.headers;
         match body {
@@ -240,13 +242,17 @@ impl SigV4 {
             plain.headers.into_iter(),
             body,
         );
+        let mut settings = self.settings(plain.life);
+        if self.is_s3() || matches!(plain.payload, Payload::Declared(_)) {
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        }
         let identity = credentials(keys)?.into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
             .region(&self.region)
             .name(&self.service)
             .time(time)
-            .settings(self.settings(plain.life))
+            .settings(settings)
             .build();
         let params = params.map_err(|_| MISFIT)?.into();
         let signed = sign(request.map_err(|_| MISFIT)?, &params);
@@ -262,7 +268,9 @@ impl SigV4 {
         let authority = uri.authority().map_or("", Authority::as_str);
         let path: Vec<u8> = percent_decode_str(uri.path()).collect();
         let path = percent_encode(&path, PATH);
-        let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+        let query = uri
+            .query()
+            .map_or_else(String::new, |query| format!("?{query}"));
         format!("{scheme}://{authority}{path}{query}")
     }
 
@@ -271,13 +279,20 @@ impl SigV4 {
         if self.is_s3() {
             settings.percent_encoding_mode = PercentEncodingMode::Single;
             settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
         }
         if self.location == SigV4Location::Query {
             settings.signature_location = SignatureLocation::QueryParams;
             settings.expires_in = Some(life);
         }
         settings
+    }
+
+    /// The header that it fills, among others.
+    pub(crate) fn header(&self) -> Option<&'static HeaderName> {
+        match self.location {
+            SigV4Location::Header => Some(&AUTHORIZATION),
+            SigV4Location::Query => None,
+        }
     }
 
     /// Services that speak S3's way of signing.

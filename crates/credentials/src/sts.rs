@@ -171,7 +171,10 @@ impl Sts {
     }
 
     fn signed(&self, form: &Form, keys: &Fields) -> Result<Request, ProviderError> {
-        let misfit = || self.endpoint.failed("can't be asked: its keys make no signature");
+        let misfit = || {
+            self.endpoint
+                .failed("can't be asked: its keys make no signature")
+        };
         let head = http::Request::builder()
             .method(Method::POST)
             .uri(self.endpoint.url().as_str())

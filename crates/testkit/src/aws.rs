@@ -75,25 +75,47 @@ pub fn verify(
     }
     check_date(&claimed)?;
     let mut scope = claimed.scope.split('/');
-    let (Some(date), Some(region), Some(service), Some("aws4_request"), None) =
-        (scope.next(), scope.next(), scope.next(), scope.next(), scope.next())
-    else {
+    let (Some(date), Some(region), Some(service), Some("aws4_request"), None) = (
+        scope.next(),
+        scope.next(),
+        scope.next(),
+        scope.next(),
+        scope.next(),
+    ) else {
         return Err("AuthorizationHeaderMalformed");
     };
     // What is not signed could have been changed on the way.
     let must = headers.keys().map(|name| name.as_str());
     let must = must.filter(|name| *name == "host" || name.starts_with("x-amz-"));
-    if must.into_iter().any(|name| !claimed.signed.iter().any(|signed| signed == name)) {
+    if must
+        .into_iter()
+        .any(|name| !claimed.signed.iter().any(|signed| signed == name))
+    {
         return Err("AccessDenied");
     }
     let payload = payload(headers, body, (service, streamed, claimed.in_query))?;
-    let mut canonical = format!("{method}\n{}\n{}\n", canonical_path(path, service), canonical_query(&query));
+    let mut canonical = format!(
+        "{method}\n{}\n{}\n",
+        canonical_path(path, service),
+        canonical_query(&query)
+    );
     for name in &claimed.signed {
         let values = headers.get_all(name).iter();
         let values: Option<Vec<String>> = values
-            .map(|value| Some(value.to_str().ok()?.split_ascii_whitespace().collect::<Vec<_>>().join(" ")))
+            .map(|value| {
+                Some(
+                    value
+                        .to_str()
+                        .ok()?
+                        .split_ascii_whitespace()
+                        .collect::<Vec<_>>()
+                        .join(" "),
+                )
+            })
             .collect();
-        let values = values.filter(|values| !values.is_empty()).ok_or("SignatureDoesNotMatch")?;
+        let values = values
+            .filter(|values| !values.is_empty())
+            .ok_or("SignatureDoesNotMatch")?;
         writeln!(canonical, "{name}:{}", values.join(",")).unwrap();
     }
     write!(canonical, "\n{}\n{payload}", claimed.signed.join(";")).unwrap();
@@ -124,22 +146,37 @@ fn claimed(headers: &HeaderMap, query: &[(String, String)]) -> Option<Claimed> {
         pair.map(|(_, value)| value.clone())
     };
     let header = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
-    let (credential, signed, signature, date, token, in_query) =
-        if let Some(signature) = asked("X-Amz-Signature") {
-            let credential = asked("X-Amz-Credential")?;
-            let token = asked("X-Amz-Security-Token");
-            (credential, asked("X-Amz-SignedHeaders")?, signature, asked("X-Amz-Date")?, token, true)
-        } else {
-            let authorization = header("authorization")?;
-            let rest = authorization.strip_prefix("AWS4-HMAC-SHA256 ")?;
-            let part = |name: &str| {
-                let parts = rest.split(", ");
-                let mut values = parts.filter_map(|part| part.strip_prefix(name)?.strip_prefix('='));
-                values.next().map(str::to_owned)
-            };
-            let token = header("x-amz-security-token");
-            (part("Credential")?, part("SignedHeaders")?, part("Signature")?, header("x-amz-date")?, token, false)
+    let (credential, signed, signature, date, token, in_query) = if let Some(signature) =
+        asked("X-Amz-Signature")
+    {
+        let credential = asked("X-Amz-Credential")?;
+        let token = asked("X-Amz-Security-Token");
+        (
+            credential,
+            asked("X-Amz-SignedHeaders")?,
+            signature,
+            asked("X-Amz-Date")?,
+            token,
+            true,
+        )
+    } else {
+        let authorization = header("authorization")?;
+        let rest = authorization.strip_prefix("AWS4-HMAC-SHA256 ")?;
+        let part = |name: &str| {
+            let parts = rest.split(", ");
+            let mut values = parts.filter_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+            values.next().map(str::to_owned)
         };
+        let token = header("x-amz-security-token");
+        (
+            part("Credential")?,
+            part("SignedHeaders")?,
+            part("Signature")?,
+            header("x-amz-date")?,
+            token,
+            false,
+        )
+    };
     let (id, scope) = credential.split_once('/')?;
     Some(Claimed {
         id: id.to_owned(),
@@ -155,9 +192,14 @@ fn claimed(headers: &HeaderMap, query: &[(String, String)]) -> Option<Claimed> {
 /// A quarter of an hour, as AWS has it.
 fn check_date(claimed: &Claimed) -> Result<(), &'static str> {
     let date = DateTime::strptime("%Y%m%dT%H%M%SZ", &claimed.date);
-    let date = date.ok().and_then(|date| TimeZone::UTC.to_timestamp(date).ok());
+    let date = date
+        .ok()
+        .and_then(|date| TimeZone::UTC.to_timestamp(date).ok());
     let date = date.ok_or("AccessDenied")?;
-    if !claimed.scope.starts_with(claimed.date.split('T').next().unwrap()) {
+    if !claimed
+        .scope
+        .starts_with(claimed.date.split('T').next().unwrap())
+    {
         return Err("SignatureDoesNotMatch");
     }
     let skew = date.duration_since(Timestamp::now()).abs();
@@ -176,11 +218,15 @@ fn payload(
     if in_query && service == "s3" {
         return Ok("UNSIGNED-PAYLOAD".to_owned());
     }
-    let said = headers.get("x-amz-content-sha256").map(|value| value.to_str().unwrap_or_default());
+    let said = headers
+        .get("x-amz-content-sha256")
+        .map(|value| value.to_str().unwrap_or_default());
     match said {
         None if service == "s3" => Err("MissingSecurityHeader"),
         Some(said) if said.starts_with("STREAMING-AWS4-") => Err("NotImplemented"),
-        Some(said @ ("UNSIGNED-PAYLOAD" | "STREAMING-UNSIGNED-PAYLOAD-TRAILER")) if service == "s3" => {
+        Some(said @ ("UNSIGNED-PAYLOAD" | "STREAMING-UNSIGNED-PAYLOAD-TRAILER"))
+            if service == "s3" =>
+        {
             Ok(said.to_owned())
         }
         Some(said) if streamed || said == sha256(body) => Ok(said.to_owned()),
@@ -193,7 +239,9 @@ fn encode(bytes: impl IntoIterator<Item = u8>, is_path: bool) -> String {
     let mut text = String::new();
     for byte in bytes {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(byte.into()),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                text.push(byte.into())
+            }
             b'/' if is_path => text.push('/'),
             _ => write!(text, "%{byte:02X}").unwrap(),
         }
@@ -234,7 +282,13 @@ fn canonical_query(query: &[(String, String)]) -> String {
     let mut pairs: Vec<String> = query
         .iter()
         .filter(|(name, _)| name != "X-Amz-Signature")
-        .map(|(name, value)| format!("{}={}", encode(name.bytes(), false), encode(value.bytes(), false)))
+        .map(|(name, value)| {
+            format!(
+                "{}={}",
+                encode(name.bytes(), false),
+                encode(value.bytes(), false)
+            )
+        })
         .collect();
     pairs.sort();
     pairs.join("&")
@@ -342,7 +396,11 @@ fn answer(state: &Mutex<State>, received: &Received) -> Answer {
     if received.method == Method::POST && received.target == "/" && is_form {
         return sts(&mut state, received);
     }
-    let signed = (&received.method, received.target.as_str(), &received.headers);
+    let signed = (
+        &received.method,
+        received.target.as_str(),
+        &received.headers,
+    );
     let sessions = state.sessions.clone();
     let verified = verify(signed, &received.body, false, |id| {
         sessions.iter().find(|keys| keys.id == id).cloned()
@@ -360,20 +418,29 @@ fn answer(state: &Mutex<State>, received: &Received) -> Answer {
         }
         _ => match state.objects.get(&path) {
             Some(object) => Answer::Bytes(StatusCode::OK, object.clone()),
-            None => Answer::Bytes(StatusCode::NOT_FOUND, "<Error><Code>NoSuchKey</Code></Error>".into()),
+            None => Answer::Bytes(
+                StatusCode::NOT_FOUND,
+                "<Error><Code>NoSuchKey</Code></Error>".into(),
+            ),
         },
     }
 }
 
 fn sts(state: &mut State, received: &Received) -> Answer {
-    let asked: HashMap<String, String> = form_urlencoded::parse(&received.body).into_owned().collect();
+    let asked: HashMap<String, String> = form_urlencoded::parse(&received.body)
+        .into_owned()
+        .collect();
     state.asked.push(asked.clone());
     if let Some(answer) = state.next.pop() {
         return answer;
     }
     let action = asked.get("Action").cloned().unwrap_or_default();
     if action == "AssumeRole" {
-        let signed = (&received.method, received.target.as_str(), &received.headers);
+        let signed = (
+            &received.method,
+            received.target.as_str(),
+            &received.headers,
+        );
         let verified = verify(signed, &received.body, false, |id| {
             (id == BASE_ID).then(|| Keys {
                 id: BASE_ID.to_owned(),
@@ -391,10 +458,15 @@ fn sts(state: &mut State, received: &Received) -> Answer {
     let keys = Keys {
         id: format!("ASIAREMITSESSION{number:04}"),
         secret: format!("session-secret/{number:04}+abcdefghijklmnopqrstu"),
-        token: Some(format!("FwoGZXIvYXdzE-session-token-{number:04}//////////=")),
+        token: Some(format!(
+            "FwoGZXIvYXdzE-session-token-{number:04}//////////="
+        )),
     };
     state.sessions.push(keys.clone());
-    let life = asked.get("DurationSeconds").and_then(|life| life.parse().ok()).unwrap_or(3600_i64);
+    let life = asked
+        .get("DurationSeconds")
+        .and_then(|life| life.parse().ok())
+        .unwrap_or(3600_i64);
     let end = Timestamp::now() + life.seconds();
     let end = end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     sts_session(&action, &keys, &end)

@@ -62,7 +62,11 @@ impl Chunks {
                     let here = usize::try_from(left).unwrap_or(usize::MAX);
                     let bytes = piece.split_to(here.min(piece.len()));
                     let left = left.saturating_sub(bytes.len() as u64);
-                    self.next = if left == 0 { Next::Break } else { Next::Data(left) };
+                    self.next = if left == 0 {
+                        Next::Break
+                    } else {
+                        Next::Data(left)
+                    };
                     if one.is_empty() {
                         one = bytes;
                     } else {

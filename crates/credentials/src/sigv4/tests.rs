@@ -124,7 +124,7 @@ fn signature(case: &Case, location: SigV4Location) -> String {
 #[test]
 fn awss_own_cases_come_out_as_they_should() {
     let suite: Suite = serde_json::from_str(SUITE).unwrap();
-    assert_eq!(suite.cases.len(), 30);
+    assert_eq!(suite.cases.len(), 29);
     for case in &suite.cases {
         let header = signature(case, SigV4Location::Header);
         assert_eq!(header, case.header_signature, "{}", case.name);
@@ -141,7 +141,8 @@ struct Signed {
 
 const ID: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
-const TOKEN_TEXT: &str = "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwAeM==";
+const TOKEN_TEXT: &str =
+    "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwAeM==";
 
 fn request(method: Method, uri: &str, headers: &[(&'static str, &str)]) -> Parts {
     let mut request = Request::builder().method(method).uri(uri);
@@ -206,8 +207,16 @@ fn a_path_is_encoded_twice_but_for_s3() {
         let uri = format!("https://h.example{path}?x=%2B");
         let head = || request(Method::GET, &uri, &[]);
         check(&s3(), head(), Body::Empty);
-        check(&sigv4("execute-api", SigV4Location::Header), head(), Body::Empty);
-        check(&sigv4("execute-api", SigV4Location::Query), head(), Body::Empty);
+        check(
+            &sigv4("execute-api", SigV4Location::Header),
+            head(),
+            Body::Empty,
+        );
+        check(
+            &sigv4("execute-api", SigV4Location::Query),
+            head(),
+            Body::Empty,
+        );
     }
 }
 #[test]
@@ -234,8 +243,8 @@ fn nothing_is_left_of_the_agents_signature() {
     let head = request(Method::PUT, "https://h.example/x", &headers);
     let signed = check(&s3(), head, whole("hello"));
     for (name, value) in headers {
-        let values = signed.head.headers.get_all(name).iter();
-        assert!(values.clone().count() == 1 && values.clone().all(|left| left != value));
+        let values: Vec<_> = signed.head.headers.get_all(name).iter().collect();
+        assert!(values.len() == 1 && values[0] != value, "{name}");
     }
     let hash = signed.head.headers.get("x-amz-content-sha256").unwrap();
     assert_eq!(hash, aws::sha256(b"hello").as_str());
@@ -243,11 +252,26 @@ fn nothing_is_left_of_the_agents_signature() {
 #[test]
 fn what_streams_is_signed_by_the_hash_that_it_declares() {
     let hash = aws::sha256(b"hello");
-    let head = request(Method::PUT, "https://h.example/x", &[("x-amz-content-sha256", &hash)]);
+    let head = request(
+        Method::PUT,
+        "https://h.example/x",
+        &[("x-amz-content-sha256", &hash)],
+    );
     let signed = check(&s3(), head, Body::Streamed);
-    assert_eq!(signed.head.headers.get("x-amz-content-sha256").unwrap(), hash.as_str());
-    let head = request(Method::PUT, "http://h.example/x", &[("x-amz-content-sha256", &hash)]);
-    check(&sigv4("glacier", SigV4Location::Header), head, Body::Streamed);
+    assert_eq!(
+        signed.head.headers.get("x-amz-content-sha256").unwrap(),
+        hash.as_str()
+    );
+    let head = request(
+        Method::PUT,
+        "http://h.example/x",
+        &[("x-amz-content-sha256", &hash)],
+    );
+    check(
+        &sigv4("glacier", SigV4Location::Header),
+        head,
+        Body::Streamed,
+    );
 }
 #[test]
 fn what_streams_to_s3_may_be_unsigned() {
@@ -268,7 +292,10 @@ fn what_streams_to_s3_may_be_unsigned() {
 #[test]
 fn chunks_that_the_agent_signed_come_off() {
     let chunked = [
-        ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"),
+        (
+            "x-amz-content-sha256",
+            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+        ),
         ("content-encoding", "aws-chunked,gzip"),
         ("x-amz-decoded-content-length", "5"),
         ("x-amz-trailer", "x-amz-checksum-crc32"),
@@ -304,7 +331,10 @@ fn what_is_unsigned_goes_to_s3_alone_and_not_in_the_clear() {
     check_refused(&other, "https://h.example/x", &unsigned);
     let trailer = [("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")];
     check_refused(&other, "https://h.example/x", &trailer);
-    let unknown = [("x-amz-content-sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD")];
+    let unknown = [(
+        "x-amz-content-sha256",
+        "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD",
+    )];
     check_refused(&s3(), "https://h.example/x", &unknown);
 }
 #[test]

@@ -65,7 +65,11 @@ impl Session {
             transitive_tags: config.transitive_tags.clone(),
             policy: policy(config.policy.as_ref(), wish)?,
             // AWS gives no shorter one; the lease ends with its task all the same.
-            life: config.ttl.as_secs().min(wish.ttl_seconds).max(SHORTEST_LIFE),
+            life: config
+                .ttl
+                .as_secs()
+                .min(wish.ttl_seconds)
+                .max(SHORTEST_LIFE),
         })
     }
 
@@ -73,7 +77,11 @@ impl Session {
     pub(super) fn tags_claim(&self) -> Value {
         let tags = self.tags.iter();
         let tags = tags.map(|(tag, value)| (tag.as_str().to_owned(), json!([value])));
-        let transitive: Vec<&str> = self.transitive_tags.iter().map(|tag| tag.as_str()).collect();
+        let transitive: Vec<&str> = self
+            .transitive_tags
+            .iter()
+            .map(|tag| tag.as_str())
+            .collect();
         json!({ "principal_tags": tags.collect::<Map<_, _>>(), "transitive_tag_keys": transitive })
     }
 }
@@ -83,18 +91,19 @@ fn role(config: &StsConfig, wish: &Wish) -> Result<String, ProviderError> {
     let Some(asked) = wish.narrow.get("role_arn") else {
         return Ok(config.role_arn.clone());
     };
-    let asked = asked.as_str().ok_or_else(|| failed("decision's `narrow.role_arn` is no text"))?;
+    let asked = asked
+        .as_str()
+        .ok_or_else(|| failed("decision's `narrow.role_arn` is no text"))?;
     if asked != config.role_arn && !config.other_role_arns.iter().any(|role| role == asked) {
-        return Err(failed("decision asks for a role that the config does not allow"));
+        return Err(failed(
+            "decision asks for a role that the config does not allow",
+        ));
     }
     Ok(asked.to_owned())
 }
 
 /// The policy of a session: the config's, the decision's, or what both allow. The role's own bound it in any case.
-fn policy(
-    most: Option<&Map<String, Value>>,
-    wish: &Wish,
-) -> Result<Option<String>, ProviderError> {
+fn policy(most: Option<&Map<String, Value>>, wish: &Wish) -> Result<Option<String>, ProviderError> {
     let asked = match wish.narrow.get("policy") {
         None => None,
         Some(Value::Object(policy)) => Some(policy),
@@ -107,7 +116,9 @@ fn policy(
     };
     let text = Value::Object(policy).to_string();
     if text.chars().count() > LONGEST_POLICY {
-        return Err(failed("session's policy is longer than the 2048 characters that AWS takes"));
+        return Err(failed(
+            "session's policy is longer than the 2048 characters that AWS takes",
+        ));
     }
     Ok(Some(text))
 }
@@ -158,15 +169,16 @@ fn allowed(policy: &Map<String, Value>) -> Option<(&Value, &Value)> {
 
 /// A value as a tag may have it: letters, digits, spaces and `_.:/=+-@`. What is changed or cut is told apart by a digest.
 fn clean(value: &str) -> String {
-    let fits = |letter: char| {
-        letter.is_alphanumeric() || letter == ' ' || "_.:/=+-@".contains(letter)
-    };
+    let fits =
+        |letter: char| letter.is_alphanumeric() || letter == ' ' || "_.:/=+-@".contains(letter);
     if value.chars().all(fits) && value.chars().count() <= LONGEST_VALUE {
         return value.to_owned();
     }
     let digest: String = digest(&[value]).chars().take(16).collect();
     let kept = value.chars().take(LONGEST_VALUE - 17);
-    let kept: String = kept.map(|letter| if fits(letter) { letter } else { '_' }).collect();
+    let kept: String = kept
+        .map(|letter| if fits(letter) { letter } else { '_' })
+        .collect();
     format!("{kept}_{digest}")
 }
 
@@ -216,7 +228,8 @@ mod tests {
     }
     #[test]
     fn a_decision_allows_no_more_than_the_config() {
-        let most = of(json!([{ "Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::b/*" }]));
+        let most =
+            of(json!([{ "Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::b/*" }]));
         let both = of(json!([
             read(),
             { "Effect": "Deny", "NotAction": "s3:*", "Resource": "*" },
@@ -229,7 +242,11 @@ mod tests {
     }
     #[test]
     fn two_policies_that_make_no_one_are_refused() {
-        check_policy(Some(of(json!([read(), read()]))), Some(of(json!([read()]))), None);
+        check_policy(
+            Some(of(json!([read(), read()]))),
+            Some(of(json!([read()]))),
+            None,
+        );
         let deny = json!({ "Effect": "Deny", "Action": "s3:*", "Resource": "*" });
         check_policy(Some(of(json!([deny]))), Some(of(json!([read()]))), None);
         let mut limited = read();
@@ -254,7 +271,10 @@ mod tests {
 
     #[test]
     fn most_names_are_told_as_they_are() {
-        check_clean("spiffe://example.org/agents/triage", "spiffe://example.org/agents/triage");
+        check_clean(
+            "spiffe://example.org/agents/triage",
+            "spiffe://example.org/agents/triage",
+        );
         check_clean("alice+x@example.org", "alice+x@example.org");
     }
     #[test]

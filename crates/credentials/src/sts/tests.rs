@@ -6,8 +6,8 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use identity::KeyKind;
-use testkit::aws::{Aws, BASE_ID, BASE_SECRET, Keys, sts_error, sts_session};
 use testkit::Answer;
+use testkit::aws::{Aws, BASE_ID, BASE_SECRET, Keys, sts_error, sts_session};
 
 use super::*;
 use crate::{Signer, Subject};
@@ -108,7 +108,10 @@ fn keys(obtained: &Obtained) -> Keys {
 #[track_caller]
 fn cause(obtained: Result<Obtained, ProviderError>) -> String {
     let error = obtained.unwrap_err().to_string();
-    assert!(!error.contains(CANARY) && !error.contains(BASE_SECRET), "{error}");
+    assert!(
+        !error.contains(CANARY) && !error.contains(BASE_SECRET),
+        "{error}"
+    );
     error
 }
 
@@ -124,10 +127,16 @@ async fn a_session_tells_of_its_task_and_lives_as_long() {
         ("Action", "AssumeRole"),
         ("Version", "2011-06-15"),
         ("RoleArn", ROLE),
-        ("RoleSessionName", "remit-0190a2b4-7f00-7000-8000-000000000001"),
+        (
+            "RoleSessionName",
+            "remit-0190a2b4-7f00-7000-8000-000000000001",
+        ),
         ("DurationSeconds", "1800"),
         ("Tags.member.1.Key", "task"),
-        ("Tags.member.1.Value", "0190a2b4-7f00-7000-8000-000000000001"),
+        (
+            "Tags.member.1.Value",
+            "0190a2b4-7f00-7000-8000-000000000001",
+        ),
         ("Tags.member.2.Value", "triage"),
         ("Tags.member.3.Key", "owner"),
         ("Tags.member.3.Value", "alice@example.org"),
@@ -236,7 +245,10 @@ async fn a_statement_of_the_gateway_will_do() {
     assert_eq!(claims["sub"], "triage");
     assert_eq!(claims["aud"], "sts.amazonaws.com");
     let tags = &claims["https://aws.amazon.com/tags"];
-    assert_eq!(tags["principal_tags"]["owner"], json!(["alice@example.org"]));
+    assert_eq!(
+        tags["principal_tags"]["owner"],
+        json!(["alice@example.org"])
+    );
     assert_eq!(tags["transitive_tag_keys"], json!(["owner"]));
 }
 #[tokio::test]
@@ -347,7 +359,10 @@ async fn a_digest_tells_configs_apart() {
     let world = World::new().await;
     let digest = |change: fn(&mut StsConfig)| world.provider(change).digest();
     let same = digest(|_| {});
-    assert_eq!(same, digest(|config| config.timeout = Duration::from_secs(1)));
+    assert_eq!(
+        same,
+        digest(|config| config.timeout = Duration::from_secs(1))
+    );
     assert_ne!(same, digest(|config| config.role_arn = OTHER.to_owned()));
     assert_ne!(same, digest(|config| config.tags.clear()));
     assert_ne!(same, digest(|config| config.policy = Some(Map::new())));
