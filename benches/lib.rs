@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use call::{Body, BodyMode, Call, Head, Protocol, Route, StripMode, Tool, Tools};
-use credentials::{Binding, Credentials, Injection, Leases, SecretRef, Static};
+use credentials::{Binding, Credentials, Leases, Place, SecretRef, Static};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request};
 use identity::{Identity, KeyKind, TaskClaims, TaskTokens};
@@ -320,10 +320,13 @@ fn credentials(folder: &Path, leases: Arc<Leases>) -> Credentials {
             SecretRef::File(secret.clone()),
             "9999-12-31".parse().unwrap(),
         )),
-        injection: Injection::Header {
-            name: http::header::AUTHORIZATION,
-            prefix: "Bearer ".to_owned(),
-        },
+        injections: vec![
+            Place::Header {
+                name: http::header::AUTHORIZATION,
+                prefix: "Bearer ".to_owned(),
+            }
+            .into(),
+        ],
     });
     Credentials::new(bindings.into(), leases)
 }

@@ -72,7 +72,7 @@ impl Provider for Cmd {
         })?;
         let secret = std::mem::take(&mut *answer.secret).into_bytes();
         Ok(Obtained {
-            secret: Secret::new(secret)?,
+            material: Secret::new(secret)?.into(),
             ttl_seconds: answer
                 .ttl_seconds
                 .or_else(|| self.ttl.map(|ttl| ttl.as_secs())),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use tasks::{Access, TaskId, ToolName};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Injection, Provider, Revocation, Scrubber, Secret, Wish};
+use crate::{Injection, Material, Provider, Revocation, Scrubber, Wish};
 
 /// What one call wants a lease for, borrowed from its permit.
 #[derive(Clone, Copy, Debug)]
@@ -185,26 +185,30 @@ pub(crate) struct Lease {
     pub(crate) id: Arc<str>,
     pub(crate) line: Arc<Line>,
     pub(crate) provider: Arc<dyn Provider>,
-    pub(crate) secret: Arc<Secret>,
+    pub(crate) material: Material,
     /// From when on a new one is obtained instead.
     pub(crate) stale_at: i64,
     /// What keeps the secret out of answers, and for which injection it was made.
     scrubber: RwLock<Option<Scrubbing>>,
 }
 
-/// How a secret that goes somewhere is kept out of answers; none where it is too short to be looked for.
+/// How secrets that go somewhere are kept out of answers; none where all are too short to be looked for.
 #[derive(Debug)]
 struct Scrubbing {
-    injection: Arc<Injection>,
+    /// The leases that are used together, and where each goes.
+    parts: Vec<(Arc<str>, Arc<[Injection]>)>,
     scrubber: Option<Arc<Scrubber>>,
 }
+
+/// A lease that a call uses, and where its secret goes.
+pub(crate) type Part<'a> = (&'a Arc<Lease>, &'a Arc<[Injection]>);
 
 /// How long before a secret dies it is no longer given out, in seconds: room for the call to reach the upstream
 /// and for two clocks that differ. Of a short life at most the half, or such a lease would never be used twice.
 const MARGIN: i64 = 10;
 
 impl Lease {
-    pub(crate) fn new(line: Arc<Line>, provider: Arc<dyn Provider>, secret: Secret) -> Self {
+    pub(crate) fn new(line: Arc<Line>, provider: Arc<dyn Provider>, material: Material) -> Self {
         let dying_at = line.dies_at.map_or(i64::MAX, |dies_at| {
             let life = dies_at.saturating_sub(line.obtained_at);
             dies_at.saturating_sub(MARGIN.min(life / 2))
@@ -214,24 +218,37 @@ impl Lease {
             stale_at: dying_at.min(line.ends_at),
             line,
             provider,
-            secret: Arc::new(secret),
+            material,
             scrubber: RwLock::new(None),
         }
     }
 
-    /// What keeps the secret out of answers: made for the first call, and anew when a reload injects it elsewhere.
-    pub(crate) fn scrubber(&self, injection: &Arc<Injection>) -> Option<Arc<Scrubber>> {
+    /// What keeps the secrets of a call out of its answer: made for the first call, and anew when a reload injects them
+    /// elsewhere. Kept by the first of the leases, of which this is one.
+    pub(crate) fn scrubber<'a>(
+        &self,
+        parts: impl Iterator<Item = Part<'a>> + Clone,
+    ) -> Option<Arc<Scrubber>> {
         if let Some(made) = &*self.scrubber.read()
-            && Arc::ptr_eq(&made.injection, injection)
+            && made.is_of(parts.clone())
         {
             return made.scrubber.clone();
         }
-        let scrubber = Scrubber::new(&self.secret, injection).map(Arc::new);
-        if scrubber.is_none() {
+        let materials = parts
+            .clone()
+            .map(|(lease, injections)| (&lease.material, &**injections));
+        let scrubber = Scrubber::new(materials).map(Arc::new);
+        if scrubber.is_none()
+            && parts
+                .clone()
+                .any(|(lease, _)| lease.material.secrets().next().is_some())
+        {
             tracing::warn!(lease = %self.id, tool = %self.line.key.tool, "secret is too short to be kept out of answers");
         }
+        let parts =
+            parts.map(|(lease, injections)| (Arc::clone(&lease.id), Arc::clone(injections)));
         *self.scrubber.write() = Some(Scrubbing {
-            injection: Arc::clone(injection),
+            parts: parts.collect(),
             scrubber: scrubber.clone(),
         });
         scrubber
@@ -244,6 +261,18 @@ impl Lease {
     /// When it ends, RFC 3339.
     pub(crate) fn expires_at(&self) -> String {
         rfc3339(self.line.ends_at)
+    }
+}
+
+impl Scrubbing {
+    /// Whether it was made for these. Allocates nothing.
+    fn is_of<'a>(&self, parts: impl Iterator<Item = Part<'a>>) -> bool {
+        let mut made = self.parts.iter();
+        let is_same = parts.into_iter().all(|(lease, injections)| {
+            made.next()
+                .is_some_and(|(id, made)| *id == lease.id && Arc::ptr_eq(made, injections))
+        });
+        is_same && made.next().is_none()
     }
 }
 

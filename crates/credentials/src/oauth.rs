@@ -173,11 +173,14 @@ impl Provider for OAuth {
             tracing::warn!(lease = %lease.id, "token can't be taken back: it was sealed by another key");
             return Revocation::ExpiresAt;
         };
+        if self.0.revocation.is_none() {
+            return Revocation::ExpiresAt;
+        }
         match self.0.take_back(&token).await {
             Ok(()) => Revocation::Revoked,
             Err(error) => {
                 tracing::warn!(lease = %lease.id, %error, "token could not be taken back");
-                Revocation::ExpiresAt
+                Revocation::Failed
             }
         }
     }
@@ -302,7 +305,7 @@ impl Server {
                 let sealed = self.revocation.as_ref();
                 let sealed = sealed.map(|_| self.seal.seal(&wish.task, &answer.access_token));
                 return Ok(Obtained {
-                    secret: answer.access_token,
+                    material: answer.access_token.into(),
                     ttl_seconds: Some(life),
                     handle: sealed.transpose()?,
                 });

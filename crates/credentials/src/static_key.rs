@@ -48,7 +48,7 @@ impl Provider for Static {
             return Err(ProviderError::BridgeExpired(self.until));
         }
         Ok(Obtained {
-            secret: self.secret.read().await?,
+            material: self.secret.read().await?.into(),
             ttl_seconds: None,
             handle: None,
         })

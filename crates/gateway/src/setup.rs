@@ -418,7 +418,7 @@ fn binding(
         tool: tool.clone(),
         access: taken.access,
         provider,
-        injection: taken.injection,
+        injections: taken.injections,
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use call::BodyMode;
-use credentials::{Injection, SecretRef};
+use credentials::{Injection, Place, SecretRef, User};
 use gateway::config::{Config, PolicyOrigin, ProviderConfig, StoreConfig, load, parse};
 use identity::Vouching;
 use proptest::prelude::*;
@@ -922,7 +922,8 @@ fn a_credential_goes_where_the_tool_says_unless_it_says_otherwise() {
         panic!("two bindings")
     };
     assert_eq!(read.access, Access::Read);
-    assert_eq!(read.injection, Injection::Query { key: "key".into() });
+    let key = "key".into();
+    assert_eq!(read.injections, [Place::Query { key }.into()]);
     let ProviderConfig::Cmd { argv, timeout, ttl } = &read.provider else {
         panic!("a command")
     };
@@ -932,11 +933,11 @@ fn a_credential_goes_where_the_tool_says_unless_it_says_otherwise() {
         (Duration::from_secs(10), Some(Duration::from_secs(300)))
     );
     assert_eq!(
-        write.injection,
-        Injection::Header {
+        write.injections,
+        [Injection::from(Place::Header {
             name: "x-key".parse().unwrap(),
             prefix: String::new(),
-        }
+        })]
     );
     let ProviderConfig::Static { secret, .. } = &write.provider else {
         panic!("a bridge")
@@ -950,11 +951,59 @@ fn a_credential_is_a_bearer_token_unless_somebody_says_otherwise() {
         "tools: { x: { upstream: 'https://x.example', credentials: { read: { provider: cmd, command: [c] } } } }",
     );
     assert_eq!(
-        config.tools[0].bindings[0].injection,
-        Injection::Header {
+        config.tools[0].bindings[0].injections,
+        [Injection::from(Place::Header {
             name: http::header::AUTHORIZATION,
             prefix: "Bearer ".into(),
-        }
+        })]
+    );
+}
+
+#[test]
+fn a_tool_takes_several_credentials_and_a_credential_goes_to_several_places() {
+    let config = accept(
+        "tools: { x: { upstream: 'https://x.example', credentials: { read: [\
+         { provider: cmd, command: [c], inject: [\
+         { header: X-Id, field: id }, { basic_field: username, field: password } ] },\
+         { provider: cmd, command: [d], inject: { query: key } } ] } } }",
+    );
+    let [first, second] = config.tools[0].bindings.as_slice() else {
+        panic!("two bindings")
+    };
+    let user = User::Field("username".into());
+    let field = |field: &str| Some(field.to_owned());
+    let expect = [
+        Injection {
+            place: Place::Header {
+                name: "x-id".parse().unwrap(),
+                prefix: String::new(),
+            },
+            field: field("id"),
+        },
+        Injection {
+            place: Place::Basic { user },
+            field: field("password"),
+        },
+    ];
+    assert_eq!(first.injections, expect);
+    let key = "key".into();
+    assert_eq!(second.injections, [Place::Query { key }.into()]);
+}
+
+#[test]
+fn two_secrets_never_go_to_one_place() {
+    check_credential(
+        "provider: cmd, command: [c], inject: [{ header: X-Key }, { header: x-key }]",
+        &[&format!("{PATH} injected_twice")],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: [{ header: Authorization }, { basic: user }]",
+        &[&format!("{PATH} injected_twice")],
+    );
+    check(
+        "tools: { x: { upstream: 'https://x.example', credentials: { read: [\
+         { provider: cmd, command: [c] }, { provider: cmd, command: [d] } ] } } }",
+        &["tools.x.credentials.read[1] injected_twice"],
     );
 }
 

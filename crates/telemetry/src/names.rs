@@ -85,6 +85,8 @@ pub const POLICY_REVISION: &str = "remit.policy.revision";
 pub const POLICY_TIME: &str = "remit.policy.time";
 /// The lease.
 pub const LEASE_ID: &str = "remit.lease.id";
+/// The other leases of a call that takes more than one.
+pub const LEASE_OTHERS: &str = "remit.lease.others";
 /// Who issued it.
 pub const LEASE_PROVIDER: &str = "remit.lease.provider";
 /// Is it a legacy static key?

@@ -27,7 +27,8 @@ fn wish() -> Wish {
 #[expect(clippy::disallowed_methods, reason = "to compare it")]
 async fn check(script: &str, secret: &str, ttl_seconds: u64, handle: Option<&str>) {
     let obtained = run(script).await.unwrap();
-    assert_eq!(obtained.secret.expose(), secret.as_bytes());
+    let obtained_secret = obtained.material.secret(None).unwrap();
+    assert_eq!(obtained_secret.expose(), secret.as_bytes());
     assert_eq!(obtained.ttl_seconds, Some(ttl_seconds));
     assert_eq!(obtained.handle.as_deref(), handle);
 }

@@ -157,7 +157,7 @@ impl Mint {
         Arc::new(Lease::new(
             Arc::new(self.line.clone()),
             Arc::clone(&self.provider),
-            obtained.secret,
+            obtained.material,
         ))
     }
 
@@ -204,7 +204,7 @@ pub(super) async fn revoke(provider: &dyn Provider, line: &Line) -> Revocation {
         Ok(Ok(Revocation::Revoked)) => Revocation::Revoked,
         // What a provider says of expiry is believed only if it told when.
         Ok(Ok(Revocation::ExpiresAt | Revocation::DropOnly)) => unrevoked(line),
-        Ok(Err(_)) | Err(_) => {
+        Ok(Ok(Revocation::Failed) | Err(_)) | Err(_) => {
             tracing::warn!(lease = %line.id, provider = %line.key.provider, "lease could not be revoked");
             unrevoked(line)
         }

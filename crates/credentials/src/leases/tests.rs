@@ -107,7 +107,7 @@ impl Provider for Counting {
         let ttl = self.ttl.load(Ordering::SeqCst);
         assert!(wish.ttl_seconds > 0);
         Ok(Obtained {
-            secret: Secret::new(SECRET.into())?,
+            material: Secret::new(SECRET.into())?.into(),
             ttl_seconds: (ttl != u64::MAX).then_some(ttl),
             handle: Some(format!("handle-{count}")),
         })
@@ -835,7 +835,7 @@ fn check_fresh(life: Option<i64>, after: i64, fresh: bool) {
     let lease = Lease::new(
         Arc::new(line),
         provider,
-        Secret::new(SECRET.into()).unwrap(),
+        Secret::new(SECRET.into()).unwrap().into(),
     );
     assert_eq!(lease.fresh(1_000 + after), fresh);
 }

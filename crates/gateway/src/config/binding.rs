@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use credentials::{Injection, SecretRef, Statement};
+use credentials::{Injection, Place as Where, SecretRef, Statement, User};
 use http::HeaderName;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use tasks::Access;
 
-use super::collection::NonEmpty;
+use super::collection::{NonEmpty, OneOrMore};
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
 use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
@@ -22,7 +22,7 @@ pub struct BindingConfig {
     /// Who obtains it.
     pub provider: ProviderConfig,
     /// Where it goes.
-    pub injection: Injection,
+    pub injections: Vec<Injection>,
 }
 
 /// Who obtains a secret.
@@ -61,12 +61,12 @@ pub enum ProviderConfig {
 section! {
     /// Credentials by access class.
     struct RawBindings {
-        /// For operations that look.
-        read: RawBinding = optional;
+        /// For operations that look: one, or a list where a call takes several.
+        read: OneOrMore<RawBinding> = optional;
         /// For operations that change.
-        write: RawBinding = optional;
+        write: OneOrMore<RawBinding> = optional;
         /// For operations that make something run.
-        execute: RawBinding = optional;
+        execute: OneOrMore<RawBinding> = optional;
     }
 }
 
@@ -86,8 +86,8 @@ section! {
         secret: SecretRef = required;
         /// The last day on which it is used; after it calls are refused.
         bridge_until: Date = required;
-        /// Where the secret enters a request; as the tool says unless given.
-        inject: RawInject = optional;
+        /// Where the secret enters a request, or a list where its fields go to several places; as the tool says unless given.
+        inject: OneOrMore<RawInject> = optional;
     }
 }
 
@@ -100,13 +100,13 @@ section! {
         timeout: Duration = default("10s");
         /// How long its secrets live, where it doesn't say.
         ttl: Duration = optional;
-        /// Where the secret enters a request; as the tool says unless given.
-        inject: RawInject = optional;
+        /// Where the secret enters a request, or a list where its fields go to several places; as the tool says unless given.
+        inject: OneOrMore<RawInject> = optional;
     }
 }
 
 section! {
-    /// Where a secret enters a request: one of `header`, `query` and `basic`.
+    /// Where a secret enters a request: one of `header`, `query`, `basic` and `basic_field`.
     struct RawInject {
         /// A header.
         header: HeaderName = optional;
@@ -116,6 +116,10 @@ section! {
         query: String = optional;
         /// The user of HTTP basic authentication; the secret is the password.
         basic: String = optional;
+        /// The field that holds the user of HTTP basic authentication; the secret is the password.
+        basic_field: String = optional;
+        /// Which field of the credential goes there, where it has several, such as `username` and `password`.
+        field: String = optional;
     }
 }
 
@@ -157,7 +161,7 @@ impl RawBindings {
     /// Parses all; `inject` is the tool's own, none if that is wrong.
     pub(super) fn parse(
         self,
-        inject: Option<&Injection>,
+        inject: Option<&[Injection]>,
         notes: &mut Notes,
     ) -> Option<Vec<BindingConfig>> {
         let classes = [
@@ -165,28 +169,54 @@ impl RawBindings {
             (Access::Write, self.write),
             (Access::Execute, self.execute),
         ];
-        let bindings: Vec<_> = classes
-            .into_iter()
-            .filter_map(|(access, raw)| Some((access, raw?)))
-            .map(|(access, raw)| {
-                let (provider, own) = raw.value.parse(notes);
-                let injection = match own {
-                    Some(own) => own.value.parse(&own.place, notes),
-                    None => inject.cloned(),
+        let mut parsed = Vec::new();
+        for (access, raw) in classes {
+            let mut taken: Vec<Injection> = Vec::new();
+            for At { value, place } in raw.into_iter().flat_map(|raw| raw.value.0) {
+                let (provider, own) = value.parse(notes);
+                let injections = match own {
+                    Some(own) => own.value.parse(notes),
+                    None => inject.map(<[Injection]>::to_vec),
                 };
-                Some(BindingConfig {
-                    access,
-                    provider: provider?,
-                    injection: injection?,
-                })
-            })
-            .collect();
-        bindings.into_iter().collect()
+                for injection in injections.iter().flatten() {
+                    if taken.iter().any(|other| other.meets(injection)) {
+                        let message = "another secret goes to this place already: say where this one goes with `inject`";
+                        notes.mistake(&place, "injected_twice", message);
+                    }
+                    taken.push(injection.clone());
+                }
+                parsed.push(
+                    provider
+                        .zip(injections)
+                        .map(|(provider, injections)| BindingConfig {
+                            access,
+                            provider,
+                            injections,
+                        }),
+                );
+            }
+        }
+        parsed.into_iter().collect()
+    }
+}
+
+impl OneOrMore<RawInject> {
+    /// Parses all; each notes its own mistakes.
+    pub(super) fn parse(self, notes: &mut Notes) -> Option<Vec<Injection>> {
+        let parsed = self
+            .0
+            .into_iter()
+            .map(|one| one.value.parse(&one.place, notes));
+        let parsed: Vec<Option<Injection>> = parsed.collect();
+        parsed.into_iter().collect()
     }
 }
 
 impl RawBinding {
-    fn parse(self, notes: &mut Notes) -> (Option<ProviderConfig>, Option<At<RawInject>>) {
+    fn parse(
+        self,
+        notes: &mut Notes,
+    ) -> (Option<ProviderConfig>, Option<At<OneOrMore<RawInject>>>) {
         match self {
             Self::Static(raw) => {
                 let RawStatic {
@@ -250,30 +280,29 @@ fn parse_cmd(
 impl RawInject {
     /// RFC 6750, section 2.1.
     pub(super) fn bearer() -> Injection {
-        Injection::Header {
-            name: http::header::AUTHORIZATION,
-            prefix: "Bearer ".to_owned(),
-        }
+        let name = http::header::AUTHORIZATION;
+        let prefix = "Bearer ".to_owned();
+        Where::Header { name, prefix }.into()
     }
 
     pub(super) fn parse(self, place: &Place, notes: &mut Notes) -> Option<Injection> {
         if let Some(prefix) = &self.prefix {
             check_prefix(prefix, self.header.is_some(), notes);
         }
-        match (self.header, self.query, self.basic) {
-            (Some(header), None, None) => {
+        let where_to = match (self.header, self.query, self.basic, self.basic_field) {
+            (Some(header), None, None, None) => {
                 if NOT_INJECTABLE.contains(&header.value.as_str()) {
                     let message = format!("`{}` is the gateway's own header", header.value);
                     notes.mistake(&header.place, "header_taken", message);
                 }
                 let prefix = self.prefix.map(|prefix| prefix.value).unwrap_or_default();
-                Some(Injection::Header {
+                Where::Header {
                     name: header.value,
                     prefix,
-                })
+                }
             }
-            (None, Some(query), None) => Some(Injection::Query { key: query.value }),
-            (None, None, Some(basic)) => {
+            (None, Some(query), None, None) => Where::Query { key: query.value },
+            (None, None, Some(basic), None) => {
                 // RFC 7617, section 2.
                 if basic.value.contains(':') {
                     notes.mistake(
@@ -282,14 +311,23 @@ impl RawInject {
                         "a user has no colon: the secret is the password",
                     );
                 }
-                Some(Injection::Basic { user: basic.value })
+                Where::Basic {
+                    user: User::Named(basic.value),
+                }
             }
+            (None, None, None, Some(field)) => Where::Basic {
+                user: User::Field(field.value),
+            },
             _ => {
-                let message = "expected one of `header`, `query` and `basic`";
+                let message = "expected one of `header`, `query`, `basic` and `basic_field`";
                 notes.mistake(place, "wrong_injection", message);
-                None
+                return None;
             }
-        }
+        };
+        Some(Injection {
+            place: where_to,
+            field: self.field.map(|field| field.value),
+        })
     }
 }
 

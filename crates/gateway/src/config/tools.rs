@@ -14,7 +14,7 @@ use url::{Host, Url};
 
 use super::binding::{BindingConfig, RawBindings, RawInject};
 use super::book::RawGate;
-use super::collection::Table;
+use super::collection::{OneOrMore, Table};
 use super::listen::Plaintext;
 use super::mistake::{At, Notes};
 use super::scalar::{HostName, Size};
@@ -98,8 +98,8 @@ section! {
         access: RawAccess = default({});
         /// Its credentials by access class. Without one it is called without.
         credentials: RawBindings = default({});
-        /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query` and `basic`. `Authorization: Bearer …` unless given.
-        inject: RawInject = optional;
+        /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query`, `basic` and `basic_field`, or a list of them where a credential has several fields. `Authorization: Bearer …` unless given.
+        inject: OneOrMore<RawInject> = optional;
         /// Its environment, such as `prod`, for grants and policy.
         environment: String = optional;
         /// Free attributes, for policy.
@@ -226,12 +226,12 @@ impl RawTool {
             .access
             .and_then(|access| access.value.parse(protocol, notes));
         let inject = match self.inject {
-            Some(inject) => inject.value.parse(&inject.place, notes),
-            None => Some(RawInject::bearer()),
+            Some(inject) => inject.value.parse(notes),
+            None => Some(vec![RawInject::bearer()]),
         };
         let bindings = self
             .credentials
-            .and_then(|raw| raw.value.parse(inject.as_ref(), notes));
+            .and_then(|raw| raw.value.parse(inject.as_deref(), notes));
         let client_certificate = match self.client_certificate {
             Some(raw) => Some(ClientCertificate {
                 certificate: raw.value.certificate?.value,
