@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use zeroize::Zeroizing;
 
-use crate::{Material, Uninjectable};
+use crate::{Material, SigV4, Uninjectable};
 
 /// Where a secret enters a request, and which it is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,6 +42,8 @@ pub enum Place {
         /// The user.
         user: User,
     },
+    /// A signature of all the rest, by keys of AWS.
+    SigV4(SigV4),
 }
 
 /// The user of HTTP basic authentication.
@@ -85,23 +87,24 @@ impl Injection {
     )]
     pub(crate) fn apply(
         &self,
-        (head, _body): (&mut Parts, &mut Body),
+        (head, body): (&mut Parts, &mut Body),
         material: &Material,
     ) -> Result<(), Uninjectable> {
-        let secret = material.secret(self.field.as_deref())?.expose();
+        let secret = || Ok(material.secret(self.field.as_deref())?.expose());
         match &self.place {
             Place::Header { name, prefix } => {
-                let value = [prefix.as_bytes(), secret].concat();
+                let value = [prefix.as_bytes(), secret()?].concat();
                 insert(head, name.clone(), value)
             }
             Place::Query { key } => {
-                head.uri = with_query(&head.uri, key, secret)?;
+                head.uri = with_query(&head.uri, key, secret()?)?;
                 Ok(())
             }
             Place::Basic { user } => {
-                let value = format!("Basic {}", user.with(material, secret)?.as_str());
+                let value = format!("Basic {}", user.with(material, secret()?)?.as_str());
                 insert(head, AUTHORIZATION, value.into_bytes())
             }
+            Place::SigV4(sigv4) => sigv4.apply((head, body), material),
         }
     }
 
@@ -119,6 +122,8 @@ impl Injection {
                 let pair = user.with(material, secret).ok()?;
                 return Some(Zeroizing::new(pair.as_bytes().to_vec()));
             }
+            // Each request has another signature; the token stands there as it is.
+            Place::SigV4(_) => return None,
         };
         Some(Zeroizing::new(text))
     }
@@ -127,13 +132,14 @@ impl Injection {
     pub(crate) fn encodes(&self) -> bool {
         match self.place {
             Place::Basic { .. } => true,
-            Place::Header { .. } | Place::Query { .. } => false,
+            Place::Header { .. } | Place::Query { .. } | Place::SigV4(_) => false,
         }
     }
 
     /// Whether it is made of all the rest of a request, and so comes last.
     pub(crate) fn comes_last(&self) -> bool {
         match self.place {
+            Place::SigV4(_) => true,
             Place::Header { .. } | Place::Query { .. } | Place::Basic { .. } => false,
         }
     }
@@ -141,7 +147,9 @@ impl Injection {
     /// Whether the upstream takes the credential for a whole connection, so that it can't be shared.
     pub(crate) fn binds_connection(&self) -> bool {
         match self.place {
-            Place::Header { .. } | Place::Query { .. } | Place::Basic { .. } => false,
+            Place::Header { .. } | Place::Query { .. } | Place::Basic { .. } | Place::SigV4(_) => {
+                false
+            }
         }
     }
 }
@@ -152,6 +160,7 @@ impl Place {
         match self {
             Self::Header { name, .. } => Some(name),
             Self::Basic { .. } => Some(&AUTHORIZATION),
+            Self::SigV4(sigv4) => sigv4.header(),
             Self::Query { .. } => None,
         }
     }

@@ -33,8 +33,8 @@ mod reference;
 mod scrubber;
 mod seal;
 mod secret;
-mod statement;
 mod sigv4;
+mod statement;
 mod static_key;
 mod sts;
 

@@ -22,6 +22,7 @@ mod scalar;
 mod shape;
 mod signals;
 mod spiffe;
+mod sts;
 mod tools;
 mod transactions;
 mod usage;
@@ -48,6 +49,7 @@ pub use oauth::OAuthAsked;
 pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
 pub use signals::SignalsConfig;
+pub use sts::StsAsked;
 pub use tools::{ClientCertificate, ToolConfig, UpstreamConfig};
 
 use collection::Table;

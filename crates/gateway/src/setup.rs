@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use call::{BodyKeys, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
-use credentials::{Binding, Cmd, Credentials, Jwt, OAuth, Provider, Static};
+use credentials::{Binding, Cmd, Credentials, Jwt, OAuth, Provider, Static, Sts};
 use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::bundles::{Choice, Gathered, client};
 use crate::config::{
     ApprovalsConfig, BindingConfig, ClusterAsked, Config, OAuthAsked, PolicyConfig, PolicyOrigin,
-    ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
+    ProviderConfig, StsAsked, ToolConfig, UpstreamConfig, VerifyConfig,
 };
 use crate::ground::Ground;
 use crate::signals::Senders;
@@ -407,6 +407,13 @@ fn binding(
                 oauth.authorities = certificates(&ca)?;
             }
             Arc::new(OAuth::new(oauth, Arc::clone(tokens))?)
+        }
+        ProviderConfig::Sts(asked) => {
+            let StsAsked { mut sts, ca } = *asked;
+            if let Some(ca) = ca {
+                sts.authorities = certificates(&ca)?;
+            }
+            Arc::new(Sts::new(sts, Arc::clone(tokens))?)
         }
         ProviderConfig::Jwt {
             statement,

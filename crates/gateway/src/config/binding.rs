@@ -13,6 +13,7 @@ use super::mistake::{At, Notes, Place};
 use super::node::Kind;
 use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
 use super::shape::{Here, Shape, not_a_choice, section};
+use super::sts::{self, RawSigV4, RawSts, StsAsked};
 
 /// The credential that a tool takes for an access class.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub enum ProviderConfig {
     },
     /// An authorization server.
     OAuth(Box<OAuthAsked>),
+    /// The STS of AWS.
+    Sts(Box<StsAsked>),
     /// The gateway itself, by its signature.
     Jwt {
         /// What it signs.
@@ -77,6 +80,7 @@ pub(super) enum RawBinding {
     Cmd(Box<RawCmd>),
     OAuth(Box<RawOAuth>),
     Jwt(Box<RawJwt>),
+    Sts(Box<RawSts>),
 }
 
 section! {
@@ -106,7 +110,7 @@ section! {
 }
 
 section! {
-    /// Where a secret enters a request: one of `header`, `query`, `basic` and `basic_field`.
+    /// Where a secret enters a request: one of `header`, `query`, `basic`, `basic_field` and `sigv4`.
     struct RawInject {
         /// A header.
         header: HeaderName = optional;
@@ -118,18 +122,20 @@ section! {
         basic: String = optional;
         /// The field that holds the user of HTTP basic authentication; the secret is the password.
         basic_field: String = optional;
+        /// A signature of AWS, version 4, by the credential's `access_key_id`, `secret_access_key` and `session_token`.
+        sigv4: RawSigV4 = optional;
         /// Which field of the credential goes there, where it has several, such as `username` and `password`.
         field: String = optional;
     }
 }
 
-const PROVIDERS: [&str; 4] = ["static", "cmd", "oauth", "jwt"];
+const PROVIDERS: [&str; 5] = ["static", "cmd", "oauth", "jwt", "sts"];
 /// Providers of the design that come later.
-const LATER: [&str; 5] = ["github_app", "sts", "vault", "gcp", "azure"];
+const LATER: [&str; 4] = ["github_app", "vault", "gcp", "azure"];
 
 impl Shape for RawBinding {
     fn schema() -> Value {
-        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema()] })
+        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema(), RawSts::schema()] })
     }
 
     fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
@@ -147,6 +153,7 @@ impl Shape for RawBinding {
             "static" => RawStatic::read(here, notes).map(|raw| Self::Static(Box::new(raw))),
             "cmd" => RawCmd::read(here, notes).map(|raw| Self::Cmd(Box::new(raw))),
             "oauth" => RawOAuth::read(here, notes).map(|raw| Self::OAuth(Box::new(raw))),
+            "sts" => RawSts::read(here, notes).map(|raw| Self::Sts(Box::new(raw))),
             "jwt" => RawJwt::read(here, notes).map(|raw| Self::Jwt(Box::new(raw))),
             later if LATER.contains(&later) => {
                 notes.not_built(&provider.place, &format!("provider `{later}`"));
@@ -178,6 +185,9 @@ impl RawBindings {
                     Some(own) => own.value.parse(notes),
                     None => inject.map(<[Injection]>::to_vec),
                 };
+                if let (Some(provider), Some(injections)) = (&provider, &injections) {
+                    sts::check_injections(provider, injections, (&place, notes));
+                }
                 for injection in injections.iter().flatten() {
                     if taken.iter().any(|other| other.meets(injection)) {
                         let message = "another secret goes to this place already: say where this one goes with `inject`";
@@ -237,6 +247,7 @@ impl RawBinding {
             }
             Self::OAuth(raw) => raw.parse(notes),
             Self::Jwt(raw) => raw.parse(notes),
+            Self::Sts(raw) => raw.parse(notes),
         }
     }
 }
@@ -289,6 +300,14 @@ impl RawInject {
         if let Some(prefix) = &self.prefix {
             check_prefix(prefix, self.header.is_some(), notes);
         }
+        if let Some(sigv4) = self.sigv4.clone() {
+            let others = [self.query, self.basic, self.basic_field, self.field];
+            if self.header.is_some() || others.iter().any(Option::is_some) {
+                let message = "`sigv4` stands alone: it is made of all fields";
+                notes.mistake(place, "wrong_injection", message);
+            }
+            return sigv4.value.parse().map(Injection::from);
+        }
         let where_to = match (self.header, self.query, self.basic, self.basic_field) {
             (Some(header), None, None, None) => {
                 if NOT_INJECTABLE.contains(&header.value.as_str()) {
@@ -319,7 +338,8 @@ impl RawInject {
                 user: User::Field(field.value),
             },
             _ => {
-                let message = "expected one of `header`, `query`, `basic` and `basic_field`";
+                let message =
+                    "expected one of `header`, `query`, `basic`, `basic_field` and `sigv4`";
                 notes.mistake(place, "wrong_injection", message);
                 return None;
             }

@@ -121,7 +121,8 @@ impl Shape for Arn {
         // AWS STS API reference, `RoleArn`.
         let is_arn = arn.starts_with("arn:") && (20..=2048).contains(&arn.len());
         if !is_arn || !arn.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let expects = "expected the ARN of a role, such as `arn:aws:iam::123456789012:role/agents`";
+            let expects =
+                "expected the ARN of a role, such as `arn:aws:iam::123456789012:role/agents`";
             return here.wrong_value(expects, notes);
         }
         Some(Self(arn))
@@ -201,7 +202,8 @@ impl RawSts {
         if let Some(policy) = &self.policy {
             let length = json!(policy.value).to_string().chars().count();
             if length > LONGEST_POLICY {
-                let message = format!("AWS takes policies of {LONGEST_POLICY} characters; this has {length}");
+                let message =
+                    format!("AWS takes policies of {LONGEST_POLICY} characters; this has {length}");
                 notes.mistake(&policy.place, "wrong_value", message);
             }
             if !policy.value.contains_key("Statement") {
@@ -231,7 +233,9 @@ fn values<T>(list: Vec<At<T>>) -> Vec<T> {
 /// AWS STS endpoints and quotas, AWS General Reference.
 fn regional(region: &str) -> Option<Url> {
     let china = if region.starts_with("cn-") { ".cn" } else { "" };
-    format!("https://sts.{region}.amazonaws.com{china}/").parse().ok()
+    format!("https://sts.{region}.amazonaws.com{china}/")
+        .parse()
+        .ok()
 }
 
 /// By what a role is assumed: one of the three.

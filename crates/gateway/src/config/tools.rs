@@ -98,7 +98,7 @@ section! {
         access: RawAccess = default({});
         /// Its credentials by access class. Without one it is called without.
         credentials: RawBindings = default({});
-        /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query`, `basic` and `basic_field`, or a list of them where a credential has several fields. `Authorization: Bearer …` unless given.
+        /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query`, `basic`, `basic_field` and `sigv4`, or a list of them where a credential has several fields. `Authorization: Bearer …` unless given.
         inject: OneOrMore<RawInject> = optional;
         /// Its environment, such as `prod`, for grants and policy.
         environment: String = optional;
