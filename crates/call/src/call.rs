@@ -93,6 +93,7 @@ impl Call {
 
         let mut pieces = head.into_pieces();
         strip::take_proofs(&mut pieces.parts.headers, task.agent());
+        strip::take_query_proof(&mut pieces.query, task.agent());
         let stripped = take_keys(&mut pieces, &declarations, tool.strip, connection)?;
 
         let segments = below(std::mem::take(&mut pieces.path.segments), skip);

@@ -399,7 +399,7 @@ fn binding(
     tokens: &Arc<TaskTokens>,
 ) -> Result<Binding, String> {
     let provider: Arc<dyn Provider> = match taken.provider {
-        ProviderConfig::Static { secret, until } => Arc::new(Static::new(secret, until)),
+        ProviderConfig::Static { kept, until } => Arc::new(Static::new(kept, until)),
         ProviderConfig::Cmd { argv, timeout, ttl } => Arc::new(Cmd::new(argv, timeout, ttl)),
         ProviderConfig::OAuth(asked) => {
             let OAuthAsked { mut oauth, ca } = *asked;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use call::BodyMode;
-use credentials::{Injection, Place, SecretRef, User};
+use credentials::{Injection, Kept, Place, SecretRef, User};
 use gateway::config::{Config, PolicyOrigin, ProviderConfig, StoreConfig, load, parse};
 use identity::Vouching;
 use proptest::prelude::*;
@@ -939,7 +939,11 @@ fn a_credential_goes_where_the_tool_says_unless_it_says_otherwise() {
             prefix: String::new(),
         })]
     );
-    let ProviderConfig::Static { secret, .. } = &write.provider else {
+    let ProviderConfig::Static {
+        kept: Kept::One(secret),
+        ..
+    } = &write.provider
+    else {
         panic!("a bridge")
     };
     assert_eq!(secret, &SecretRef::Env("X".into()));

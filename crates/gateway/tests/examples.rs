@@ -44,7 +44,7 @@ fn every_config_and_every_policy_is_right() {
             says_yes(&["policy", "test"], &folder.join("policy"));
         }
     }
-    assert_eq!(seen, 2);
+    assert!(seen >= 3, "{seen}");
 }
 
 /// An example's tool, at a port that the system chose.

@@ -7,6 +7,8 @@
     reason = "a failure here fails a test"
 )]
 
+#[path = "real_parts/aws.rs"]
+mod aws;
 #[path = "real_parts/spire.rs"]
 mod spire;
 

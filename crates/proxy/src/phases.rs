@@ -355,7 +355,7 @@ impl ProxyHttp for Phases {
             }
             forward
                 .unchunk(body, is_last)
-                .map_err(|broken| Error::explain(BROKEN_CHUNKS, broken.to_string()).into_down())?;
+                .map_err(|broken| Error::explain(BROKEN_CHUNKS, broken.to_string()))?;
             let is_counted = matches!(forward.body, Body::Whole(_));
             // One that was read was counted before the call was permitted; without one there is a WebSocket's.
             if !is_counted {
@@ -562,6 +562,7 @@ fn client(session: &Session) -> crate::Client {
 fn failure(error: &Error) -> Refusal {
     let cause = error.to_string();
     match error.etype() {
+        etype if *etype == BROKEN_CHUNKS => Refusal::BodyBroken(cause),
         etype if *etype == UNSCRUBBABLE => Refusal::Unscrubbable(cause),
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
             Refusal::UpstreamUntrusted(cause)

@@ -53,6 +53,34 @@ async fn a_life_not_told_is_the_configured_one() {
     check(r#"echo '{"secret":"s3cr3t"}'"#, "s3cr3t", 77, None).await;
 }
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "to compare it")]
+async fn it_may_answer_with_aws_keys() {
+    let script = r#"echo '{"Version":1,"AccessKeyId":"AKIA1","SecretAccessKey":"s3cr3t","SessionToken":"t0k3n","Expiration":"2020-01-01T00:00:00Z"}'"#;
+    let obtained = run(script).await.unwrap();
+    for (name, text) in [
+        (ACCESS_KEY_ID, "AKIA1"),
+        (SECRET_ACCESS_KEY, "s3cr3t"),
+        (SESSION_TOKEN, "t0k3n"),
+    ] {
+        let secret = obtained.material.secret(Some(name)).unwrap();
+        assert_eq!(secret.expose(), text.as_bytes());
+    }
+    assert_eq!(obtained.material.secrets().count(), 2);
+    assert_eq!(obtained.ttl_seconds, Some(0));
+}
+#[tokio::test]
+async fn half_an_answer_is_refused() {
+    let cause = "stdout has neither a `secret` alone nor AWS keys of `Version` 1";
+    for answer in [
+        "{}",
+        r#"{"Version":1,"AccessKeyId":"AKIA1"}"#,
+        r#"{"Version":2,"AccessKeyId":"AKIA1","SecretAccessKey":"s"}"#,
+        r#"{"secret":"s","Version":1,"AccessKeyId":"AKIA1","SecretAccessKey":"s"}"#,
+    ] {
+        check_failed(&format!("echo '{answer}'"), cause).await;
+    }
+}
+#[tokio::test]
 async fn it_reads_the_wish() {
     let script = r#"read -r wish; case "$wish" in *'"scopes":["repo"]'*'"ttl_seconds":300'*) echo '{"secret":"yes"}';; esac"#;
     check(

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use credentials::{Injection, Place as Where, SecretRef, Statement, User};
+use credentials::{Injection, Kept, Place as Where, SecretRef, Statement, User};
 use http::HeaderName;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use tasks::Access;
 
-use super::collection::{NonEmpty, OneOrMore};
+use super::collection::{NonEmpty, OneOrMore, Table};
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
 use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
@@ -33,7 +33,7 @@ pub enum ProviderConfig {
     /// A bridge to a legacy key.
     Static {
         /// Where the key is kept.
-        secret: SecretRef,
+        kept: Kept,
         /// The last day on which it is used.
         until: Date,
     },
@@ -87,7 +87,9 @@ section! {
     /// A bridge to a legacy key, until a date.
     struct RawStatic (provider: "static") {
         /// Where the key is kept.
-        secret: SecretRef = required;
+        secret: SecretRef = optional;
+        /// Where each of its fields is kept, where it has several: `access_key_id` and `secret_access_key`, say. Instead of `secret`.
+        fields: Table<SecretRef> = optional;
         /// The last day on which it is used; after it calls are refused.
         bridge_until: Date = required;
         /// Where the secret enters a request, or a list where its fields go to several places; as the tool says unless given.
@@ -231,10 +233,11 @@ impl RawBinding {
             Self::Static(raw) => {
                 let RawStatic {
                     secret,
+                    fields,
                     bridge_until,
                     inject,
                 } = *raw;
-                (parse_static(secret, bridge_until, notes), inject)
+                (parse_static((secret, fields), bridge_until, notes), inject)
             }
             Self::Cmd(raw) => {
                 let RawCmd {
@@ -253,11 +256,24 @@ impl RawBinding {
 }
 
 fn parse_static(
-    secret: Option<At<SecretRef>>,
+    given: (Option<At<SecretRef>>, Option<At<Table<SecretRef>>>),
     until: Option<At<Date>>,
     notes: &mut Notes,
 ) -> Option<ProviderConfig> {
     let until = until?;
+    let kept = match given {
+        (Some(secret), None) => Some(Kept::One(secret.value)),
+        (None, Some(fields)) if !fields.value.0.is_empty() => {
+            let fields = fields.value.0.into_iter();
+            let fields = fields.map(|(name, secret)| (name.value, secret));
+            Some(Kept::Fields(fields.collect()))
+        }
+        _ => {
+            let message = "a key is kept in one place, `secret`, or has `fields`";
+            notes.mistake(&until.place, "missing_key", message);
+            None
+        }
+    };
     if until.value
         < jiff::tz::TimeZone::UTC
             .to_datetime(jiff::Timestamp::now())
@@ -270,7 +286,7 @@ fn parse_static(
         notes.warning(&until.place, "bridge_expired", message);
     }
     Some(ProviderConfig::Static {
-        secret: secret?.value,
+        kept: kept?,
         until: until.value,
     })
 }
