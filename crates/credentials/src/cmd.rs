@@ -1,13 +1,15 @@
 //! A command that prints a credential.
 
+mod aws_keys;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
+use self::aws_keys::AwsKeys;
 use crate::program::Program;
-use crate::sigv4::{ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN};
 use crate::{
     Field, Fields, LeaseView, Material, Obtained, Provider, ProviderError, Revocation, Secret, Wish,
 };
@@ -22,8 +24,9 @@ pub struct Cmd {
 }
 
 impl Cmd {
-    /// Runs `argv` with the wish as JSON on stdin; takes `{"secret","ttl_seconds"?,"handle"?}` from stdout, or AWS keys as its
-    /// own tools have them of a `credential_process`.
+    /// Runs `argv` with the wish as JSON on stdin; takes `{"secret" | "fields","public"?,"ttl_seconds"?,"handle"?}` from
+    /// stdout: `fields` are several secrets by name, of which answers may show those that `public` names.
+    /// Keys of AWS are taken as well, as AWS's own tools have them of a `credential_process`.
     ///
     /// There is no shell and no environment but `PATH` and `HOME`; stdout may have 64 KiB. After `timeout` the program
     /// and its children are killed. `ttl` is the life of a secret whose answer tells none.
@@ -36,72 +39,66 @@ impl Cmd {
 }
 
 /// What a command answers.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Answer {
-    #[serde(deserialize_with = "wiped")]
-    secret: Option<Zeroizing<String>>,
+    #[serde(default)]
+    secret: Option<Wiped>,
+    #[serde(default)]
+    fields: BTreeMap<String, Wiped>,
+    #[serde(default)]
+    public: Vec<String>,
+    #[serde(default)]
     ttl_seconds: Option<u64>,
+    #[serde(default)]
     handle: Option<String>,
-    /// Of AWS keys: "Sourcing credentials with an external process", AWS SDKs and tools reference guide.
-    #[serde(rename = "Version")]
-    version: Option<u64>,
-    #[serde(rename = "AccessKeyId", deserialize_with = "wiped")]
-    access_key_id: Option<Zeroizing<String>>,
-    #[serde(rename = "SecretAccessKey", deserialize_with = "wiped")]
-    secret_access_key: Option<Zeroizing<String>>,
-    #[serde(rename = "SessionToken", deserialize_with = "wiped")]
-    session_token: Option<Zeroizing<String>>,
-    #[serde(rename = "Expiration")]
-    expiration: Option<String>,
-    /// Told, and of no use here.
-    #[serde(rename = "AccountId")]
-    _account_id: Option<String>,
+}
+
+/// A text that is wiped.
+struct Wiped(Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for Wiped {
+    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
+        Ok(Self(String::deserialize(text)?.into()))
+    }
+}
+
+impl Wiped {
+    fn secret(mut self) -> Result<Secret, ProviderError> {
+        Secret::new(std::mem::take(&mut *self.0).into_bytes())
+    }
 }
 
 impl Answer {
-    /// The secret, or the keys.
-    fn material(&mut self) -> Result<Material, ProviderError> {
-        let secret = |mut text: Zeroizing<String>| Secret::new(std::mem::take(&mut *text).into());
-        let keys = (
-            self.version,
-            self.access_key_id.take(),
-            self.secret_access_key.take(),
-            self.session_token.take(),
-        );
-        match (self.secret.take(), keys) {
-            (Some(text), (None, None, None, None)) => Ok(secret(text)?.into()),
-            (None, (Some(1), Some(id), Some(key), token)) => {
-                let mut fields = vec![
-                    Field::public(ACCESS_KEY_ID, secret(id)?),
-                    Field::new(SECRET_ACCESS_KEY, secret(key)?),
-                ];
-                if let Some(token) = token {
-                    fields.push(Field::new(SESSION_TOKEN, secret(token)?));
-                }
-                Ok(Material::Fields(Fields::new(fields)?))
+    /// The secret, or the secrets, that it holds.
+    fn material(self) -> Result<Material, ProviderError> {
+        let failed = |problem: &str| Err(ProviderError::Failed(problem.to_owned()));
+        let Some(secret) = self.secret else {
+            if self.fields.is_empty() {
+                return failed("stdout holds neither `secret` nor `fields`");
             }
-            (Some(_) | None, _) => Err(ProviderError::Failed(
-                "stdout has neither a `secret` alone nor AWS keys of `Version` 1".to_owned(),
-            )),
-        }
-    }
-
-    /// The seconds that it lives, if it says.
-    fn life(&self) -> Result<Option<u64>, ProviderError> {
-        let Some(expiration) = &self.expiration else {
-            return Ok(self.ttl_seconds);
+            if self
+                .public
+                .iter()
+                .any(|name| !self.fields.contains_key(name))
+            {
+                return failed("stdout says that a field is `public` which it does not hold");
+            }
+            let fields = self.fields.into_iter().map(|(name, text)| {
+                Ok(Field {
+                    secret: text.secret()?,
+                    is_public: self.public.contains(&name),
+                    name,
+                })
+            });
+            let fields: Result<Vec<Field>, ProviderError> = fields.collect();
+            return Ok(Material::Fields(Fields::new(fields?)?));
         };
-        let end: Timestamp = expiration.parse().map_err(|_| {
-            ProviderError::Failed("stdout has an `Expiration` that is no time".to_owned())
-        })?;
-        let left = end.duration_since(Timestamp::now()).as_secs();
-        Ok(Some(u64::try_from(left).unwrap_or(0)))
+        if !self.fields.is_empty() || !self.public.is_empty() {
+            return failed("stdout holds `secret` beside `fields` or `public`");
+        }
+        Ok(secret.secret()?.into())
     }
-}
-
-fn wiped<'de, D: Deserializer<'de>>(text: D) -> Result<Option<Zeroizing<String>>, D::Error> {
-    String::deserialize(text).map(|text| Some(Zeroizing::new(text)))
 }
 
 #[async_trait::async_trait]
@@ -121,18 +118,26 @@ impl Provider for Cmd {
         let wish = serde_json::to_vec(wish)
             .map_err(|error| ProviderError::Failed(format!("wish can't be written: {error}")))?;
         let output = self.program.run(&wish).await?;
+        let ttl = self.ttl.map(|ttl| ttl.as_secs());
+        if let Ok(keys) = serde_json::from_slice::<AwsKeys>(&output) {
+            let (material, life) = keys.read()?;
+            return Ok(Obtained {
+                material,
+                ttl_seconds: life.or(ttl),
+                handle: None,
+            });
+        }
         // Only where it went wrong, since the parser's own words may quote the secret.
-        let mut answer: Answer = serde_json::from_slice(&output).map_err(|error| {
+        let answer: Answer = serde_json::from_slice(&output).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             ProviderError::Failed(format!(
                 "stdout is not the JSON asked for, at line {line} column {column}"
             ))
         })?;
-        let life = answer.life()?;
         Ok(Obtained {
+            ttl_seconds: answer.ttl_seconds.or(ttl),
+            handle: answer.handle.clone(),
             material: answer.material()?,
-            ttl_seconds: life.or_else(|| self.ttl.map(|ttl| ttl.as_secs())),
-            handle: answer.handle,
         })
     }
 

@@ -54,5 +54,5 @@ pub use scrubber::{Flow, Scrubber};
 pub use secret::Secret;
 pub use sigv4::{Chunks, InvalidChunks, SigV4, SigV4Location};
 pub use statement::{InvalidSubject, KeyRef, Signer, Statement, Subject};
-pub use static_key::{Kept, Static};
+pub use static_key::{Kept, KeptField, Static};
 pub use sts::{LONGEST_POLICY, SessionTag, Sts, StsBase, StsConfig};

@@ -1,61 +1,14 @@
-//! The legacy bridge: one static key, until a date.
+//! The legacy bridge: a static key, or several that go together, until a date.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use crate::sigv4::ACCESS_KEY_ID;
 use crate::{
     Field, Fields, LeaseView, Material, Obtained, Provider, ProviderError, Revocation, SecretRef,
     Wish,
 };
 
-/// Where a legacy key is kept.
-#[derive(Clone, Debug)]
-pub enum Kept {
-    /// In one place.
-    One(SecretRef),
-    /// Each of its fields by itself; `access_key_id` and `username` may be seen.
-    Fields(Vec<(String, SecretRef)>),
-}
-
-/// Fields that are no secrets, by name.
-const PUBLIC: [&str; 2] = [ACCESS_KEY_ID, "username"];
-
-impl From<SecretRef> for Kept {
-    fn from(secret: SecretRef) -> Self {
-        Self::One(secret)
-    }
-}
-
-impl Kept {
-    async fn read(&self) -> Result<Material, ProviderError> {
-        let fields = match self {
-            Self::One(secret) => return Ok(secret.read().await?.into()),
-            Self::Fields(fields) => fields,
-        };
-        let mut read = Vec::new();
-        for (name, secret) in fields {
-            let secret = secret.read().await?;
-            read.push(Field {
-                is_public: PUBLIC.contains(&name.as_str()),
-                ..Field::new(name.as_str(), secret)
-            });
-        }
-        Ok(Material::Fields(Fields::new(read)?))
-    }
-
-    fn texts(&self) -> Vec<String> {
-        match self {
-            Self::One(secret) => vec![secret.to_string()],
-            Self::Fields(fields) => fields
-                .iter()
-                .flat_map(|(name, secret)| [name.clone(), secret.to_string()])
-                .collect(),
-        }
-    }
-}
-
-/// The legacy bridge: one static key, until a date.
+/// The legacy bridge: a static key, or several that go together, until a date.
 ///
 /// The key outlives every task: its leases end with `drop_only`.
 #[derive(Debug)]
@@ -64,12 +17,69 @@ pub struct Static {
     until: Date,
 }
 
+/// Where a static key is kept.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// One secret.
+    One(SecretRef),
+    /// Several, by name.
+    Fields(Vec<KeptField>),
+}
+
+/// One of several secrets that are kept.
+#[derive(Clone, Debug)]
+pub struct KeptField {
+    /// Its name.
+    pub name: String,
+    /// Where it is kept.
+    pub secret: SecretRef,
+    /// Whether an answer may show it.
+    pub is_public: bool,
+}
+
+impl From<SecretRef> for Kept {
+    fn from(secret: SecretRef) -> Self {
+        Self::One(secret)
+    }
+}
+
 impl Static {
-    /// `kept` is read at each use of a new lease; `until` is the last day, in UTC, on which it is used.
+    /// What is kept is read at each use of a new lease; `until` is the last day, in UTC, on which it is used.
     pub fn new(kept: impl Into<Kept>, until: Date) -> Self {
-        Self {
-            kept: kept.into(),
-            until,
+        let kept = kept.into();
+        Self { kept, until }
+    }
+}
+
+impl Kept {
+    async fn read(&self) -> Result<Material, ProviderError> {
+        match self {
+            Self::One(secret) => Ok(secret.read().await?.into()),
+            Self::Fields(kept) => {
+                let mut fields = Vec::with_capacity(kept.len());
+                for field in kept {
+                    fields.push(Field {
+                        name: field.name.clone(),
+                        secret: field.secret.read().await?,
+                        is_public: field.is_public,
+                    });
+                }
+                Ok(Material::Fields(Fields::new(fields)?))
+            }
+        }
+    }
+
+    /// What of it makes a config.
+    fn texts(&self) -> Vec<String> {
+        match self {
+            Self::One(secret) => vec![secret.to_string()],
+            Self::Fields(kept) => {
+                let texts = kept.iter().flat_map(|field| {
+                    let is_public = field.is_public.to_string();
+                    [field.name.clone(), field.secret.to_string(), is_public]
+                });
+                texts.collect()
+            }
         }
     }
 }

@@ -880,6 +880,79 @@ fn a_token_is_asked_for_with_what_its_grant_and_client_need() {
 }
 
 #[test]
+fn a_role_is_assumed_by_one_thing() {
+    let check = |keys: &str, expected: &[&str]| {
+        let keys = format!(
+            "provider: sts, region: eu-west-1, role_arn: 'arn:aws:iam::123456789012:role/r', inject: {{ sigv4: {{ service: s3, region: eu-west-1 }} }}, {keys}"
+        );
+        check_credential(&keys, expected);
+    };
+    let base = "keys: { access_key_id: 'env:A', secret_access_key: 'env:B' }";
+    let at = |key: &str, code: &str| format!("{PATH}.{key} {code}");
+    check("ttl: 1h", &[&at("role_arn", "wrong_base")]);
+    check(
+        &format!("{base}, token: 'file:/t'"),
+        &[&at("role_arn", "wrong_base")],
+    );
+    check(
+        "token: 'file:/t', external_id: x",
+        &[&at("external_id", "wrong_base")],
+    );
+    check(&format!("{base}, ttl: 5m"), &[&at("ttl", "wrong_value")]);
+    check(&format!("{base}, ttl: 1d"), &[&at("ttl", "wrong_value")]);
+    check(
+        &format!("{base}, timeout: 1m"),
+        &[&at("timeout", "wrong_value")],
+    );
+    check(
+        &format!("{base}, endpoint: 'http://sts.example'"),
+        &[&at("endpoint", "plaintext_token_url")],
+    );
+    check(
+        &format!("{base}, policy: {{ Version: '2012-10-17' }}"),
+        &[&at("policy", "wrong_value")],
+    );
+    check(
+        &format!("{base}, tags: [task], transitive_tags: [owner]"),
+        &[&at("transitive_tags[0]", "wrong_value")],
+    );
+    check(
+        &format!("{base}, other_role_arns: [r]"),
+        &[&at("other_role_arns[0]", "wrong_value")],
+    );
+    check(
+        &format!("{base}, tags: [tool]"),
+        &[&at("tags[0]", "wrong_value")],
+    );
+}
+
+#[test]
+fn keys_of_aws_sign() {
+    let sts = "provider: sts, region: eu-west-1, role_arn: 'arn:aws:iam::123456789012:role/r', keys: { access_key_id: 'env:A', secret_access_key: 'env:B' }";
+    check_credential(sts, &[&format!("{PATH} wrong_injection")]);
+    check_credential(
+        &format!("{sts}, inject: {{ sigv4: {{ service: S3, region: eu-west-1 }} }}"),
+        &[&format!("{PATH}.inject.sigv4.service wrong_value")],
+    );
+    check_credential(
+        &format!("{sts}, inject: {{ sigv4: {{ service: s3, region: r }}, header: x-key }}"),
+        &[&format!("{PATH}.inject wrong_injection")],
+    );
+    let config = accept(&format!(
+        "tools: {{ x: {{ upstream: 'https://x.example', inject: {{ sigv4: {{ service: s3, region: eu-west-1, location: query }} }}, credentials: {{ read: {{ {sts} }} }} }} }}"
+    ));
+    let binding = &config.tools[0].bindings[0];
+    let ProviderConfig::Sts(asked) = &binding.provider else {
+        panic!("an STS")
+    };
+    assert_eq!(
+        asked.sts.endpoint.as_str(),
+        "https://sts.eu-west-1.amazonaws.com/"
+    );
+    assert_eq!(asked.sts.tags.len(), 3);
+}
+
+#[test]
 fn a_jwt_of_ours_lives_for_an_hour_at_most() {
     check_credential(
         "provider: jwt, audience: a, ttl: 2h",
@@ -961,6 +1034,29 @@ fn a_credential_is_a_bearer_token_unless_somebody_says_otherwise() {
             prefix: "Bearer ".into(),
         })]
     );
+}
+
+#[test]
+fn a_bridge_keeps_one_key_or_several() {
+    const BRIDGE: &str = "provider: static, bridge_until: 2999-01-01";
+    let check = |keys: &str, expected: &str| {
+        check_credential(&format!("{BRIDGE}{keys}"), &[&format!("{PATH}.{expected}")]);
+    };
+    check("", "bridge_until missing_key");
+    check(
+        ", secret: 'env:X', fields: { a: 'env:A' }",
+        "fields wrong_value",
+    );
+    check(", fields: {}", "fields wrong_value");
+    check(
+        ", fields: { a: literal, b: 'env:B' }",
+        "fields.a literal_secret",
+    );
+    check(
+        ", fields: { a: 'env:A' }, public: [b]",
+        "public[0] wrong_value",
+    );
+    check(", secret: 'env:X', public: [a]", "public[0] wrong_value");
 }
 
 #[test]

@@ -58,9 +58,9 @@ async fn it_may_answer_with_aws_keys() {
     let script = r#"echo '{"Version":1,"AccessKeyId":"AKIA1","SecretAccessKey":"s3cr3t","SessionToken":"t0k3n","Expiration":"2020-01-01T00:00:00Z"}'"#;
     let obtained = run(script).await.unwrap();
     for (name, text) in [
-        (ACCESS_KEY_ID, "AKIA1"),
-        (SECRET_ACCESS_KEY, "s3cr3t"),
-        (SESSION_TOKEN, "t0k3n"),
+        ("access_key_id", "AKIA1"),
+        ("secret_access_key", "s3cr3t"),
+        ("session_token", "t0k3n"),
     ] {
         let secret = obtained.material.secret(Some(name)).unwrap();
         assert_eq!(secret.expose(), text.as_bytes());
@@ -69,16 +69,12 @@ async fn it_may_answer_with_aws_keys() {
     assert_eq!(obtained.ttl_seconds, Some(0));
 }
 #[tokio::test]
-async fn half_an_answer_is_refused() {
-    let cause = "stdout has neither a `secret` alone nor AWS keys of `Version` 1";
-    for answer in [
-        "{}",
-        r#"{"Version":1,"AccessKeyId":"AKIA1"}"#,
-        r#"{"Version":2,"AccessKeyId":"AKIA1","SecretAccessKey":"s"}"#,
-        r#"{"secret":"s","Version":1,"AccessKeyId":"AKIA1","SecretAccessKey":"s"}"#,
-    ] {
-        check_failed(&format!("echo '{answer}'"), cause).await;
-    }
+async fn aws_keys_of_another_version_are_refused() {
+    check_failed(
+        r#"echo '{"Version":2,"AccessKeyId":"AKIA1","SecretAccessKey":"s"}'"#,
+        "stdout has AWS keys of another `Version` than 1",
+    )
+    .await;
 }
 #[tokio::test]
 async fn it_reads_the_wish() {
@@ -195,4 +191,32 @@ async fn a_slow_program_is_killed_with_its_children() {
     while alive() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "to compare them")]
+async fn it_may_answer_with_several_secrets() {
+    let script = r#"echo '{"fields":{"user":"alice","password":"s3cr3t"},"public":["user"]}'"#;
+    let obtained = run(script).await.unwrap();
+    let field = |name| obtained.material.secret(Some(name)).unwrap().expose();
+    assert_eq!(field("user"), b"alice");
+    assert_eq!(field("password"), b"s3cr3t");
+    assert_eq!(obtained.material.secrets().count(), 1);
+}
+#[tokio::test]
+async fn an_answer_that_can_be_read_in_two_ways_is_refused() {
+    check_failed(
+        r#"echo '{"secret":"a","fields":{"b":"c"}}'"#,
+        "stdout holds `secret` beside `fields` or `public`",
+    )
+    .await;
+    check_failed(
+        r#"echo '{"ttl_seconds":1}'"#,
+        "stdout holds neither `secret` nor `fields`",
+    )
+    .await;
+    check_failed(
+        r#"echo '{"fields":{"b":"c"},"public":["d"]}'"#,
+        "stdout says that a field is `public` which it does not hold",
+    )
+    .await;
 }

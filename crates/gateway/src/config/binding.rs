@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use credentials::{Injection, Kept, Place as Where, SecretRef, Statement, User};
+use credentials::{Injection, Kept, KeptField, Place as Where, SecretRef, Statement, User};
 use http::HeaderName;
 use jiff::civil::Date;
 use serde_json::{Value, json};
@@ -88,8 +88,10 @@ section! {
     struct RawStatic (provider: "static") {
         /// Where the key is kept.
         secret: SecretRef = optional;
-        /// Where each of its fields is kept, where it has several: `access_key_id` and `secret_access_key`, say. Instead of `secret`.
+        /// In its stead, several keys that go together, by name: where each is kept.
         fields: Table<SecretRef> = optional;
+        /// The fields that answers may show, such as a user's name; the others are kept out of them.
+        public: Vec<At<String>> = default([]);
         /// The last day on which it is used; after it calls are refused.
         bridge_until: Date = required;
         /// Where the secret enters a request, or a list where its fields go to several places; as the tool says unless given.
@@ -231,13 +233,8 @@ impl RawBinding {
     ) -> (Option<ProviderConfig>, Option<At<OneOrMore<RawInject>>>) {
         match self {
             Self::Static(raw) => {
-                let RawStatic {
-                    secret,
-                    fields,
-                    bridge_until,
-                    inject,
-                } = *raw;
-                (parse_static((secret, fields), bridge_until, notes), inject)
+                let inject = raw.inject.clone();
+                (raw.parse(notes), inject)
             }
             Self::Cmd(raw) => {
                 let RawCmd {
@@ -255,40 +252,52 @@ impl RawBinding {
     }
 }
 
-fn parse_static(
-    given: (Option<At<SecretRef>>, Option<At<Table<SecretRef>>>),
-    until: Option<At<Date>>,
-    notes: &mut Notes,
-) -> Option<ProviderConfig> {
-    let until = until?;
-    let kept = match given {
-        (Some(secret), None) => Some(Kept::One(secret.value)),
-        (None, Some(fields)) if !fields.value.0.is_empty() => {
-            let fields = fields.value.0.into_iter();
-            let fields = fields.map(|(name, secret)| (name.value, secret));
-            Some(Kept::Fields(fields.collect()))
+impl RawStatic {
+    fn parse(self, notes: &mut Notes) -> Option<ProviderConfig> {
+        let until = self.bridge_until?;
+        let today = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now());
+        if until.value < today.date() {
+            let message = format!(
+                "the bridge ended on {}: calls that need it are refused",
+                until.value
+            );
+            notes.warning(&until.place, "bridge_expired", message);
         }
-        _ => {
-            let message = "a key is kept in one place, `secret`, or has `fields`";
-            notes.mistake(&until.place, "missing_key", message);
-            None
+        let public = self.public?.value;
+        let kept = match (self.secret, self.fields) {
+            (Some(secret), None) => Kept::One(secret.value),
+            (None, Some(fields)) if !fields.value.0.is_empty() => {
+                let fields = fields.value.0.into_iter();
+                let kept = fields.map(|(name, secret)| KeptField {
+                    is_public: public.iter().any(|public| public.value == name.value),
+                    name: name.value,
+                    secret,
+                });
+                Kept::Fields(kept.collect())
+            }
+            (Some(_) | None, Some(fields)) => {
+                let message = "expected either `secret`, or one at least in `fields`";
+                notes.mistake(&fields.place, "wrong_value", message);
+                return None;
+            }
+            (None, None) => {
+                let message = "expected `secret`, or several in `fields`";
+                notes.mistake(&until.place, "missing_key", message);
+                return None;
+            }
+        };
+        for name in &public {
+            let is_field = matches!(&kept, Kept::Fields(kept) if kept.iter().any(|field| field.name == name.value));
+            if !is_field {
+                let message = "it is none of the `fields`";
+                notes.mistake(&name.place, "wrong_value", message);
+            }
         }
-    };
-    if until.value
-        < jiff::tz::TimeZone::UTC
-            .to_datetime(jiff::Timestamp::now())
-            .date()
-    {
-        let message = format!(
-            "the bridge ended on {}: calls that need it are refused",
-            until.value
-        );
-        notes.warning(&until.place, "bridge_expired", message);
+        Some(ProviderConfig::Static {
+            kept,
+            until: until.value,
+        })
     }
-    Some(ProviderConfig::Static {
-        kept: kept?,
-        until: until.value,
-    })
 }
 
 fn parse_cmd(
