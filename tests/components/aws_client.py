@@ -31,7 +31,9 @@ def client(url):
         aws_secret_access_key="unused",
         aws_session_token=os.environ["TOKEN"],
         verify=os.environ.get("CA"),
-        config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+        config=Config(
+            signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}
+        ),
     )
 
 

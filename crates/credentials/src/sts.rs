@@ -10,16 +10,16 @@ use std::time::Duration;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode};
 use identity::TaskTokens;
+use percent_encoding::percent_encode;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use url::Url;
-use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use self::session::Session;
 use crate::endpoint::{Endpoint, Request};
-use crate::sigv4::{self, ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN};
+use crate::sigv4::{self, ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN, UNRESERVED};
 use crate::{
     Field, Fields, LeaseView, Material, Obtained, Provider, ProviderError, Revocation, SecretRef,
     SigV4, SigV4Location, Statement, Wish, narrowing,
@@ -193,13 +193,16 @@ impl Sts {
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
 impl Form {
+    /// As AWS's SDKs write it: some verify a signature against the fields, written anew.
     fn put(&mut self, name: &str, value: &str) {
         if !self.0.is_empty() {
             self.0.push('&');
         }
         self.0.push_str(name);
         self.0.push('=');
-        self.0.extend(byte_serialize(value.as_bytes()));
+        for piece in percent_encode(value.as_bytes(), UNRESERVED) {
+            self.0.push_str(if piece == "%20" { "+" } else { piece });
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "to show it to STS")]

@@ -146,7 +146,9 @@ fn what_aws_says_stays_in_the_gateway() {
     assert_eq!(code(&text), "credential_unavailable");
     assert!(!text.contains("AccessDenied") && !text.contains("canary"));
     let audit = ground.site.path("audit.jsonl");
-    until(|| std::fs::read_to_string(&audit).is_ok_and(|audit| audit.contains("`AccessDenied`")));
+    until("the cause is audited", || {
+        std::fs::read_to_string(&audit).is_ok_and(|audit| audit.contains("`AccessDenied`"))
+    });
     assert!(!std::fs::read_to_string(&audit).unwrap().contains("canary"));
 }
 
@@ -203,7 +205,7 @@ fn chunks_that_the_agent_signed_come_off_while_they_stream() {
             .body(body)
     };
     ground.check_put(request(plain.len(), chunked(&chunks)), StatusCode::OK);
-    assert_eq!(ground.aws.object("/bucket/key").unwrap(), plain);
+    assert!(ground.aws.object("/bucket/key").unwrap() == plain);
     let received = ground.aws.received().pop().unwrap();
     assert_eq!(
         received.header("content-length"),
@@ -214,7 +216,7 @@ fn chunks_that_the_agent_signed_come_off_while_they_stream() {
     let broken = request(5, "5;chunk-signature=ab\r\nhelloXX\r\n".to_owned());
     let answer = broken.send();
     assert!(answer.is_err() || answer.is_ok_and(|answer| !answer.status().is_success()));
-    assert_eq!(ground.aws.object("/bucket/key").unwrap(), plain);
+    assert!(ground.aws.object("/bucket/key").unwrap() == plain);
 }
 
 #[test]

@@ -401,6 +401,10 @@ fn answer(state: &Mutex<State>, received: &Received) -> Answer {
         received.target.as_str(),
         &received.headers,
     );
+    if !received.complete {
+        state.refused.push("IncompleteBody".to_owned());
+        return Answer::Bytes(StatusCode::BAD_REQUEST, Bytes::new());
+    }
     let sessions = state.sessions.clone();
     let verified = verify(signed, &received.body, false, |id| {
         sessions.iter().find(|keys| keys.id == id).cloned()

@@ -91,7 +91,10 @@ tools:
 
     #[track_caller]
     fn check(&self, action: &str, key: &str, expect: &Value) {
-        assert_eq!(&self.run(action, key), expect, "{action} {key}");
+        let done = self.run(action, key);
+        let audit = std::fs::read_to_string(self.site.path("audit.jsonl")).unwrap();
+        let last = audit.lines().last().unwrap_or_default();
+        assert_eq!(&done, expect, "{action} {key}: {last}");
     }
 
     #[track_caller]
