@@ -64,6 +64,8 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
             may(Approve, post(approvals::refuse)),
         )
         .route("/v1/leases", may(View, get(leases::list)))
+        .route("/v1/leases/{id}", may(View, get(leases::show)))
+        .route("/v1/leases/{id}/revoke", may(Revoke, post(leases::revoke)))
         .route("/v1/revocations", may(Revoke, post(revocations::revoke)))
         .route("/v1/revocations", may(View, get(revocations::list)))
         .route(

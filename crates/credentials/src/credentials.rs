@@ -8,9 +8,10 @@ use jiff::tz::TimeZone;
 use policy::Permit;
 use tasks::{Access, StoreError, ToolName};
 
+use crate::context::Circumstances;
 use crate::credential::Grant;
 use crate::lease::{self, Asking, Source};
-use crate::{Credential, Injection, Leases, Provider};
+use crate::{ContextRule, Credential, Injection, Leases, Provider};
 
 /// Which credential a tool takes for an access class.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Binding {
 #[derive(Debug)]
 pub struct Credentials {
     bound: HashMap<ToolName, Vec<(Access, Vec<Bound>)>>,
+    contexts: HashMap<ToolName, ContextRule>,
+    no_rule: ContextRule,
     leases: Arc<Leases>,
 }
 
@@ -70,7 +73,19 @@ impl Credentials {
         }
         let all = bound.values().flatten().flat_map(|(_, bound)| bound);
         leases.register(all.map(|bound| &bound.source));
-        Self { bound, leases }
+        Self {
+            bound,
+            contexts: HashMap::new(),
+            no_rule: ContextRule::default(),
+            leases,
+        }
+    }
+
+    /// Says which circumstances the leases of tools belong to; those of others to none that an agent declares.
+    #[must_use]
+    pub fn with_contexts(mut self, contexts: HashMap<ToolName, ContextRule>) -> Self {
+        self.contexts = contexts;
+        self
     }
 
     /// Gives out the credential for one permitted call.
@@ -88,6 +103,9 @@ impl Credentials {
         }
         let task = call.task();
         let narrowing = permit.narrowing();
+        // Those of now, and not of when the call came: another one may have given the task labels meanwhile.
+        let marks = task.marks();
+        let tool = call.tool();
         let asking = Asking {
             agent: task.agent().id().as_str(),
             task: task.id(),
@@ -96,6 +114,14 @@ impl Credentials {
             access: call.access(),
             scopes: &narrowing.scopes,
             narrow: &narrowing.narrow,
+            circumstances: Circumstances {
+                environment: tool.environment.as_deref(),
+                owner: task.owner(),
+                labels: [task.facts().labels(), &marks],
+                client: call.request().client.map(|client| client.ip()),
+                declared: &task.declared().context,
+                rule: self.contexts.get(&tool.name).unwrap_or(&self.no_rule),
+            },
             ttl_seconds: narrowing.ttl_seconds,
             task_expires_at: task.expires_at_epoch(),
             task_ended: &task.ended(),

@@ -18,10 +18,13 @@ use zeroize::Zeroizing;
 use crate::{ProviderError, Secret};
 
 /// The largest answer that is read unless more is allowed, in bytes: more than any token, less than what fills memory.
-const MAX_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_BYTES: usize = 64 * 1024;
 
 /// How often a server that asks for patience is asked.
 const ATTEMPTS: usize = 3;
+
+/// How long one waits before what failed is tried again; then thrice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The room for a JSON body, in bytes, so that it does not grow and leave copies behind.
 const BODY_ROOM: usize = 8 * 1024;
@@ -169,6 +172,30 @@ impl Endpoint {
             }
         }
         Err(self.failed(&format!("answers {refused} again and again")))
+    }
+
+    /// Asks again and again until the answer is good or the time is over: for what should not be left undone.
+    pub(crate) async fn insist<F>(
+        &self,
+        deadline: Instant,
+        request: impl Fn() -> F,
+        good: &[StatusCode],
+    ) -> Result<(), ProviderError>
+    where
+        F: Future<Output = Result<Request, ProviderError>>,
+    {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let answered = self.ask(deadline, &request).await;
+            let Err(error) = answered.and_then(|answered| self.accept(answered, good)) else {
+                return Ok(());
+            };
+            if Instant::now() + pause >= deadline {
+                return Err(error);
+            }
+            sleep(pause).await;
+            pause *= 3;
+        }
     }
 
     /// The document of an answer with one of these statuses; an error with the server's reason for any other.

@@ -15,10 +15,15 @@
 //! }
 //! ```
 
+mod azure;
 mod cmd;
+mod context;
 mod credential;
 mod credentials;
 mod endpoint;
+mod federated;
+mod github_app;
+mod google;
 mod injection;
 mod jwt;
 mod lease;
@@ -32,18 +37,26 @@ mod provider;
 mod reference;
 mod scrubber;
 mod seal;
+mod sealed_store;
 mod secret;
 mod sigv4;
 mod statement;
 mod static_key;
 mod sts;
+#[cfg(test)]
+mod testing;
 
+pub use azure::{Azure, AzureConfig, AzureIdentity};
 pub use cmd::Cmd;
+pub use context::{Context, ContextRule, Network, NetworkRule};
 pub use credential::{Credential, Uninjectable};
 pub use credentials::{Binding, Credentials, Unavailable};
+pub use federated::Federated;
+pub use github_app::{GithubApp, GithubAppConfig, Installation, InvalidLevel, Level};
+pub use google::{BoundaryRule, Google, GoogleConfig, GoogleIdentity, Impersonation};
 pub use injection::{Injection, Place, User};
 pub use jwt::Jwt;
-pub use lease::LeaseView;
+pub use lease::{LeaseDetail, LeaseView};
 pub use leases::Leases;
 pub use material::{ClientIdentity, Field, Fields, Material};
 pub use oauth::{ClientAuthentication, Grant, OAuth, OAuthConfig};
@@ -51,6 +64,8 @@ pub use outbound::Outbound;
 pub use provider::{Obtained, Provider, ProviderError, Revocation, Wish};
 pub use reference::{InvalidSecretRef, SecretRef};
 pub use scrubber::{Flow, Scrubber};
+pub use seal::{Opened, Seal, Unopened};
+pub use sealed_store::SealedStore;
 pub use secret::Secret;
 pub use sigv4::{Chunks, InvalidChunks, SigV4, SigV4Location};
 pub use statement::{InvalidSubject, KeyRef, Signer, Statement, Subject};

@@ -1,7 +1,7 @@
 //! Tokens of an OAuth 2.0 authorization server.
 
-mod answer;
-mod client;
+pub(crate) mod answer;
+pub(crate) mod client;
 mod refresh_token;
 
 use std::path::PathBuf;

@@ -72,7 +72,7 @@ enum Command {
     /// List and lift what is revoked.
     #[command(subcommand)]
     Revocation(revocation::Revocation),
-    /// List leases of upstream credentials.
+    /// List, show and revoke leases of upstream credentials.
     #[command(subcommand)]
     Lease(lease::Lease),
     /// Check, test and evaluate policies.

@@ -1,11 +1,14 @@
 //! From a parsed config to what calls meet.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use call::{BodyKeys, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
-use credentials::{Binding, Cmd, Credentials, Jwt, OAuth, Provider, Static, Sts};
+use credentials::{
+    Azure, Binding, Cmd, Credentials, GithubApp, Google, Jwt, OAuth, Provider, Static, Sts,
+};
 use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
@@ -20,8 +23,8 @@ use zeroize::Zeroizing;
 
 use crate::bundles::{Choice, Gathered, client};
 use crate::config::{
-    ApprovalsConfig, BindingConfig, ClusterAsked, Config, OAuthAsked, PolicyConfig, PolicyOrigin,
-    ProviderConfig, StsAsked, ToolConfig, UpstreamConfig, VerifyConfig,
+    ApprovalsConfig, Asked, BindingConfig, ClusterAsked, Config, OAuthAsked, PolicyConfig,
+    PolicyOrigin, ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
 };
 use crate::ground::Ground;
 use crate::signals::Senders;
@@ -109,14 +112,17 @@ pub(crate) async fn build(
     let mut tools = Vec::new();
     let mut upstreams = Vec::new();
     let mut bindings = Vec::new();
+    let mut contexts = HashMap::new();
     let mut open_bodies = Vec::new();
     for ToolConfig {
         tool,
         upstream: reached,
         bindings: taken,
         body_keys,
+        context,
     } in config.tools
     {
+        contexts.insert(tool.name.clone(), context);
         match upstream(&tool.upstream, &reached) {
             Ok(upstream) => upstreams.push((tool.name.clone(), upstream)),
             Err(mistake) => mistakes.push(format!("tools.{}: {mistake}", tool.name)),
@@ -155,7 +161,9 @@ pub(crate) async fn build(
         identity: Arc::new(identity),
         tools: Arc::new(tools),
         policy: Arc::new(deciding.point),
-        credentials: Arc::new(Credentials::new(bindings, Arc::clone(&ground.leases))),
+        credentials: Arc::new(
+            Credentials::new(bindings, Arc::clone(&ground.leases)).with_contexts(contexts),
+        ),
         upstreams: Arc::new(Upstreams::new(upstreams)),
         oauth: oauth.map(Arc::new),
     };
@@ -409,11 +417,24 @@ fn binding(
             Arc::new(OAuth::new(oauth, Arc::clone(tokens))?)
         }
         ProviderConfig::Sts(asked) => {
-            let StsAsked { mut sts, ca } = *asked;
-            if let Some(ca) = ca {
-                sts.authorities = certificates(&ca)?;
-            }
-            Arc::new(Sts::new(sts, Arc::clone(tokens))?)
+            let Asked { mut config, ca } = *asked;
+            config.authorities = authorities(ca.as_deref())?;
+            Arc::new(Sts::new(config, Arc::clone(tokens))?)
+        }
+        ProviderConfig::GithubApp(asked) => {
+            let Asked { mut config, ca } = *asked;
+            config.authorities = authorities(ca.as_deref())?;
+            Arc::new(GithubApp::new(config, tokens)?)
+        }
+        ProviderConfig::Google(asked) => {
+            let Asked { mut config, ca } = *asked;
+            config.authorities = authorities(ca.as_deref())?;
+            Arc::new(Google::new(config, Arc::clone(tokens))?)
+        }
+        ProviderConfig::Azure(asked) => {
+            let Asked { mut config, ca } = *asked;
+            config.authorities = authorities(ca.as_deref())?;
+            Arc::new(Azure::new(config, Arc::clone(tokens))?)
         }
         ProviderConfig::Jwt {
             statement,
@@ -450,6 +471,11 @@ fn upstream(url: &Url, reached: &UpstreamConfig) -> Result<Upstream, String> {
         reached.timeouts,
     )
     .map_err(|error| error.to_string())
+}
+
+/// The authorities of a file; none for the system's.
+fn authorities(ca: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, String> {
+    ca.map_or_else(|| Ok(Vec::new()), certificates)
 }
 
 /// Reads the certificates of a PEM file; at least one.

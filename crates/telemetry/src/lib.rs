@@ -15,6 +15,7 @@ mod endpoint;
 mod envelope;
 mod export;
 mod json;
+mod lease_end;
 mod logs;
 mod metrics;
 pub mod names;
@@ -34,6 +35,7 @@ pub use audit::{Broken, Verified, verify};
 pub use config::{Audit, AuditFailure, Config, Otlp, OtlpProtocol};
 pub use decision::DecisionId;
 pub use endpoint::{Endpoint, NotAnEndpoint};
+pub use lease_end::LeaseEnd;
 pub use record::{
     CallRecord, Delegated, Ending, LeaseNote, Mcp, PolicyFailure, StrippedKey, Verdict,
 };

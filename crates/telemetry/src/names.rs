@@ -181,6 +181,8 @@ pub const METRIC_DROPPED: &str = "remit.telemetry.dropped";
 pub const METRIC_AUDIT_FAILURES: &str = "remit.audit.failures";
 /// Counter of reloads.
 pub const METRIC_RELOADS: &str = "remit.reload";
+/// Counter of attempts to take leases back.
+pub const METRIC_LEASE_ENDS: &str = "remit.lease.ends";
 /// Counter of signals of identity providers.
 pub const METRIC_SIGNALS: &str = "remit.signals";
 /// Counter of what was revoked as a whole.

@@ -13,7 +13,8 @@ use crate::metrics::{Metrics, Signal};
 use crate::queue::Queue;
 use crate::record::Told;
 use crate::{
-    CallRecord, Config, RevocationEvent, RevocationEventKind, SignalResult, TaskEvent, stderr,
+    CallRecord, Config, LeaseEnd, RevocationEvent, RevocationEventKind, SignalResult, TaskEvent,
+    stderr,
 };
 
 /// Takes records without ever waiting for a collector. Cheap to clone.
@@ -203,6 +204,11 @@ impl Recorder {
     /// Counts a signal of an identity provider.
     pub fn signal(&self, result: SignalResult) {
         self.outputs.metrics.signal(result);
+    }
+
+    /// Counts what came of taking a lease back.
+    pub fn lease_ended(&self, end: LeaseEnd) {
+        self.outputs.metrics.lease_ended(end);
     }
 
     /// The metrics in Prometheus' text format: `application/openmetrics-text; version=1.0.0`.

@@ -2,18 +2,25 @@
 
 use std::time::Duration;
 
-use credentials::{Injection, Kept, KeptField, Place as Where, SecretRef, Statement, User};
+use credentials::{
+    AzureConfig, GithubAppConfig, GoogleConfig, Injection, Kept, KeptField, Place as Where,
+    SecretRef, Statement, StsConfig, User,
+};
 use http::HeaderName;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use tasks::Access;
 
+use super::azure::RawAzure;
 use super::collection::{NonEmpty, OneOrMore, Table};
+use super::endpoint::Asked;
+use super::github_app::RawGithubApp;
+use super::google::RawGoogle;
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
 use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
 use super::shape::{Here, Shape, not_a_choice, section};
-use super::sts::{self, RawSigV4, RawSts, StsAsked};
+use super::sts::{self, RawSigV4, RawSts};
 
 /// The credential that a tool takes for an access class.
 #[derive(Clone, Debug)]
@@ -49,7 +56,13 @@ pub enum ProviderConfig {
     /// An authorization server.
     OAuth(Box<OAuthAsked>),
     /// The STS of AWS.
-    Sts(Box<StsAsked>),
+    Sts(Box<Asked<StsConfig>>),
+    /// A GitHub App.
+    GithubApp(Box<Asked<GithubAppConfig>>),
+    /// Google Cloud.
+    Google(Box<Asked<GoogleConfig>>),
+    /// Microsoft Entra ID.
+    Azure(Box<Asked<AzureConfig>>),
     /// The gateway itself, by its signature.
     Jwt {
         /// What it signs.
@@ -81,6 +94,9 @@ pub(super) enum RawBinding {
     OAuth(Box<RawOAuth>),
     Jwt(Box<RawJwt>),
     Sts(Box<RawSts>),
+    GithubApp(Box<RawGithubApp>),
+    Google(Box<RawGoogle>),
+    Azure(Box<RawAzure>),
 }
 
 section! {
@@ -133,13 +149,24 @@ section! {
     }
 }
 
-const PROVIDERS: [&str; 5] = ["static", "cmd", "oauth", "jwt", "sts"];
+const PROVIDERS: [&str; 8] = [
+    "static",
+    "cmd",
+    "oauth",
+    "jwt",
+    "github_app",
+    "google",
+    "azure",
+    "sts",
+];
 /// Providers of the design that come later.
-const LATER: [&str; 4] = ["github_app", "vault", "gcp", "azure"];
+const LATER: [&str; 1] = ["vault"];
 
 impl Shape for RawBinding {
     fn schema() -> Value {
-        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema(), RawSts::schema()] })
+        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema(),
+            RawGithubApp::schema(), RawGoogle::schema(), RawAzure::schema(), RawSts::schema(),
+        ] })
     }
 
     fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
@@ -159,6 +186,11 @@ impl Shape for RawBinding {
             "oauth" => RawOAuth::read(here, notes).map(|raw| Self::OAuth(Box::new(raw))),
             "sts" => RawSts::read(here, notes).map(|raw| Self::Sts(Box::new(raw))),
             "jwt" => RawJwt::read(here, notes).map(|raw| Self::Jwt(Box::new(raw))),
+            "github_app" => {
+                RawGithubApp::read(here, notes).map(|raw| Self::GithubApp(Box::new(raw)))
+            }
+            "google" => RawGoogle::read(here, notes).map(|raw| Self::Google(Box::new(raw))),
+            "azure" => RawAzure::read(here, notes).map(|raw| Self::Azure(Box::new(raw))),
             later if LATER.contains(&later) => {
                 notes.not_built(&provider.place, &format!("provider `{later}`"));
                 None
@@ -248,6 +280,9 @@ impl RawBinding {
             Self::OAuth(raw) => raw.parse(notes),
             Self::Jwt(raw) => raw.parse(notes),
             Self::Sts(raw) => raw.parse(notes),
+            Self::GithubApp(raw) => raw.parse(notes),
+            Self::Google(raw) => raw.parse(notes),
+            Self::Azure(raw) => raw.parse(notes),
         }
     }
 }

@@ -143,7 +143,7 @@ section! {
 
 /// RFC 6749, section 3.3.
 #[derive(Clone, Debug)]
-pub(super) struct Scope(String);
+pub(super) struct Scope(pub(super) String);
 
 impl Shape for Scope {
     fn schema() -> Value {
@@ -241,7 +241,7 @@ impl RawOAuth {
     }
 }
 
-fn texts(scopes: Vec<At<Scope>>) -> Vec<String> {
+pub(super) fn texts(scopes: Vec<At<Scope>>) -> Vec<String> {
     scopes.into_iter().map(|scope| scope.value.0).collect()
 }
 
@@ -391,7 +391,7 @@ impl RawJwt {
 }
 
 /// Who says it: the gateway, or somebody with a name and a key of its own.
-fn signer(
+pub(super) fn signer(
     issuer: Option<At<String>>,
     key: Option<At<RawKey>>,
     notes: &mut Notes,

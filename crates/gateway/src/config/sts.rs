@@ -12,19 +12,10 @@ use url::Url;
 
 use super::binding::{ProviderConfig, RawInject};
 use super::collection::OneOrMore;
+use super::endpoint::{Asked, check_timeout, check_url};
 use super::mistake::{At, Notes, Place};
 use super::oauth::RawStatement;
 use super::shape::{Here, Shape, section, words};
-use super::tools::is_loopback;
-
-/// An STS that is asked for sessions.
-#[derive(Clone, Debug)]
-pub struct StsAsked {
-    /// How, without its authorities.
-    pub sts: StsConfig,
-    /// These, PEM; the system's, unless given.
-    pub ca: Option<PathBuf>,
-}
 
 words! { SessionTag { "task" => Self::Task, "agent" => Self::Agent, "owner" => Self::Owner } }
 words! { SigV4Location { "header" => Self::Header, "query" => Self::Query } }
@@ -133,9 +124,6 @@ impl Shape for Arn {
 const LIVES: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(900)..=Duration::from_secs(12 * 3600);
 
-/// Less than the minute that a provider has.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
-
 impl RawSts {
     pub(super) fn parse(
         self,
@@ -149,7 +137,7 @@ impl RawSts {
     }
 
     /// `place` is where keys are found to be missing.
-    fn asked(self, place: &Place, notes: &mut Notes) -> Option<StsAsked> {
+    fn asked(self, place: &Place, notes: &mut Notes) -> Option<Asked<StsConfig>> {
         self.check(notes);
         let region = self.region?.value.0;
         let endpoint = match self.endpoint {
@@ -159,8 +147,8 @@ impl RawSts {
         let with_token = self.token.is_some();
         let base = base((self.keys, self.statement, self.token), place, notes);
         let tags = values(self.tags?.value);
-        Some(StsAsked {
-            sts: StsConfig {
+        Some(Asked {
+            config: StsConfig {
                 endpoint,
                 region,
                 authorities: Vec::new(),
@@ -182,18 +170,8 @@ impl RawSts {
     }
 
     fn check(&self, notes: &mut Notes) {
-        if let Some(endpoint) = &self.endpoint
-            && endpoint.value.scheme() == "http"
-            && !is_loopback(&endpoint.value)
-        {
-            let message = "secrets are sent over `https://`; `http://` is for loopback";
-            notes.mistake(&endpoint.place, "plaintext_token_url", message);
-        }
-        if let Some(timeout) = &self.timeout
-            && timeout.value > LONGEST_TIMEOUT
-        {
-            notes.mistake(&timeout.place, "wrong_value", "it is at most `30s`");
-        }
+        check_url(self.endpoint.as_ref(), notes);
+        check_timeout(self.timeout.as_ref(), notes);
         if let Some(ttl) = &self.ttl
             && !LIVES.contains(&ttl.value)
         {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use call::{BodyKeys, BodyMode, Mark, Meter, Protocol, StripMode, Tool};
+use credentials::{ContextRule, NetworkRule};
 use proxy::{HttpVersion, Timeouts};
 use serde_json::{Map, Value};
 use tasks::{Access, OperationPattern, ToolName};
@@ -30,6 +31,8 @@ pub struct ToolConfig {
     pub upstream: UpstreamConfig,
     /// What happens to keys in the bodies of its calls.
     pub body_keys: BodyKeys,
+    /// What its leases belong to.
+    pub context: ContextRule,
     /// Its credentials, at most one for each access class.
     pub bindings: Vec<BindingConfig>,
 }
@@ -64,6 +67,7 @@ pub(super) enum Reading {
 }
 
 words! { HttpVersion { "auto" => Self::Auto, "always" => Self::Http2, "never" => Self::Http1 } }
+words! { NetworkRule { "subnet" => Self::Subnet, "any" => Self::Any } }
 words! { BodyKeys { "refuse" => Self::Refuse, "allow" => Self::Allow } }
 words! { Reading { "inspect" => Self::Inspect, "stream" => Self::Stream } }
 words! { StripMode { "strip" => Self::Strip, "refuse" => Self::Refuse } }
@@ -100,6 +104,10 @@ section! {
         credentials: RawBindings = default({});
         /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query`, `basic`, `basic_field` and `sigv4`, or a list of them where a credential has several fields. `Authorization: Bearer …` unless given.
         inject: OneOrMore<RawInject> = optional;
+        /// Keys of what agents declare (`Agent-Context`) that a lease belongs to, besides the tool's environment, the task's owner and labels, and the caller's network. When one of these changes within a task, the tool's leases are taken back, and the call gets one of its own; what alternates faster than 8 times, and once more each 30 s, is refused.
+        lease_context: Vec<At<String>> = default([]);
+        /// Whether a lease belongs to the caller's network: to its /24 (IPv4) or /64 (IPv6) (`subnet`), or to none (`any`), for agents whose addresses change while they work.
+        lease_network: NetworkRule = default("subnet");
         /// Its environment, such as `prod`, for grants and policy.
         environment: String = optional;
         /// Free attributes, for policy.
@@ -133,7 +141,6 @@ section! {
         /// Whether it is spoken to in HTTP/2: `always` means with prior knowledge where there is no TLS.
         http2: HttpVersion = default("auto");
     }
-    later { lease_context: "`lease_context`" }
 }
 
 section! {
@@ -257,6 +264,11 @@ impl RawTool {
         let meters: Vec<Option<Meter>> = usage.map(|usage| usage.value.parse(notes)).collect();
         let meters = meters.into_iter().map(|meter| meter.map(Arc::new));
         let meters: Option<Vec<Arc<Meter>>> = meters.collect();
+        let declared = self.lease_context?.value.into_iter();
+        let context = ContextRule {
+            declared: declared.map(|key| key.value).collect(),
+            network: self.lease_network?.value,
+        };
         Some(ToolConfig {
             tool: Tool {
                 name: tool_name?,
@@ -302,6 +314,7 @@ impl RawTool {
                 http2: self.http2?.value,
             },
             body_keys: self.body_keys?.value,
+            context,
             bindings: bindings?,
         })
     }
