@@ -807,7 +807,7 @@ fn a_credential_names_its_provider() {
         &[&format!("{PATH} missing_key")],
     );
     check_credential(
-        "provider: sts, role: r",
+        "provider: vault, role: r",
         &[&format!("{PATH}.provider not_built")],
     );
     check_credential(

@@ -10,7 +10,7 @@ test_a_draft_is_written if {
 }
 
 test_nothing_else_is if {
-	data.remit.decision.verdict == "deny" with input as put("/notes/shared/a")
+	not data.remit.tools.files.allow with input as put("/notes/shared/a")
 }
 
 test_a_session_that_writes_writes_drafts if {
