@@ -43,7 +43,6 @@ pub(crate) struct Endpoint {
 }
 
 /// What is sent to it.
-#[derive(Debug)]
 pub(crate) struct Request {
     method: Method,
     path: Vec<String>,
@@ -59,10 +58,8 @@ pub(crate) struct Form {
 }
 
 /// What it answers, whatever that is.
-#[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
     pub(crate) document: Zeroizing<Vec<u8>>,
 }
 
@@ -248,11 +245,7 @@ impl Endpoint {
             }
             document.extend_from_slice(&chunk);
         }
-        Ok(Outcome::Answered(Answered {
-            status,
-            headers: std::mem::take(response.headers_mut()),
-            document,
-        }))
+        Ok(Outcome::Answered(Answered { status, document }))
     }
 
     pub(crate) fn failed(&self, problem: &str) -> ProviderError {
@@ -354,6 +347,16 @@ impl Request {
     }
 }
 
+/// Where it goes; headers and body may hold secrets.
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
 /// RFC 9110, section 10.2.3; of its two forms the one that needs no clocks that agree.
 fn seconds(value: &HeaderValue) -> Option<Duration> {
     let seconds = value.to_str().ok()?.trim().parse::<u32>().ok()?;
@@ -407,4 +410,104 @@ fn causes(error: &reqwest::Error) -> String {
         return "unknown".to_owned();
     }
     causes.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_url(base: &str, request: &Request, expect: Option<&str>) {
+        let url = request.url(&base.parse().unwrap());
+        assert_eq!(url.as_ref().map(Url::as_str), expect);
+    }
+
+    fn at(segments: &[&str]) -> Request {
+        Request::new(Method::GET).at(segments)
+    }
+
+    #[test]
+    fn a_request_goes_to_the_address_or_beneath_it() {
+        let none = Request::new(Method::GET);
+        check_url(
+            "https://a.example/token",
+            &none,
+            Some("https://a.example/token"),
+        );
+        check_url(
+            "https://a.example",
+            &at(&["b", "c"]),
+            Some("https://a.example/b/c"),
+        );
+        check_url(
+            "https://a.example/v3/",
+            &at(&["b"]),
+            Some("https://a.example/v3/b"),
+        );
+        check_url(
+            "https://a.example/v3",
+            &at(&["b"]),
+            Some("https://a.example/v3/b"),
+        );
+    }
+    #[test]
+    fn a_segment_reaches_nowhere_else() {
+        for (segment, expect) in [
+            ("b/c", Some("https://a.example/v3/b%2Fc")),
+            ("b?c#d", Some("https://a.example/v3/b%3Fc%23d")),
+            ("%2e%2e", Some("https://a.example/v3/%252e%252e")),
+            ("..", None),
+            (".", None),
+            ("", None),
+        ] {
+            check_url("https://a.example/v3", &at(&[segment]), expect);
+        }
+    }
+    #[test]
+    fn a_query_is_encoded() {
+        let asked = at(&["b"]).query("list", "a&b=c");
+        check_url(
+            "https://a.example",
+            &asked,
+            Some("https://a.example/b?list=a%26b%3Dc"),
+        );
+    }
+    #[test]
+    fn only_a_known_code_is_told() {
+        let code =
+            |document: &str| known_code(document.as_bytes(), "/error/status", &["NOT_FOUND"]);
+        assert_eq!(
+            code(r#"{"error":{"status":"NOT_FOUND"}}"#).as_deref(),
+            Some("NOT_FOUND")
+        );
+        for other in [
+            r#"{"error":{"status":"s3cr3t"}}"#,
+            r#"{"error":"NOT_FOUND"}"#,
+            "NOT_FOUND",
+            "{",
+        ] {
+            assert_eq!(code(other), None);
+        }
+    }
+    #[test]
+    fn headers_with_secrets_are_in_no_debug_text() {
+        let token = Secret::new(b"s3cr3t".to_vec()).unwrap();
+        let request = Request::new(Method::GET).bearer(&token).unwrap();
+        assert!(!format!("{request:?}").contains("s3cr3t"));
+    }
+    #[test]
+    fn plain_text_is_for_this_machine() {
+        for (url, taken) in [
+            ("https://a.example/", true),
+            ("http://127.0.0.1:1/", true),
+            ("http://a.example/", false),
+            ("ftp://a.example/", false),
+        ] {
+            assert_eq!(
+                Endpoint::new(url.parse().unwrap(), &[]).is_ok(),
+                taken,
+                "{url}"
+            );
+        }
+    }
 }

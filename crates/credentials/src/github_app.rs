@@ -218,7 +218,7 @@ impl Provider for GithubApp {
             Ok(()) => Revocation::Revoked,
             Err(error) => {
                 tracing::warn!(lease = %lease.id, %error, "token could not be taken back");
-                Revocation::ExpiresAt
+                Revocation::Failed
             }
         }
     }

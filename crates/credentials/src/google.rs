@@ -225,7 +225,8 @@ impl Google {
                 let life = wish.ttl_seconds.min(LONGEST_LIFE);
                 let form = async || {
                     let file = KeyFile::read(key, tokens.url()).await?;
-                    let assertion = assertion(&file, scopes, (tokens.url(), life), subject)?;
+                    let assertion =
+                        assertion(&file, scopes, (tokens.url(), life), subject.as_deref())?;
                     let mut fields = Fields::new();
                     fields.put("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
                     fields.put("assertion", &assertion);
@@ -334,7 +335,7 @@ fn assertion(
     file: &KeyFile,
     scopes: &[String],
     (audience, life): (&Url, u64),
-    subject: &Option<String>,
+    subject: Option<&str>,
 ) -> Result<Zeroizing<String>, ProviderError> {
     let now = jiff::Timestamp::now().as_second();
     let life = i64::try_from(life).unwrap_or(0);

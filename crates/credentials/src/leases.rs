@@ -477,6 +477,9 @@ impl Shared {
             State::Ending => {
                 tracing::warn!(lease = %line.id, %tool, %provider, attempts, error, "lease could not be taken back, it is tried again");
             }
+            State::Ended if line.ending.is_some() => {
+                tracing::info!(lease = %line.id, %tool, %provider, attempts, outcome = line.outcome.map(Revocation::as_str), "lease has ended after all");
+            }
             State::Obtaining | State::Active | State::Ended => {}
         }
     }

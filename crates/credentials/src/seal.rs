@@ -56,12 +56,20 @@ pub enum Unopened {
 }
 
 /// How a value was found.
-#[derive(Debug)]
 pub struct Opened {
     /// What was sealed.
     pub value: Zeroizing<Vec<u8>>,
     /// Whether a key of before sealed it.
     pub is_old: bool,
+}
+
+// By hand: what was sealed is told by nobody.
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened")
+            .field("is_old", &self.is_old)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Seal {

@@ -202,7 +202,8 @@ mod tests {
     #[tokio::test]
     async fn a_wrong_key_says_what_to_do_and_changes_nothing() {
         let place = Place::new();
-        place.put(&*place.plain, "a/0", b"{}").await;
+        let both = Seal::from_secret(OTHER).unwrap().with_old(KEY).unwrap();
+        place.put(&place.with(both), "a/0", b"{}").await;
         place.put(&place.sealed(), "t/1", b"{}").await;
         let before = place.rows().await;
         let other = place.with(Seal::from_secret(OTHER).unwrap());

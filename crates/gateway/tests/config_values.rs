@@ -914,11 +914,11 @@ fn a_github_app_says_where_it_is_installed_and_what_it_permits_at_most() {
     check(("app_id", "app_id: 0"), &[&at(".app_id wrong_type")]);
     check(
         ("installation_id", "installation_id: 0"),
-        &[&at(".installation_id wrong_value")],
+        &[&nowhere, &at(".installation_id wrong_value")],
     );
     check(
         ("installation_id", "installation_id: '2'"),
-        &[&at(".installation_id wrong_type")],
+        &[&nowhere, &at(".installation_id wrong_type")],
     );
     check(
         ("installation_id", "account: a/b"),
@@ -941,7 +941,10 @@ fn a_github_app_says_where_it_is_installed_and_what_it_permits_at_most() {
         &[&at(".permissions wrong_value")],
     );
     check(
-        ("permissions", "permissions: { contents: all }"),
+        (
+            "permissions",
+            "permissions: { contents: all, issues: read }",
+        ),
         &[&at(".permissions.contents wrong_value")],
     );
     check(

@@ -294,7 +294,7 @@ fn a_lease_is_shown_found_and_revoked() {
     assert_eq!(ground.server.asked().len(), 2);
     let unknown = remit.command(&["lease", "show", "nobody"]);
     assert!(!unknown.status.success());
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("unknown_lease"));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no lease `nobody`"));
 }
 
 #[test]

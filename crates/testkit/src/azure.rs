@@ -1,4 +1,8 @@
 //! A fake Microsoft Entra ID, as far as an application meets it: tokens for the key of a certificate, or for a statement.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "of JSON: what is not there is null"
+)]
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,4 +1,8 @@
 //! A fake Google Cloud, as far as a workload meets it: tokens for a key, for a statement, for an impersonation, and bounded.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "of JSON: what is not there is null"
+)]
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -892,6 +892,20 @@ fn check_lease(life: Option<i64>, look: impl FnOnce(&Lease)) {
     ));
 }
 
+#[tokio::test]
+async fn a_line_in_the_place_of_another_stops_the_start() {
+    let world = World::new().await;
+    world.lease(&Wanted::new()).await.unwrap();
+    let mut rows = world.store.rows().unwrap();
+    let (_, line) = rows.pop_first().unwrap();
+    rows.insert(format!("{OTHER_TASK}/1"), line);
+    std::fs::write(&world.store.path, serde_json::to_vec(&rows).unwrap()).unwrap();
+    let error = Leases::load(world.store.clone(), |_| true)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("another row"), "{error}");
+}
+
 /// Whether a secret with this life is given out so many seconds after it came.
 #[track_caller]
 fn check_fresh(life: Option<i64>, after: i64, fresh: bool) {
@@ -971,18 +985,13 @@ async fn a_task_ends_though_one_of_its_leases_is_tried_again() {
     assert_eq!(told, [("ended", Some("revoked")), ("ending", None)]);
 }
 #[tokio::test]
-async fn a_lease_is_tried_again_in_the_background() {
+async fn an_operator_need_not_wait_for_the_next_attempt() {
     let world = World::new().await;
     let lease = world.lease(&Wanted::new()).await.unwrap();
-    let stop = CancellationToken::new();
-    let keeping = tokio::spawn(Arc::clone(&world.leases).keep(stop.clone()));
     world.resists(&["failed"]);
     world.leases.end(&task(TASK)).await;
-    // Operators need not wait for it.
     let shown = world.leases.revoke(&lease.id).await.unwrap();
     assert_eq!(shown.lease.outcome.as_deref(), Some("revoked"));
-    stop.cancel();
-    keeping.await.unwrap();
 }
 #[tokio::test]
 async fn a_lease_that_nobody_takes_back_for_a_day_is_an_orphan() {

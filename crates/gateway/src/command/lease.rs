@@ -142,9 +142,12 @@ fn text(screen: &Screen, detail: &LeaseDetail) -> String {
         Some(outcome) => format!("{}, {outcome}", lease.state),
         None => lease.state.clone(),
     };
-    let json = |map: &serde_json::Map<String, Value>| match map.is_empty() {
-        true => String::new(),
-        false => Value::Object(map.clone()).to_string(),
+    let json = |map: &serde_json::Map<String, Value>| {
+        if map.is_empty() {
+            String::new()
+        } else {
+            Value::Object(map.clone()).to_string()
+        }
     };
     let attempts = match &detail.last_error {
         Some(error) => format!("{} failed, the last one: {error}", detail.attempts),

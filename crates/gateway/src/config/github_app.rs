@@ -126,7 +126,11 @@ impl RawGithubApp {
         check_url(self.api.as_ref(), notes);
         check_timeout(self.timeout.as_ref(), notes);
         let place = self.app_id.as_ref().map(|app| app.place.clone());
-        let which = (self.installation_id, self.account, self.repository);
+        let which = RawPlace {
+            id: self.installation_id,
+            account: self.account,
+            repository: self.repository,
+        };
         let installation = place.and_then(|place| installation(which, &place, notes));
         let permissions = self.permissions.and_then(|table| permissions(table, notes));
         Some(Asked {
@@ -150,17 +154,16 @@ impl RawGithubApp {
     }
 }
 
+/// The keys that say where the app is installed.
+struct RawPlace {
+    id: Option<At<InstallationId>>,
+    account: Option<At<String>>,
+    repository: Option<At<String>>,
+}
+
 /// Where the app is installed, said in one of three ways.
-fn installation(
-    which: (
-        Option<At<InstallationId>>,
-        Option<At<String>>,
-        Option<At<String>>,
-    ),
-    place: &Place,
-    notes: &mut Notes,
-) -> Option<Installation> {
-    match which {
+fn installation(which: RawPlace, place: &Place, notes: &mut Notes) -> Option<Installation> {
+    match (which.id, which.account, which.repository) {
         (Some(id), None, None) => Some(Installation::Id(id.value.0)),
         (None, Some(account), None) => {
             if !is_name(&account.value) {

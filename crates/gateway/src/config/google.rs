@@ -108,7 +108,7 @@ impl RawGoogle {
         Some(Asked {
             config: GoogleConfig {
                 identity: identity?,
-                impersonation: impersonation?,
+                impersonation,
                 scopes: texts(self.scopes?.value.0),
                 access_boundary: boundary?,
                 sts_url: self.sts_url?.value,
@@ -173,12 +173,11 @@ impl RawIdentity {
     }
 }
 
-/// The outer is none after a mistake.
 fn impersonation(
     account: Option<At<String>>,
     delegates: At<Vec<At<String>>>,
     notes: &mut Notes,
-) -> Option<Option<Impersonation>> {
+) -> Option<Impersonation> {
     for one in account.iter().chain(&delegates.value) {
         let is_in_address = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
         if !one.value.contains('@') || !one.value.bytes().all(is_in_address) {
@@ -191,13 +190,13 @@ fn impersonation(
             let message = "it goes with `impersonate`";
             notes.mistake(&delegates.place, "wrong_auth", message);
         }
-        return Some(None);
+        return None;
     };
     let delegates = delegates.value.into_iter().map(|one| one.value);
-    Some(Some(Impersonation {
+    Some(Impersonation {
         account: account.value,
         delegates: delegates.collect(),
-    }))
+    })
 }
 
 impl RawBoundary {

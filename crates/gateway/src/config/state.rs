@@ -17,7 +17,7 @@ pub struct StateConfig {
 section! {
     /// By which key the ledger of leases is sealed in the store.
     struct RawState {
-        /// At least 32 bytes that nobody guesses, such as those of `head -c 32 /dev/urandom | base64`; `cmd:` asks a KMS for it. Unless given, it is derived from the key that signs task tokens.
+        /// At least 32 bytes that nobody guesses, such as those of `openssl rand -base64 32`; `cmd:` asks a KMS for it. Unless given, it is derived from the key that signs task tokens.
         key: SecretRef = optional;
         /// Keys of before: what they sealed is opened at the start, and sealed by the key of now. The PEM that signed task tokens is one, too.
         old_keys: Vec<At<SecretRef>> = default([]);
