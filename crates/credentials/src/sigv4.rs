@@ -141,7 +141,7 @@ impl SigV4 {
         }
         let declared = match declared {
             Some(declared) if declared.starts_with(SIGNED_CHUNKS) => {
-                self.unchunk(head, body)?;
+                unchunk(head, body)?;
                 None
             }
             other => other,
@@ -192,34 +192,6 @@ impl SigV4 {
             ));
         }
         Ok(payload)
-    }
-
-    /// Takes the chunks of `aws-chunked` off a body.
-    fn unchunk(&self, head: &mut Parts, body: &mut Body) -> Result<(), Uninjectable> {
-        let Some(length) = head.headers.get(DECODED_LENGTH).cloned() else {
-            return Err(Uninjectable(
-                "a body of chunks that does not say its length",
-            ));
-        };
-        let headers = &mut head.headers;
-        match body {
-            Body::Whole(bytes) => {
-                let whole = Chunks::whole(bytes);
-                let whole = whole.map_err(|_| Uninjectable("a body: its chunks are broken"))?;
-                headers.insert(CONTENT_LENGTH, HeaderValue::from(whole.len()));
-                *body = Body::Whole(whole);
-            }
-            Body::Streamed => {
-                headers.insert(CONTENT_LENGTH, length);
-                // They come off while it streams.
-                head.extensions.insert(Chunks::default());
-            }
-            Body::Empty => return Err(Uninjectable("an empty body that should have chunks")),
-        }
-        headers.remove(DECODED_LENGTH);
-        headers.remove(TRAILER);
-        without_chunked(headers);
-        Ok(())
     }
 
     fn signature(
@@ -392,6 +364,34 @@ fn is_private(uri: &Uri) -> bool {
 fn is_hash(text: &str) -> bool {
     let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     text.len() == 64 && text.bytes().all(is_hex)
+}
+
+/// Takes the chunks of `aws-chunked` off a body.
+fn unchunk(head: &mut Parts, body: &mut Body) -> Result<(), Uninjectable> {
+    let Some(length) = head.headers.get(DECODED_LENGTH).cloned() else {
+        return Err(Uninjectable(
+            "a body of chunks that does not say its length",
+        ));
+    };
+    let headers = &mut head.headers;
+    match body {
+        Body::Whole(bytes) => {
+            let whole = Chunks::whole(bytes);
+            let whole = whole.map_err(|_| Uninjectable("a body: its chunks are broken"))?;
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(whole.len()));
+            *body = Body::Whole(whole);
+        }
+        Body::Streamed => {
+            headers.insert(CONTENT_LENGTH, length);
+            // They come off while it streams.
+            head.extensions.insert(Chunks::default());
+        }
+        Body::Empty => return Err(Uninjectable("an empty body that should have chunks")),
+    }
+    headers.remove(DECODED_LENGTH);
+    headers.remove(TRAILER);
+    without_chunked(headers);
+    Ok(())
 }
 
 /// Takes `aws-chunked` off the codings of a body, and leaves the others.

@@ -240,7 +240,7 @@ fn encode(bytes: impl IntoIterator<Item = u8>, is_path: bool) -> String {
     for byte in bytes {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                text.push(byte.into())
+                text.push(byte.into());
             }
             b'/' if is_path => text.push('/'),
             _ => write!(text, "%{byte:02X}").unwrap(),

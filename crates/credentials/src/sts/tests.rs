@@ -80,6 +80,10 @@ fn wish() -> Wish {
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "documents are written in place"
+)]
 fn narrow(narrow: Value) -> Wish {
     Wish {
         narrow: narrow.as_object().unwrap().clone(),
