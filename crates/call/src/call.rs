@@ -98,6 +98,7 @@ impl Call {
 
         let mut pieces = head.into_pieces();
         strip::take_proofs(&mut pieces.parts.headers, task.agent());
+        strip::take_query_proof(&mut pieces.query, task.agent());
         let placeholders = placeholders.as_deref().unwrap_or_default();
         let mut instead = Instead::take(&mut pieces, placeholders);
         let stripped = take_keys(&mut pieces, &declarations, tool.strip, connection)?;

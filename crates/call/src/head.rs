@@ -17,6 +17,9 @@ pub(crate) use framing::folded;
 pub(crate) use path::Path;
 pub(crate) use query::{Pair, pairs};
 
+/// Where a URL that was presigned for AWS has its session token.
+pub(crate) const QUERY_TOKEN: &str = "X-Amz-Security-Token";
+
 /// A request head with one spelling: what policy judges and what the upstream reads are the same.
 ///
 /// One authority, one path, one query (RFC 3986 section 6, with every choice made): see
@@ -89,8 +92,19 @@ impl Head {
             host: self.host(),
             port: self.authority.port,
             path: self.path(),
+            query_token: self.query_token(),
             transport: &self.transport,
         }
+    }
+
+    /// The session token of a URL that was presigned for AWS, in AWS's spelling.
+    fn query_token(&self) -> Option<&str> {
+        let value = |name: &str| {
+            let pair = self.query.iter().find(|pair| pair.key == name);
+            pair.map(|pair| pair.value.as_str())
+        };
+        let is_presigned = value("X-Amz-Algorithm") == Some("AWS4-HMAC-SHA256");
+        value(QUERY_TOKEN).filter(|_| is_presigned)
     }
 
     /// The method, one of the known ones.

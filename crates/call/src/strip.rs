@@ -4,7 +4,7 @@ use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING, UP
 use http::{HeaderMap, HeaderName, HeaderValue};
 use identity::Agent;
 
-use crate::head::{Pair, folded};
+use crate::head::{Pair, QUERY_TOKEN, folded};
 use crate::keys;
 
 /// A key that came off, told by fingerprint.
@@ -49,6 +49,15 @@ pub(crate) fn take_proofs(headers: &mut HeaderMap, agent: &Agent) {
             headers.append(name, other);
         }
     }
+}
+
+/// Takes the proof off a URL that was presigned for AWS.
+pub(crate) fn take_query_proof(query: &mut Vec<Pair>, agent: &Agent) {
+    const SLOT: HeaderName = HeaderName::from_static("x-amz-security-token");
+    query.retain(|pair| {
+        let value = HeaderValue::from_str(&pair.value);
+        pair.key != QUERY_TOKEN || !value.is_ok_and(|value| agent.presented(&SLOT, &value))
+    });
 }
 
 fn is_slot(name: &HeaderName) -> bool {

@@ -153,6 +153,7 @@ async fn operator_or_agent(
         host: authority.host(),
         port: authority.port_u16(),
         path: parts.uri.path(),
+        query_token: None,
         // The control API speaks no TLS itself.
         transport: &Transport::Plain,
     };

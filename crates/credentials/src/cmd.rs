@@ -1,11 +1,14 @@
 //! A command that prints a credential.
 
+mod aws_keys;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
+use self::aws_keys::AwsKeys;
 use crate::program::Program;
 use crate::{
     Field, Fields, LeaseView, Material, Obtained, Provider, ProviderError, Revocation, Secret, Wish,
@@ -23,6 +26,7 @@ pub struct Cmd {
 impl Cmd {
     /// Runs `argv` with the wish as JSON on stdin; takes `{"secret" | "fields","public"?,"ttl_seconds"?,"handle"?}` from
     /// stdout: `fields` are several secrets by name, of which answers may show those that `public` names.
+    /// Keys of AWS are taken as well, as AWS's own tools have them of a `credential_process`.
     ///
     /// There is no shell and no environment but `PATH` and `HOME`; stdout may have 64 KiB. After `timeout` the program
     /// and its children are killed. `ttl` is the life of a secret whose answer tells none.
@@ -114,6 +118,15 @@ impl Provider for Cmd {
         let wish = serde_json::to_vec(wish)
             .map_err(|error| ProviderError::Failed(format!("wish can't be written: {error}")))?;
         let output = self.program.run(&wish).await?;
+        let ttl = self.ttl.map(|ttl| ttl.as_secs());
+        if let Ok(keys) = serde_json::from_slice::<AwsKeys>(&output) {
+            let (material, life) = keys.read()?;
+            return Ok(Obtained {
+                material,
+                ttl_seconds: life.or(ttl),
+                handle: None,
+            });
+        }
         // Only where it went wrong, since the parser's own words may quote the secret.
         let answer: Answer = serde_json::from_slice(&output).map_err(|error| {
             let (line, column) = (error.line(), error.column());
@@ -121,7 +134,6 @@ impl Provider for Cmd {
                 "stdout is not the JSON asked for, at line {line} column {column}"
             ))
         })?;
-        let ttl = self.ttl.map(|ttl| ttl.as_secs());
         Ok(Obtained {
             ttl_seconds: answer.ttl_seconds.or(ttl),
             handle: answer.handle.clone(),

@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_e
 use tasks::ArgumentPointer;
 use zeroize::Zeroizing;
 
-use crate::{Material, Uninjectable};
+use crate::{Material, SigV4, Uninjectable};
 
 /// Where a secret enters a request, and which it is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -64,6 +64,8 @@ pub enum Place {
     },
     /// Where the agent wrote a placeholder.
     Placeholder(Placeholder),
+    /// A signature of all the rest, by keys of AWS.
+    SigV4(SigV4),
 }
 
 /// The user of HTTP basic authentication.
@@ -158,25 +160,26 @@ impl Injection {
             }
             return material.certificate().map(|_| ());
         }
-        let secret = material.secret(self.field.as_deref())?.expose();
+        let secret = || Ok(material.secret(self.field.as_deref())?.expose());
         match &self.place {
             // It is not part of a request.
             Place::Certificate => Ok(()),
             Place::Header { name, prefix } => {
-                let value = [prefix.as_bytes(), secret].concat();
+                let value = [prefix.as_bytes(), secret()?].concat();
                 insert(head, name.clone(), value)
             }
             Place::Query { key } => {
-                head.uri = with_query(&head.uri, key, secret)?;
+                head.uri = with_query(&head.uri, key, secret()?)?;
                 Ok(())
             }
             Place::Basic { user } => {
-                let value = format!("Basic {}", user.with(material, secret)?.as_str());
+                let value = format!("Basic {}", user.with(material, secret()?)?.as_str());
                 insert(head, AUTHORIZATION, value.into_bytes())
             }
-            Place::Cookie { name } => put_cookie(head, name, secret),
-            Place::Json { pointer } => body::put_json(head, body, pointer, secret),
-            Place::Form { key } => body::put_form(head, body, key, secret),
+            Place::Cookie { name } => put_cookie(head, name, secret()?),
+            Place::Json { pointer } => body::put_json(head, body, pointer, secret()?),
+            Place::Form { key } => body::put_form(head, body, key, secret()?),
+            Place::SigV4(sigv4) => sigv4.apply((head, body), material),
             Place::Placeholder(_) => Err(Uninjectable("a placeholder that stands nowhere")),
         }
     }
@@ -193,6 +196,7 @@ impl Injection {
             | Place::Query { .. }
             | Place::Basic { .. }
             | Place::Cookie { .. }
+            | Place::SigV4(_)
             | Place::Certificate => false,
         }
     }
@@ -216,6 +220,7 @@ impl Injection {
             | Place::Query { .. }
             | Place::Basic { .. }
             | Place::Cookie { .. }
+            | Place::SigV4(_)
             | Place::Certificate => None,
         }
     }
@@ -243,6 +248,8 @@ impl Injection {
                 [b"\"", key, b"\":\"", secret].concat()
             }
             Place::Placeholder(_) => return None,
+            // Each request has another signature; the token stands there as it is.
+            Place::SigV4(_) => return None,
         };
         Some(Zeroizing::new(text))
     }
@@ -257,6 +264,7 @@ impl Injection {
             | Place::Json { .. }
             | Place::Form { .. }
             | Place::Placeholder(_)
+            | Place::SigV4(_)
             | Place::Certificate => false,
         }
     }
@@ -264,6 +272,7 @@ impl Injection {
     /// Whether it is made of all the rest of a request, and so comes last.
     pub(crate) fn comes_last(&self) -> bool {
         match self.place {
+            Place::SigV4(_) => true,
             Place::Header { .. }
             | Place::Query { .. }
             | Place::Basic { .. }
@@ -285,6 +294,7 @@ impl Injection {
             | Place::Cookie { .. }
             | Place::Json { .. }
             | Place::Form { .. }
+            | Place::SigV4(_)
             | Place::Placeholder(_) => false,
         }
     }
@@ -296,6 +306,7 @@ impl Place {
         match self {
             Self::Header { name, .. } => Some(name),
             Self::Basic { .. } => Some(&AUTHORIZATION),
+            Self::SigV4(sigv4) => sigv4.header(),
             Self::Query { .. }
             | Self::Cookie { .. }
             | Self::Json { .. }

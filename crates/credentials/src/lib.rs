@@ -43,9 +43,11 @@ mod scrubber;
 mod seal;
 mod sealed_store;
 mod secret;
+mod sigv4;
 mod spiffe;
 mod statement;
 mod static_key;
+mod sts;
 #[cfg(test)]
 mod testing;
 mod vault;
@@ -81,9 +83,11 @@ pub use scrubber::{Flow, Scrubber};
 pub use seal::{Opened, Seal, Unopened};
 pub use sealed_store::SealedStore;
 pub use secret::Secret;
+pub use sigv4::{Chunks, InvalidChunks, SigV4, SigV4Location};
 pub use spiffe::Spiffe;
 pub use statement::{InvalidSubject, KeyRef, Signer, Statement, Subject};
 pub use static_key::{Kept, KeptField, Static};
+pub use sts::{LONGEST_POLICY, SessionTag, Sts, StsBase, StsConfig};
 pub use vault::{
     Vault, VaultConfig, VaultDynamic, VaultEngine, VaultJwt, VaultLink, VaultLogin, VaultRef,
     VaultSecret, VaultSecrets, is_vault_path,

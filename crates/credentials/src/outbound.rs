@@ -6,7 +6,7 @@ use call::{Body, Meter, Tool};
 use http::request::Parts;
 use tasks::Spending;
 
-use crate::{ClientIdentity, Scrubber};
+use crate::{Chunks, ClientIdentity, Scrubber};
 
 /// A request ready to leave.
 ///
@@ -68,6 +68,11 @@ impl Outbound {
             std::mem::take(&mut self.spending),
             std::mem::take(&mut self.meters),
         )
+    }
+
+    /// Takes the chunks of `aws-chunked` off the body that streams, where the agent signed them; nothing the second time.
+    pub fn take_chunks(&mut self) -> Option<Chunks> {
+        self.head.extensions.remove()
     }
 
     /// The tool it leaves for.

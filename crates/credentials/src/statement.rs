@@ -81,6 +81,12 @@ impl Statement {
         scopes: &[String],
         life: u64,
     ) -> Result<Zeroizing<String>, ProviderError> {
+        let claims = Self::claims(wish, scopes);
+        self.sign_claims(tokens, wish, claims, life).await
+    }
+
+    /// What it says of a wish.
+    pub(crate) fn claims(wish: &Wish, scopes: &[String]) -> Map<String, Value> {
         let mut claims = Map::new();
         let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
         put("task", json!(wish.task));
@@ -91,6 +97,17 @@ impl Statement {
         if !scopes.is_empty() {
             put("scope", json!(scopes.join(" ")));
         }
+        claims
+    }
+
+    /// Signs it with these claims.
+    pub(crate) async fn sign_claims(
+        &self,
+        tokens: &TaskTokens,
+        wish: &Wish,
+        claims: Map<String, Value>,
+        life: u64,
+    ) -> Result<Zeroizing<String>, ProviderError> {
         let assertion = Assertion {
             subject: match &self.subject {
                 Subject::Agent => wish.agent.clone(),

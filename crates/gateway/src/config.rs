@@ -30,6 +30,7 @@ mod shape;
 mod signals;
 mod spiffe;
 mod state;
+mod sts;
 mod tools;
 mod transactions;
 mod usage;

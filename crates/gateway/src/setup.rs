@@ -8,7 +8,7 @@ use call::{BodyKeys, Placeholder, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
 use credentials::{
     Azure, Binding, Cmd, ContextRule, Credentials, GithubApp, Google, Grant, Jwt, KubernetesSecret,
-    KubernetesToken, OAuth, Place, Provider, Spiffe, Static, UserConsent, Vault,
+    KubernetesToken, OAuth, Place, Provider, Spiffe, Static, Sts, UserConsent, Vault,
 };
 use identity::{BundleConfig, ClusterConfig, Identity};
 use policy::{
@@ -488,6 +488,11 @@ fn binding(
             Arc::new(OAuth::new(oauth, Arc::clone(tokens))?)
         }
         ProviderConfig::Spiffe(source) => Arc::new(Spiffe::new(source)),
+        ProviderConfig::Sts(asked) => {
+            let Asked { mut config, ca } = *asked;
+            config.authorities = authorities(ca.as_deref())?;
+            Arc::new(Sts::new(config, Arc::clone(tokens))?)
+        }
         ProviderConfig::GithubApp(asked) => {
             let Asked { mut config, ca } = *asked;
             config.authorities = authorities(ca.as_deref())?;

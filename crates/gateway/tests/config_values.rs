@@ -841,7 +841,7 @@ fn a_credential_names_its_provider() {
         &[&format!("{PATH} missing_key")],
     );
     check_credential(
-        "provider: sts, role: r",
+        "provider: vault, role: r",
         &[&format!("{PATH}.provider not_built")],
     );
     check_credential(
@@ -1423,6 +1423,79 @@ fn azure_is_asked_by_a_certificate_or_by_a_federation() {
         warnings.any(|warning| warning.code == "wrong_auth"),
         "the gateway has no key for RS256"
     );
+}
+
+#[test]
+fn a_role_is_assumed_by_one_thing() {
+    let check = |keys: &str, expected: &[&str]| {
+        let keys = format!(
+            "provider: sts, region: eu-west-1, role_arn: 'arn:aws:iam::123456789012:role/r', inject: {{ sigv4: {{ service: s3, region: eu-west-1 }} }}, {keys}"
+        );
+        check_credential(&keys, expected);
+    };
+    let base = "keys: { access_key_id: 'env:A', secret_access_key: 'env:B' }";
+    let at = |key: &str, code: &str| format!("{PATH}.{key} {code}");
+    check("ttl: 1h", &[&at("role_arn", "wrong_base")]);
+    check(
+        &format!("{base}, token: 'file:/t'"),
+        &[&at("role_arn", "wrong_base")],
+    );
+    check(
+        "token: 'file:/t', external_id: x",
+        &[&at("external_id", "wrong_base")],
+    );
+    check(&format!("{base}, ttl: 5m"), &[&at("ttl", "wrong_value")]);
+    check(&format!("{base}, ttl: 1d"), &[&at("ttl", "wrong_value")]);
+    check(
+        &format!("{base}, timeout: 1m"),
+        &[&at("timeout", "wrong_value")],
+    );
+    check(
+        &format!("{base}, endpoint: 'http://sts.example'"),
+        &[&at("endpoint", "plaintext_token_url")],
+    );
+    check(
+        &format!("{base}, policy: {{ Version: '2012-10-17' }}"),
+        &[&at("policy", "wrong_value")],
+    );
+    check(
+        &format!("{base}, tags: [task], transitive_tags: [owner]"),
+        &[&at("transitive_tags[0]", "wrong_value")],
+    );
+    check(
+        &format!("{base}, other_role_arns: [r]"),
+        &[&at("other_role_arns[0]", "wrong_value")],
+    );
+    check(
+        &format!("{base}, tags: [tool]"),
+        &[&at("tags[0]", "wrong_value")],
+    );
+}
+
+#[test]
+fn keys_of_aws_sign() {
+    let sts = "provider: sts, region: eu-west-1, role_arn: 'arn:aws:iam::123456789012:role/r', keys: { access_key_id: 'env:A', secret_access_key: 'env:B' }";
+    check_credential(sts, &[&format!("{PATH} wrong_injection")]);
+    check_credential(
+        &format!("{sts}, inject: {{ sigv4: {{ service: S3, region: eu-west-1 }} }}"),
+        &[&format!("{PATH}.inject.sigv4.service wrong_value")],
+    );
+    check_credential(
+        &format!("{sts}, inject: {{ sigv4: {{ service: s3, region: r }}, header: x-key }}"),
+        &[&format!("{PATH}.inject wrong_injection")],
+    );
+    let config = accept(&format!(
+        "tools: {{ x: {{ upstream: 'https://x.example', inject: {{ sigv4: {{ service: s3, region: eu-west-1, location: query }} }}, credentials: {{ read: {{ {sts} }} }} }} }}"
+    ));
+    let binding = &config.tools[0].bindings[0];
+    let ProviderConfig::Sts(asked) = &binding.provider else {
+        panic!("an STS")
+    };
+    assert_eq!(
+        asked.config.endpoint.as_str(),
+        "https://sts.eu-west-1.amazonaws.com/"
+    );
+    assert_eq!(asked.config.tags.len(), 3);
 }
 
 #[test]

@@ -68,7 +68,12 @@ fn every_test_of_the_threat_model_exists() {
 
 #[test]
 fn every_config_of_the_pages_on_clouds_is_right() {
-    for (page, expect) in [("github-app.md", 2), ("google.md", 1), ("azure.md", 1)] {
+    for (page, expect) in [
+        ("github-app.md", 2),
+        ("google.md", 1),
+        ("azure.md", 1),
+        ("aws.md", 1),
+    ] {
         let page = text(&house().join("docs").join(page));
         let blocks: Vec<_> = page
             .split("```yaml\n")

@@ -9,6 +9,8 @@
 
 #[path = "real_parts/authorization_server.rs"]
 mod authorization_server;
+#[path = "real_parts/aws.rs"]
+mod aws;
 #[path = "real_parts/openbao.rs"]
 mod openbao;
 #[path = "real_parts/spire.rs"]

@@ -92,6 +92,7 @@ use issuer::Issuer;
 use key_source::Pace;
 use proofs::Proofs;
 use sender::Sender;
+use slot::Slot;
 use token_review::Cluster;
 use transaction_issuer::TransactionIssuer;
 use transaction_tokens::TXN_TOKEN;
@@ -177,8 +178,9 @@ impl Identity {
     /// Finds the agent behind a request head.
     ///
     /// The proof slots are `Authorization` and `Proxy-Authorization` (`Bearer`, or the password of
-    /// `Basic`), `x-api-key`, `api-key` and `x-goog-api-key`. A task token may look like another API's key
-    /// ([`KeyLook`]) there, and stand after `token`, as GitHub has it. A value is a proof if it is a compact
+    /// `Basic`), `x-api-key`, `api-key`, `x-goog-api-key` and `x-amz-security-token`, the last in a presigned URL
+    /// too. A task token may look like another API's key ([`KeyLook`]) there, and stand after `token`, as GitHub
+    /// has it. A value is a proof if it is a compact
     /// JWT whose `iss` is ours or a configured issuer, or whose `sub` is a SPIFFE ID; anything else is the
     /// agent's key and is not looked at. A SPIFFE ID of a configured trust domain is for its bundle alone to
     /// vouch for, whatever the `iss`. Equal tokens are one proof. A task token beside a workload token must name the
@@ -207,7 +209,12 @@ impl Identity {
         }
         let mut beside = Vec::new();
         let is_covered = presented.headers.contains_key(&WORKLOAD_IDENTITY_TOKEN);
-        for (slot, value) in slot::filled(presented.headers) {
+        let in_query = presented.query_token.map(http::HeaderValue::from_str);
+        let in_query = in_query.and_then(Result::ok);
+        let in_query = in_query
+            .iter()
+            .map(|value| (Slot::XAmzSecurityToken, value));
+        for (slot, value) in slot::filled(presented.headers).chain(in_query) {
             let Some((scheme, token)) = slot.token(value) else {
                 continue;
             };

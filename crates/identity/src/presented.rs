@@ -19,6 +19,8 @@ pub struct Presented<'r> {
     pub port: Option<u16>,
     /// The path that the agent addressed, without the query.
     pub path: &'r str,
+    /// The session token of a URL that was presigned for AWS, where an SDK puts what it was given as one.
+    pub query_token: Option<&'r str>,
     /// How the request came.
     pub transport: &'r Transport,
 }

@@ -14,6 +14,7 @@ pub(crate) enum Slot {
     XApiKey,
     ApiKey,
     XGoogApiKey,
+    XAmzSecurityToken,
 }
 
 /// How a token was sent.
@@ -28,6 +29,7 @@ pub(crate) enum Scheme {
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 static API_KEY: HeaderName = HeaderName::from_static("api-key");
 static X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+static X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
 /// Every slot that is filled, with each of its values.
 pub(crate) fn filled(headers: &HeaderMap) -> impl Iterator<Item = (Slot, &HeaderValue)> {
@@ -41,12 +43,13 @@ pub(crate) fn filled(headers: &HeaderMap) -> impl Iterator<Item = (Slot, &Header
 }
 
 impl Slot {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Authorization,
         Self::ProxyAuthorization,
         Self::XApiKey,
         Self::ApiKey,
         Self::XGoogApiKey,
+        Self::XAmzSecurityToken,
     ];
 
     /// The slot of this name, in lower case.
@@ -63,6 +66,7 @@ impl Slot {
             Self::XApiKey => &X_API_KEY,
             Self::ApiKey => &API_KEY,
             Self::XGoogApiKey => &X_GOOG_API_KEY,
+            Self::XAmzSecurityToken => &X_AMZ_SECURITY_TOKEN,
         }
     }
 
@@ -74,7 +78,7 @@ impl Slot {
             .trim_matches(' ');
         match self {
             Self::Authorization | Self::ProxyAuthorization => credentials(text),
-            Self::XApiKey | Self::ApiKey | Self::XGoogApiKey => {
+            Self::XApiKey | Self::ApiKey | Self::XGoogApiKey | Self::XAmzSecurityToken => {
                 Some((Scheme::Bearer, Cow::Borrowed(text)))
             }
         }
@@ -174,6 +178,12 @@ mod tests {
         check(Slot::XApiKey, "a.b.c", Some("a.b.c"));
         check(Slot::ApiKey, "a.b.c", Some("a.b.c"));
         check(Slot::XGoogApiKey, "a.b.c", Some("a.b.c"));
+        check(Slot::XAmzSecurityToken, "a.b.c", Some("a.b.c"));
+    }
+    #[test]
+    fn a_signature_of_aws_holds_nothing() {
+        let signature = "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=c";
+        check(Slot::Authorization, signature, None);
     }
     #[test]
     fn bytes_that_are_no_text_hold_nothing() {

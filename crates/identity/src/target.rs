@@ -86,6 +86,7 @@ mod tests {
             host: "gateway.example",
             port: Some(8080),
             path,
+            query_token: None,
             transport: &Transport::Plain,
         };
         let origins: Vec<Origin> = origins

@@ -98,6 +98,7 @@ async fn ask(identity: &Identity, headers: &HeaderMap) -> Result<Agent, Unauthen
         host: "gateway.example",
         port: None,
         path: "/",
+        query_token: None,
         transport: &Transport::Plain,
     };
     identity.authenticate(&presented).await

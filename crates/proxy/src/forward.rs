@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use call::Body;
-use credentials::ClientIdentity;
+use credentials::{Chunks, ClientIdentity, InvalidChunks};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
 };
@@ -50,6 +51,8 @@ pub(crate) struct Forward {
     pub(crate) redact: Option<Box<Redact>>,
     /// What takes tokens out of it.
     pub(crate) tokens: Option<Box<TokenAnswer>>,
+    /// What takes the chunks that the agent signed off the body.
+    chunks: Option<Chunks>,
 }
 
 impl Forward {
@@ -69,6 +72,7 @@ impl Forward {
         let isolation = outbound.isolation().map(Into::into);
         let certificate = outbound.certificate().cloned();
         let scrub = outbound.scrubber().map(Scrub::new);
+        let chunks = outbound.take_chunks();
         let (head, body, _) = outbound.into_parts();
         Self {
             head,
@@ -84,6 +88,7 @@ impl Forward {
             scrub,
             redact: Redact::new(redacted, held).map(Box::new),
             tokens: keeper.map(|keeper| Box::new(TokenAnswer::new(keeper))),
+            chunks,
         }
     }
 
@@ -93,6 +98,29 @@ impl Forward {
             lease: self.isolation.as_deref(),
             certificate: self.certificate.as_deref(),
         }
+    }
+
+    /// Begins the body anew: what went up a connection that broke goes up the next one from its start.
+    pub(crate) fn begin_body(&mut self) {
+        self.body_due = true;
+        if let Some(chunks) = &mut self.chunks {
+            *chunks = Chunks::default();
+        }
+    }
+
+    /// Takes the chunks that the agent signed off a piece of the body.
+    pub(crate) fn unchunk(
+        &mut self,
+        body: &mut Option<Bytes>,
+        is_last: bool,
+    ) -> Result<(), InvalidChunks> {
+        let Some(chunks) = &mut self.chunks else {
+            return Ok(());
+        };
+        if let Some(piece) = body.take() {
+            *body = Some(chunks.push(piece)?).filter(|bytes| is_last || !bytes.is_empty());
+        }
+        if is_last { chunks.end() } else { Ok(()) }
     }
 
     /// What keeps the injected secret out of the answer, and what is answered.
@@ -160,9 +188,14 @@ impl Forward {
             }
             Body::Streamed => {
                 headers.remove(TRANSFER_ENCODING);
-                headers.remove(CONTENT_LENGTH);
                 headers.remove(EXPECT);
-                if let Some(length) = session.req_header().headers.get(CONTENT_LENGTH) {
+                // Without the chunks that the agent signed it is shorter, and says so.
+                if self.chunks.is_none() {
+                    headers.remove(CONTENT_LENGTH);
+                }
+                if self.chunks.is_none()
+                    && let Some(length) = session.req_header().headers.get(CONTENT_LENGTH)
+                {
                     headers.insert(CONTENT_LENGTH, length.clone());
                 }
             }

@@ -41,6 +41,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The task has no more for a call that is under way.
 const USED_UP: ErrorType = ErrorType::Custom("UsedUp");
 
+/// The chunks that the agent signed are none.
+const BROKEN_CHUNKS: ErrorType = ErrorType::Custom("BrokenChunks");
+
 /// Nobody can say whether the answer holds the injected secret.
 const UNSCRUBBABLE: ErrorType = ErrorType::Custom("Unscrubbable");
 
@@ -382,7 +385,7 @@ impl ProxyHttp for Phases {
         let forward = context.forward.as_mut().ok_or_else(not_walked)?;
         let trace = context.exchange.read(|record| record.trace);
         *request = forward.request(session, request.version, trace)?;
-        forward.body_due = true;
+        forward.begin_body();
         forward.is_http2 = request.version == Version::HTTP_2;
         if let Some(metering) = &mut forward.metering {
             metering.begin();
@@ -401,7 +404,7 @@ impl ProxyHttp for Phases {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        is_last: bool,
         context: &mut Context,
     ) -> Result<(), BError> {
         if let Some(forward) = &mut context.forward {
@@ -411,6 +414,9 @@ impl ProxyHttp for Phases {
             {
                 *body = Some(whole.clone());
             }
+            forward
+                .unchunk(body, is_last)
+                .map_err(|broken| Error::explain(BROKEN_CHUNKS, broken.to_string()))?;
             let is_counted = matches!(forward.body, Body::Whole(_));
             // One that was read was counted before the call was permitted; without one there is a WebSocket's.
             if !is_counted {
@@ -629,6 +635,7 @@ fn client(session: &Session) -> crate::Client {
 fn failure(error: &Error) -> Refusal {
     let cause = error.to_string();
     match error.etype() {
+        etype if *etype == BROKEN_CHUNKS => Refusal::BodyBroken(cause),
         etype if *etype == UNSCRUBBABLE => Refusal::Unscrubbable(cause),
         etype if *etype == UNREADABLE_TOKENS => Refusal::UnreadableTokens(cause),
         etype if *etype == UNREDACTABLE => Refusal::Unredactable(cause),

@@ -7,6 +7,7 @@
 )]
 
 pub mod authorization_server;
+pub mod aws;
 pub mod azure;
 pub mod certificates;
 pub mod collector;

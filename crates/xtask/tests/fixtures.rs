@@ -149,6 +149,19 @@ fn nginx_demands_its_key_and_takes_large_bodies() {
 }
 
 #[test]
+fn aws_checks_who_signs() {
+    let server = Part::start("aws_server.py", &[]);
+    let ready: Value = serde_json::from_str(&server.ready).unwrap();
+    let arguments = [&ready["url"], &ready["bucket"]].map(|value| value.as_str().unwrap());
+    let reply = ask(
+        "aws_client.py",
+        &[&arguments[..], &["put", "key"]].concat(),
+        &[("TOKEN", "nobodys")],
+    );
+    assert_eq!(reply["error"]["status"], 403, "{reply}");
+}
+
+#[test]
 fn the_collector_prints_spans() {
     let collector = Part::start("collector.py", &[]);
     let http = collector.ready.rsplit("http=").next().unwrap();

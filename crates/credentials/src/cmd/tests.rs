@@ -53,6 +53,30 @@ async fn a_life_not_told_is_the_configured_one() {
     check(r#"echo '{"secret":"s3cr3t"}'"#, "s3cr3t", 77, None).await;
 }
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "to compare it")]
+async fn it_may_answer_with_aws_keys() {
+    let script = r#"echo '{"Version":1,"AccessKeyId":"AKIA1","SecretAccessKey":"s3cr3t","SessionToken":"t0k3n","Expiration":"2020-01-01T00:00:00Z"}'"#;
+    let obtained = run(script).await.unwrap();
+    for (name, text) in [
+        ("access_key_id", "AKIA1"),
+        ("secret_access_key", "s3cr3t"),
+        ("session_token", "t0k3n"),
+    ] {
+        let secret = obtained.material.secret(Some(name)).unwrap();
+        assert_eq!(secret.expose(), text.as_bytes());
+    }
+    assert_eq!(obtained.material.secrets().count(), 2);
+    assert_eq!(obtained.ttl_seconds, Some(0));
+}
+#[tokio::test]
+async fn aws_keys_of_another_version_are_refused() {
+    check_failed(
+        r#"echo '{"Version":2,"AccessKeyId":"AKIA1","SecretAccessKey":"s"}'"#,
+        "stdout has AWS keys of another `Version` than 1",
+    )
+    .await;
+}
+#[tokio::test]
 async fn it_reads_the_wish() {
     let script = r#"read -r wish; case "$wish" in *'"scopes":["repo"]'*'"ttl_seconds":300'*) echo '{"secret":"yes"}';; esac"#;
     check(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use call::{Placeholder, Spot};
 use credentials::{
     AzureConfig, CertificateSource, GithubAppConfig, GoogleConfig, Injection, Kept, KeptField,
-    Place as Where, SecretRef, Statement, User,
+    Place as Where, SecretRef, Statement, StsConfig, User,
 };
 use http::HeaderName;
 use jiff::civil::Date;
@@ -23,6 +23,7 @@ use super::mistake::{At, Notes, Place};
 use super::node::Kind;
 use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
 use super::shape::{Here, Shape, not_a_choice, section};
+use super::sts::{self, RawSigV4, RawSts};
 use super::usage::Pointer;
 use super::vault::{RawVaultSecret, VaultSecretAsked};
 
@@ -77,6 +78,8 @@ pub enum ProviderConfig {
     OAuth(Box<OAuthAsked>),
     /// A certificate of the gateway's own.
     Spiffe(CertificateSource),
+    /// The STS of AWS.
+    Sts(Box<Asked<StsConfig>>),
     /// A GitHub App.
     GithubApp(Box<Asked<GithubAppConfig>>),
     /// Google Cloud.
@@ -114,6 +117,7 @@ pub(super) enum RawBinding {
     OAuth(Box<RawOAuth>),
     Jwt(Box<RawJwt>),
     Spiffe(Box<RawSpiffeProvider>, Place),
+    Sts(Box<RawSts>),
     GithubApp(Box<RawGithubApp>),
     Google(Box<RawGoogle>),
     Azure(Box<RawAzure>),
@@ -153,7 +157,7 @@ section! {
 }
 
 section! {
-    /// Where a secret enters a request: one of `header`, `query`, `basic`, `basic_field`, `cookie`, `json`, `form` and `placeholder`.
+    /// Where a secret enters a request: one of `header`, `query`, `basic`, `basic_field`, `cookie`, `json`, `form`, `placeholder` and `sigv4`.
     struct RawInject {
         /// A header.
         header: HeaderName = optional;
@@ -175,12 +179,14 @@ section! {
         placeholder: String = optional;
         /// Where a placeholder may stand: `header NAME` (alone, after a scheme or as password of basic), `query KEY`, `json POINTER`, `form FIELD`.
         places: Vec<At<RawSpot>> = optional;
+        /// A signature of AWS, version 4, by the credential's `access_key_id`, `secret_access_key` and `session_token`.
+        sigv4: RawSigV4 = optional;
         /// Which field of the credential goes there, where it has several, such as `username` and `password`.
         field: String = optional;
     }
 }
 
-const PROVIDERS: [&str; 11] = [
+const PROVIDERS: [&str; 12] = [
     "static",
     "cmd",
     "oauth",
@@ -192,15 +198,14 @@ const PROVIDERS: [&str; 11] = [
     "vault",
     "kubernetes_secret",
     "kubernetes_token",
+    "sts",
 ];
-/// Providers of the design that come later.
-const LATER: [&str; 1] = ["sts"];
 
 impl Shape for RawBinding {
     fn schema() -> Value {
         json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema(),
             RawGithubApp::schema(), RawGoogle::schema(), RawAzure::schema(), RawSpiffeProvider::schema(),
-            RawVaultSecret::schema(), RawKubernetesSecret::schema(), RawKubernetesToken::schema(),
+            RawVaultSecret::schema(), RawKubernetesSecret::schema(), RawKubernetesToken::schema(), RawSts::schema(),
         ] })
     }
 
@@ -219,6 +224,7 @@ impl Shape for RawBinding {
             "static" => RawStatic::read(here, notes).map(|raw| Self::Static(Box::new(raw))),
             "cmd" => RawCmd::read(here, notes).map(|raw| Self::Cmd(Box::new(raw))),
             "oauth" => RawOAuth::read(here, notes).map(|raw| Self::OAuth(Box::new(raw))),
+            "sts" => RawSts::read(here, notes).map(|raw| Self::Sts(Box::new(raw))),
             "jwt" => RawJwt::read(here, notes).map(|raw| Self::Jwt(Box::new(raw))),
             "spiffe" => {
                 let raw = RawSpiffeProvider::read(here, notes)?;
@@ -234,10 +240,6 @@ impl Shape for RawBinding {
                 .map(|raw| Self::KubernetesSecret(Box::new(raw))),
             "kubernetes_token" => RawKubernetesToken::read(here, notes)
                 .map(|raw| Self::KubernetesToken(Box::new(raw))),
-            later if LATER.contains(&later) => {
-                notes.not_built(&provider.place, &format!("provider `{later}`"));
-                None
-            }
             other => provider.wrong_value(not_a_choice(other, &PROVIDERS), notes),
         }
     }
@@ -268,6 +270,9 @@ impl RawBindings {
                     Some(own) => own.value.parse(notes),
                     None => inject.map(<[Injection]>::to_vec),
                 };
+                if let (Some(provider), Some(injections)) = (&provider, &injections) {
+                    sts::check_injections(provider, injections, (&place, notes));
+                }
                 for injection in injections.iter().flatten() {
                     if taken.iter().any(|other| other.meets(injection)) {
                         let message = "another secret goes to this place already: say where this one goes with `inject`";
@@ -324,6 +329,7 @@ impl RawBinding {
             Self::OAuth(raw) => raw.parse(notes),
             Self::Jwt(raw) => raw.parse(notes),
             Self::Spiffe(raw, place) => (raw.parse(&place, notes), None),
+            Self::Sts(raw) => raw.parse(notes),
             Self::GithubApp(raw) => raw.parse(notes),
             Self::Google(raw) => raw.parse(notes),
             Self::Azure(raw) => raw.parse(notes),
@@ -449,6 +455,16 @@ impl RawInject {
         let json = self.json.map(|pointer| Where::Json {
             pointer: pointer.value.0,
         });
+        let sigv4 = match self.sigv4 {
+            Some(sigv4) => {
+                if let Some(field) = &self.field {
+                    let message = "`sigv4` is made of all fields";
+                    notes.mistake(&field.place, "wrong_injection", message);
+                }
+                Some(sigv4.value.parse()?)
+            }
+            None => None,
+        };
         let placeholder = parse_placeholder(self.placeholder, self.places, notes);
         let all = [
             header,
@@ -459,10 +475,11 @@ impl RawInject {
             json,
             form,
             placeholder,
+            sigv4,
         ];
         let mut all = all.into_iter().flatten();
         let (Some(where_to), None) = (all.next(), all.next()) else {
-            let message = "expected one of `header`, `query`, `basic`, `basic_field`, `cookie`, `json`, `form` and `placeholder`";
+            let message = "expected one of `header`, `query`, `basic`, `basic_field`, `cookie`, `json`, `form`, `placeholder` and `sigv4`";
             notes.mistake(place, "wrong_injection", message);
             return None;
         };

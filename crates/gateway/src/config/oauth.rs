@@ -646,7 +646,7 @@ impl RawKey {
 }
 
 impl RawStatement {
-    fn parse(self, notes: &mut Notes) -> Option<Statement> {
+    pub(super) fn parse(self, notes: &mut Notes) -> Option<Statement> {
         Some(Statement {
             signer: signer(self.issuer, self.key, notes)?,
             audience: self.audience?.value,

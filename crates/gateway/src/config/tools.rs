@@ -119,7 +119,7 @@ section! {
         access: RawAccess = default({});
         /// Its credentials by access class. Without one it is called without.
         credentials: RawBindings = default({});
-        /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query`, `basic` and `basic_field`, or a list of them where a credential has several fields. `Authorization: Bearer …` unless given.
+        /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query`, `basic`, `basic_field` and `sigv4`, or a list of them where a credential has several fields. `Authorization: Bearer …` unless given.
         inject: OneOrMore<RawInject> = optional;
         /// Keys of what agents declare (`Agent-Context`) that a lease belongs to, besides the tool's environment, the task's owner and labels, and the caller's network. When one of these changes within a task, the tool's leases are taken back, and the call gets one of its own; what alternates faster than 8 times, and once more each 30 s, is refused.
         lease_context: Vec<At<String>> = default([]);

@@ -69,6 +69,7 @@ impl Bound {
             host: "gateway.example",
             port: Some(4180),
             path: "/notes/notes",
+            query_token: None,
             transport: &self.transport,
         };
         self.identity.authenticate(&presented).await

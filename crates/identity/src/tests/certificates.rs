@@ -78,6 +78,7 @@ impl Known {
             host: "gateway.example",
             port: None,
             path: "/",
+            query_token: None,
             transport,
         };
         self.identity.authenticate(&presented).await

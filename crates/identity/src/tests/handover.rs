@@ -54,6 +54,7 @@ impl World {
             host: "gateway.example",
             port: None,
             path: "/oauth2/token",
+            query_token: None,
             transport: &Transport::Plain,
         };
         then(self.identity.handover(&presented).unwrap()).await
@@ -205,6 +206,7 @@ fn proves(change: &Value, expect_: &str) {
             host: "gateway.example",
             port: None,
             path: "/oauth2/token",
+            query_token: None,
             transport: &Transport::Plain,
         };
         let tokens = world.identity.handover(&presented)?;

@@ -107,6 +107,7 @@ fn every_slot_takes_a_task_token() {
     check(&[("x-api-key", "TASK-A")], "a");
     check(&[("api-key", "TASK-A")], "a");
     check(&[("x-goog-api-key", "TASK-A")], "a");
+    check(&[("x-amz-security-token", "TASK-A")], "a");
 }
 #[test]
 fn a_task_token_may_look_like_a_key() {

@@ -44,6 +44,7 @@ fn presented(headers: &HeaderMap) -> Presented<'_> {
         host: "gateway.example",
         port: None,
         path: "/notes",
+        query_token: None,
         transport: &Transport::Plain,
     }
 }

@@ -98,6 +98,7 @@ async fn ask(
         host: "gateway.example",
         port: None,
         path: "/",
+        query_token: None,
         transport,
     };
     identity.authenticate(&presented).await
