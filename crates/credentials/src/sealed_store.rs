@@ -211,7 +211,9 @@ mod tests {
         let error = other.scan(Table::Leases).await.unwrap_err().to_string();
         assert!(error.contains("state.old_keys"), "{error}");
         assert_eq!(place.rows().await, before);
-        place.sealed().scan(Table::Leases).await.unwrap();
+        let both = Seal::from_secret(OTHER).unwrap().with_old(KEY).unwrap();
+        let read = place.with(both).scan(Table::Leases).await.unwrap();
+        assert_eq!(read.len(), 2);
     }
     #[tokio::test]
     async fn rows_of_an_old_key_are_sealed_by_the_new_one() {
