@@ -10,7 +10,7 @@ use credentials::{
     Azure, Binding, Cmd, Credentials, GithubApp, Google, Grant, Jwt, KubernetesSecret,
     KubernetesToken, OAuth, Provider, Spiffe, Static, UserConsent, Vault,
 };
-use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
+use identity::{BundleConfig, ClusterConfig, Identity};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
     Verification,
