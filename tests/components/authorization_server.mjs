@@ -50,6 +50,7 @@ server.listen(Number(process.argv[2] ?? 0), "127.0.0.1", () => {
         redirect_uris: ["http://127.0.0.1/v1/consents/callback"],
         response_types: ["code"],
         token_endpoint_auth_method: "client_secret_basic",
+        id_token_signed_response_alg: "ES256",
       },
     ],
     scopes: ["openid", "offline_access", "notes:read"],
@@ -89,7 +90,7 @@ server.listen(Number(process.argv[2] ?? 0), "127.0.0.1", () => {
     parameters,
   );
   provider.on("server_error", (_ctx, error) => console.error(error));
-  provider.on("grant.error", (_ctx, error) => console.error(error.message, error.error_description));
+  provider.on("grant.error", (_ctx, error) => console.error(error.message, error.error_detail));
   server.on("request", provider.callback());
   console.log(`ready ${issuer}`);
 });

@@ -661,6 +661,7 @@ mod tests {
             Refusal::TaskNotOpen(nil()),
             Refusal::UnknownRevocation(text()),
             Refusal::UnknownLease(text()),
+            Refusal::UnknownConsent(text()),
             Refusal::UnknownApproval(text()),
             Refusal::NotWaiting(ApprovalState::Spent),
             Refusal::OwnTask,

@@ -35,6 +35,7 @@ mod material;
 mod narrowing;
 mod oauth;
 mod outbound;
+mod phantoms;
 mod program;
 mod provider;
 mod reference;
@@ -69,9 +70,11 @@ pub use lease::{LeaseDetail, LeaseView};
 pub use leases::Leases;
 pub use material::{ClientIdentity, Field, Fields, Material};
 pub use oauth::{
-    ClientAuthentication, Grant, IdJag, OAuth, OAuthConfig, SubjectToken, TokenKind, UserConsent,
+    ClientAuthentication, Grant, IdJag, OAuth, OAuthConfig, SubjectToken, TokenEnd, TokenKind,
+    UserConsent,
 };
 pub use outbound::Outbound;
+pub use phantoms::{Keeper, Phantoms, Unkept, UnknownPhantom};
 pub use provider::{Obtained, Provider, ProviderError, Revocation, Wish};
 pub use reference::{InvalidSecretRef, SecretRef};
 pub use scrubber::{Flow, Scrubber};

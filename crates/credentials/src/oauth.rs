@@ -26,7 +26,7 @@ use crate::{
 };
 
 pub use client::ClientAuthentication;
-pub use consent::UserConsent;
+pub use consent::{TokenEnd, UserConsent};
 
 /// How a token is had of an authorization server.
 #[derive(Clone, Debug)]
@@ -409,7 +409,10 @@ impl Server {
             (Some(objection), _) => objection,
             (None, None) => "it does not say how long its token lives, and neither does `ttl`",
             (None, Some(life)) => {
-                let sealed = self.revocation.as_ref();
+                let sealed = self
+                    .revocation
+                    .as_ref()
+                    .filter(|_| self.takes_tokens_back());
                 let sealed = sealed.map(|_| self.seal.seal(&wish.task, &answer.access_token));
                 return Ok(Obtained {
                     material: answer.access_token.into(),
@@ -418,7 +421,9 @@ impl Server {
                 });
             }
         };
-        if let Err(error) = self.take_back(&answer.access_token, "access_token").await {
+        if self.takes_tokens_back()
+            && let Err(error) = self.take_back(&answer.access_token, "access_token").await
+        {
             tracing::warn!(%error, "token that was not taken lives on");
         }
         Err(self

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use credentials::{Consents, Leases, Seal, SealedStore, SecretRef};
 use identity::{KeyKind, TaskTokens};
 use tasks::{Approvals, Embedded, Store, TaskId, Tasks};
 use telemetry::{Recorder, Telemetry};
+use url::Url;
 use zeroize::Zeroizing;
 
 use crate::bundles::Bundles;
@@ -143,6 +145,12 @@ impl Ground {
 }
 
 impl Ground {
+    /// Says where browsers reach the control listener: at this URL, or else at its own address.
+    pub(crate) fn reached_at(&self, url: Option<&Url>, bound: SocketAddr) {
+        let url = url.map_or_else(|| format!("http://{bound}"), ToString::to_string);
+        self.consents.configure(&url);
+    }
+
     /// Says whose signals are taken from now on.
     pub(crate) fn take_signals_of(&self, senders: &Senders) {
         self.signals.configure(senders.all.clone());

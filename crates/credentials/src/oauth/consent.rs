@@ -21,11 +21,28 @@ pub struct UserConsent {
     pub issuer: Option<String>,
     /// The claim of the ID token that has to name the owner, where there is to be one.
     pub owner_claim: Option<String>,
+    /// What becomes of the access tokens of a task that ended.
+    pub access_tokens: TokenEnd,
     /// Where consents are kept.
     pub consents: Arc<Consents>,
 }
 
+/// What becomes of access tokens that came by a consent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TokenEnd {
+    /// They expire: a server may end the consent with any of its tokens (RFC 7009, section 2.1).
+    Expire,
+    /// They are taken back: the server keeps the consent.
+    Revoke,
+}
+
 impl Server {
+    /// Whether the server is asked to take access tokens back.
+    pub(super) fn takes_tokens_back(&self) -> bool {
+        self.consent()
+            .is_none_or(|(consent, _, _)| consent.access_tokens == TokenEnd::Revoke)
+    }
+
     /// Obtains a token in the name of whom the task is done for.
     pub(super) async fn ask_by_consent(
         self: &Arc<Self>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use credentials::{
     ClientAuthentication, Grant, IdJag, KeyRef, OAuthConfig, SecretRef, Signer, Statement, Subject,
-    SubjectToken, TokenKind,
+    SubjectToken, TokenEnd, TokenKind,
 };
 use serde_json::{Value, json};
 use url::Url;
@@ -40,6 +40,8 @@ pub struct ConsentAsked {
     pub issuer: Option<String>,
     /// The claim that has to be the owner.
     pub owner_claim: Option<String>,
+    /// What becomes of the access tokens of a task that ended.
+    pub access_tokens: TokenEnd,
 }
 
 /// How a token is asked for.
@@ -67,6 +69,8 @@ pub(super) enum SubjectKind {
     Statement,
     AgentToken,
 }
+
+words! { TokenEnd { "expire" => Self::Expire, "revoke" => Self::Revoke } }
 
 words! { SubjectKind { "statement" => Self::Statement, "agent_token" => Self::AgentToken } }
 
@@ -130,6 +134,8 @@ section! {
         issuer: String = optional;
         /// The claim of the server's ID token that has to be the owner of the task, such as `email`, with `user_consent`; it needs `issuer`, and `openid` among `scopes`. Unless given, whoever opens the link in time is believed to be the owner.
         owner_claim: String = optional;
+        /// What becomes of the access tokens of a task that ended, with `user_consent`: they `expire`, or are taken back (`revoke`) where the server does not end the whole consent by that, as it may (RFC 7009 section 2.1).
+        access_tokens: TokenEnd = default("expire");
         /// The most that is asked for. A decision's `credential.scopes` must be among them; where it names none, all are asked for.
         scopes: Vec<At<Scope>> = default([]);
         /// For whom tokens are, where the server takes `audience`.
@@ -306,6 +312,7 @@ impl RawOAuth {
             authorization_url: self.authorization_url,
             issuer: self.issuer.filter(|_| !exchange.takes_token),
             owner_claim: self.owner_claim,
+            access_tokens: self.access_tokens?.value,
         };
         let is_named = client.id.is_some();
         let consent = consent.parse(kind, (is_named, &scopes), place, notes);
@@ -485,6 +492,7 @@ struct RawConsent {
     authorization_url: Option<At<Url>>,
     issuer: Option<At<String>>,
     owner_claim: Option<At<String>>,
+    access_tokens: TokenEnd,
 }
 
 /// Parameters of the question that are the gateway's own (RFC 6749, section 4.1.1; RFC 7636; OpenID Connect Core 1.0).
@@ -550,6 +558,7 @@ impl RawConsent {
             authorization_url: url.value,
             issuer: self.issuer.map(|issuer| issuer.value),
             owner_claim: self.owner_claim.map(|claim| claim.value),
+            access_tokens: self.access_tokens,
         }))
     }
 }
