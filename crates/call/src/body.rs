@@ -8,7 +8,9 @@ use memchr::memchr_iter;
 use serde_json::{Map, Value};
 
 use crate::call::Unobservable;
-use crate::head::pairs;
+use crate::head::{Pair, pairs};
+use crate::phantom::is_phantom;
+use crate::placeholder::Placeholder;
 use crate::tools::BodyKeys;
 use crate::{json, keys};
 
@@ -57,10 +59,11 @@ pub(crate) fn arguments(
     headers: &HeaderMap,
     bytes: &[u8],
     body_keys: BodyKeys,
+    placeholders: &[Placeholder],
 ) -> Result<Value, Unobservable> {
     match language(headers)? {
         Language::Json => parse(bytes, body_keys),
-        Language::Form => form(bytes, body_keys),
+        Language::Form => form(bytes, body_keys, placeholders),
     }
 }
 
@@ -88,6 +91,11 @@ fn parse(bytes: &[u8], body_keys: BodyKeys) -> Result<Value, Unobservable> {
 /// `\u` stands for a character that the prefixes of keys are made of, so without one they stand there as they are.
 fn may_hold_key(json: &[u8]) -> bool {
     keys::may_hold(json) || memchr_iter(b'\\', json).any(|at| json.get(at + 1) == Some(&b'u'))
+}
+
+/// Whether a body is a form.
+pub(crate) fn is_form(headers: &HeaderMap) -> bool {
+    language(headers).is_ok_and(|language| language == Language::Form)
 }
 
 fn language(headers: &HeaderMap) -> Result<Language, Unobservable> {
@@ -118,11 +126,22 @@ fn language(headers: &HeaderMap) -> Result<Language, Unobservable> {
     }
 }
 
-fn form(bytes: &[u8], body_keys: BodyKeys) -> Result<Value, Unobservable> {
+fn form(
+    bytes: &[u8],
+    body_keys: BodyKeys,
+    placeholders: &[Placeholder],
+) -> Result<Value, Unobservable> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| Unobservable::Body("form is not ASCII".to_owned()))?;
     let pairs = pairs(text).map_err(|problem| Unobservable::Body(format!("form: {problem}")))?;
-    let has_key = pairs.iter().any(|pair| keys::is_form_field(&pair.key));
+    let is_none = |text: &str| {
+        is_phantom(text)
+            || placeholders
+                .iter()
+                .any(|placeholder| placeholder.text == *text)
+    };
+    let is_key = |pair: &Pair| keys::is_form_field(&pair.key) && !is_none(&pair.value);
+    let has_key = pairs.iter().any(is_key);
     if has_key && body_keys == BodyKeys::Refuse {
         return Err(Unobservable::KeyRefused("body".to_owned()));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
-use tasks::{Access, Amount, Costs, Cover, Task, Unit, Unmet};
+use tasks::{Access, Amount, Costs, Cover, OperationPattern, Task, Unit, Unmet};
 
 use crate::body::Body;
 use crate::head::{Head, Malformed, Pieces};
@@ -14,6 +14,8 @@ use crate::keys;
 use crate::mcp::McpCall;
 use crate::meter::Meter;
 use crate::observed::{Asking, Observed};
+use crate::phantom;
+use crate::placeholder::{self, Placed, Placeholder};
 use crate::request::{Headers, Request};
 use crate::strip::{self, Connection, Stripped};
 use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool};
@@ -59,6 +61,7 @@ pub struct Call {
     request: Box<Request>,
     mcp: Option<Box<McpCall>>,
     stripped: Vec<Stripped>,
+    instead: Instead,
     /// All but the headers, which the request holds.
     parts: Box<Parts>,
     /// The upstream's own.
@@ -84,6 +87,8 @@ impl Call {
             skip,
             declarations,
             body_keys,
+            token_endpoints,
+            placeholders,
         } = route;
         if let Some(declared) = &task.declared().tool
             && declared != tool.name.as_str()
@@ -93,6 +98,8 @@ impl Call {
 
         let mut pieces = head.into_pieces();
         strip::take_proofs(&mut pieces.parts.headers, task.agent());
+        let placeholders = placeholders.as_deref().unwrap_or_default();
+        let mut instead = Instead::take(&mut pieces, placeholders);
         let stripped = take_keys(&mut pieces, &declarations, tool.strip, connection)?;
 
         let segments = below(std::mem::take(&mut pieces.path.segments), skip);
@@ -107,9 +114,11 @@ impl Call {
             body: &body,
             plan,
             body_keys,
+            placeholders,
         };
         let observed = asking.observe()?;
         let cover = asking.check(&observed, &task)?;
+        instead.look(&asking, &observed, token_endpoints.as_deref());
         let marks = asking.marks(&observed);
         let meters = asking.meters(&observed);
         let resource = if task.counts_resources() {
@@ -160,6 +169,7 @@ impl Call {
             request: Box::new(request),
             mcp: mcp.map(Box::new),
             stripped,
+            instead,
             body,
         })
     }
@@ -223,8 +233,13 @@ impl Call {
         &self.request
     }
 
+    /// Its headers, as they leave but for keys.
+    pub fn headers(&self) -> &HeaderMap {
+        self.request.headers.map()
+    }
+
     /// What was read of its body.
-    pub(crate) fn body(&self) -> &Body {
+    pub fn body(&self) -> &Body {
         &self.body
     }
 
@@ -236,6 +251,21 @@ impl Call {
     /// The keys that came off.
     pub fn stripped(&self) -> &[Stripped] {
         &self.stripped
+    }
+
+    /// The phantoms that stand where tokens go. What they stand for is not the agent's to know.
+    pub fn phantoms(&self) -> &[Placed] {
+        &self.instead.phantoms
+    }
+
+    /// The placeholders that stand where the tool's config looks for them.
+    pub fn placed(&self) -> &[Placed] {
+        &self.instead.placeholders
+    }
+
+    /// Whether its answer holds tokens.
+    pub fn asks_for_tokens(&self) -> bool {
+        self.instead.asks_for_tokens
     }
 
     /// The head that goes on the wire, its `uri` the upstream's whole one, and the body.
@@ -254,6 +284,41 @@ impl Call {
         parts.headers = request.headers.into_map();
         frame(&mut parts.headers, host, &body);
         (*parts, body, tool)
+    }
+}
+
+/// What stands where keys and tokens go.
+#[derive(Debug)]
+struct Instead {
+    phantoms: Vec<Placed>,
+    placeholders: Vec<Placed>,
+    /// Whether it is asked of a token endpoint.
+    asks_for_tokens: bool,
+}
+
+impl Instead {
+    /// Takes off the head what is there.
+    fn take(pieces: &mut Pieces, placeholders: &[Placeholder]) -> Self {
+        let headers = &mut pieces.parts.headers;
+        Self {
+            placeholders: placeholder::take(placeholders, headers, &mut pieces.query),
+            phantoms: phantom::take(headers).into_iter().collect(),
+            asks_for_tokens: false,
+        }
+    }
+
+    /// Looks at the arguments.
+    fn look(
+        &mut self,
+        asking: &Asking<'_>,
+        observed: &Observed,
+        token_endpoints: Option<&[OperationPattern]>,
+    ) {
+        self.placeholders.extend(asking.placed(observed));
+        self.asks_for_tokens = asking.is_one_of(token_endpoints.unwrap_or_default());
+        if self.asks_for_tokens {
+            self.phantoms.extend(asking.phantoms(observed));
+        }
     }
 }
 

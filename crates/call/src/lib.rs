@@ -18,6 +18,8 @@ mod mcp;
 mod meter;
 mod observed;
 mod operation;
+mod phantom;
+mod placeholder;
 mod request;
 mod strip;
 mod tools;
@@ -28,6 +30,8 @@ pub use exact::{CallDigest, Indistinct};
 pub use head::{Head, Malformed};
 pub use mcp::McpCall;
 pub use meter::{InvalidPathStart, Meter, MeterSource, PathStart, ResourceRule};
+pub use phantom::{phantom, phantom_of_claims};
+pub use placeholder::{KeyPlace, Placed, Placeholder, Spot};
 pub use request::{Headers, Request};
 pub use strip::Stripped;
 pub use tools::{

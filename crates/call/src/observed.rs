@@ -14,6 +14,8 @@ use crate::head::Pair;
 use crate::mcp::{self, Kind, McpCall};
 use crate::meter::{self, Called, Meter};
 use crate::operation::{choose, judged, names_method};
+use crate::phantom;
+use crate::placeholder::{self, Placed, Placeholder};
 use crate::tools::{BodyKeys, BodyPlan, Mark, Protocol, Tool};
 
 /// A request below a tool, its keys off, before it has an operation.
@@ -28,6 +30,7 @@ pub(crate) struct Asking<'a> {
     pub(crate) body: &'a Body,
     pub(crate) plan: BodyPlan,
     pub(crate) body_keys: BodyKeys,
+    pub(crate) placeholders: &'a [Placeholder],
 }
 
 /// What was observed.
@@ -62,6 +65,47 @@ impl Asking<'_> {
         }
     }
 
+    /// Whether one of these patterns, in lower case, covers it; none but an HTTP tool's do.
+    pub(crate) fn is_one_of(&self, patterns: &[OperationPattern]) -> bool {
+        if patterns.is_empty() || self.tool.protocol != Protocol::Http {
+            return false;
+        }
+        let mut segments: Vec<String> = self.segments.iter().map(|it| it.to_lowercase()).collect();
+        if segments.last().is_some_and(String::is_empty) {
+            segments.pop();
+        }
+        let asked = Asked::Route {
+            method: self.method.as_str(),
+            segments: &segments,
+        };
+        patterns.iter().any(|pattern| pattern.covers(asked))
+    }
+
+    /// The phantoms in its body.
+    pub(crate) fn phantoms(&self, observed: &Observed) -> Vec<Placed> {
+        let Some(arguments) = &observed.arguments else {
+            return Vec::new();
+        };
+        let is_form = body::is_form(self.headers);
+        phantom::in_arguments(arguments, is_form)
+    }
+
+    /// The placeholders in its body.
+    pub(crate) fn placed(&self, observed: &Observed) -> Vec<Placed> {
+        match (&observed.arguments, &observed.mcp) {
+            (Some(arguments), None) => {
+                let is_form = body::is_form(self.headers);
+                placeholder::in_arguments(self.placeholders, arguments, is_form)
+            }
+            (Some(arguments), Some(_)) => {
+                // As the whole message has them.
+                let message = serde_json::json!({ "params": { "arguments": arguments } });
+                placeholder::in_arguments(self.placeholders, &message, false)
+            }
+            (None, _) => Vec::new(),
+        }
+    }
+
     fn http(&self) -> Result<Observed, Unobservable> {
         let method = judged(self.method, self.patterns());
         let asked = Asked::Route {
@@ -90,7 +134,7 @@ impl Asking<'_> {
         let Some(bytes) = self.read_bytes()? else {
             return Ok(None);
         };
-        let arguments = body::arguments(self.headers, bytes, self.body_keys)?;
+        let arguments = body::arguments(self.headers, bytes, self.body_keys, self.placeholders)?;
         Ok(Some(arguments))
     }
 

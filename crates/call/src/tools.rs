@@ -12,6 +12,7 @@ use tasks::{Access, GateBounds, OperationPattern, ToolName};
 use crate::call::Unobservable;
 use crate::head::{Authority, Head};
 use crate::meter::{Meter, ResourceRule};
+use crate::placeholder::Placeholder;
 pub(crate) use upstream::Upstream;
 
 /// The limit of bodies where the config gives none that fits: 1 MiB.
@@ -24,6 +25,8 @@ pub struct Tools {
     by_host: HashMap<String, Arc<Entry>>,
     declarations: Arc<[HeaderName]>,
     allow_body_keys: BTreeSet<ToolName>,
+    token_endpoints: BTreeMap<ToolName, Arc<[OperationPattern]>>,
+    placeholders: BTreeMap<ToolName, Arc<[Placeholder]>>,
 }
 
 /// A tool and where it is, read once.
@@ -66,6 +69,8 @@ impl Tools {
                 .map(HeaderName::from_static)
                 .into(),
             allow_body_keys: BTreeSet::new(),
+            token_endpoints: BTreeMap::new(),
+            placeholders: BTreeMap::new(),
         })
     }
 
@@ -84,6 +89,26 @@ impl Tools {
             BodyKeys::Allow => self.allow_body_keys.insert(tool.clone()),
             BodyKeys::Refuse => self.allow_body_keys.remove(tool),
         };
+        self
+    }
+
+    /// Names the operations of one tool that answer with tokens; none unless given. The method, the case of the path and a
+    /// slash at its end make no difference.
+    #[must_use]
+    pub fn with_token_endpoints(mut self, tool: &ToolName, endpoints: &[OperationPattern]) -> Self {
+        if !endpoints.is_empty() {
+            let endpoints = endpoints.iter().map(loose).collect();
+            self.token_endpoints.insert(tool.clone(), endpoints);
+        }
+        self
+    }
+
+    /// Says what agents write where a key of one tool goes; nothing unless given.
+    #[must_use]
+    pub fn with_placeholders(mut self, tool: &ToolName, placeholders: &[Placeholder]) -> Self {
+        if !placeholders.is_empty() {
+            self.placeholders.insert(tool.clone(), placeholders.into());
+        }
         self
     }
 
@@ -110,6 +135,8 @@ impl Tools {
             } else {
                 BodyKeys::Refuse
             },
+            token_endpoints: self.token_endpoints.get(&entry.tool.name).cloned(),
+            placeholders: self.placeholders.get(&entry.tool.name).cloned(),
         })
     }
 
@@ -122,6 +149,14 @@ impl Tools {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Tool>> {
         self.by_name.values().map(|entry| &entry.tool)
     }
+}
+
+/// The same path in lower case, by any method: a server may not tell them apart.
+fn loose(endpoint: &OperationPattern) -> OperationPattern {
+    let text = endpoint.as_str();
+    let path = text.split_once(' ').map_or(text, |(_, path)| path);
+    let loose = format!("* {}", path.to_ascii_lowercase());
+    loose.parse().unwrap_or_else(|_| endpoint.clone())
 }
 
 /// Two tools claim one host.
@@ -143,6 +178,8 @@ pub struct Route {
     pub(crate) skip: usize,
     pub(crate) declarations: Arc<[HeaderName]>,
     pub(crate) body_keys: BodyKeys,
+    pub(crate) token_endpoints: Option<Arc<[OperationPattern]>>,
+    pub(crate) placeholders: Option<Arc<[Placeholder]>>,
 }
 
 impl Route {

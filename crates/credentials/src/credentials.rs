@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use call::Call;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use policy::Permit;
@@ -10,6 +11,8 @@ use tasks::{Access, StoreError, ToolName};
 
 use crate::context::Circumstances;
 use crate::credential::Grant;
+use crate::credential::has_arguments;
+use crate::injection::Lack;
 use crate::lease::{self, Asking, Source};
 use crate::{ConsentLink, ContextRule, Credential, Injection, Leases, Provider};
 
@@ -100,6 +103,7 @@ impl Credentials {
         let now = lease::now();
         for one in bound {
             one.check_bridge(&call.tool().name, now)?;
+            one.check_place(call)?;
         }
         let task = call.task();
         let narrowing = permit.narrowing();
@@ -170,6 +174,25 @@ impl Credentials {
 }
 
 impl Bound {
+    /// Asked before anything is obtained: a call without a place for a secret gets none.
+    fn check_place(&self, call: &Call) -> Result<(), Unavailable> {
+        let mut injections = self.injections.iter();
+        let has_arguments = has_arguments(call);
+        let lacking = injections.find_map(|one| one.lacks(call).filter(|_| has_arguments));
+        match lacking {
+            Some(Lack::Body(lacks)) => Err(Unavailable::NoPlace {
+                tool: call.tool().name.as_str().to_owned(),
+                lacks,
+            }),
+            Some(Lack::Placeholder(text, count)) => Err(Unavailable::Placeholder {
+                tool: call.tool().name.as_str().to_owned(),
+                text,
+                count,
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Asked at each call, since a lease may have been obtained before the date.
     fn check_bridge(&self, tool: &ToolName, now: i64) -> Result<(), Unavailable> {
         match self.bridge {
@@ -210,6 +233,24 @@ pub enum Unavailable {
         tool: String,
         /// Where it does.
         link: ConsentLink,
+    },
+    /// The call lacks what the secret goes into.
+    #[error("tool `{tool}` takes its key in {lacks}, which the call has not")]
+    NoPlace {
+        /// The tool.
+        tool: String,
+        /// What it lacks.
+        lacks: &'static str,
+    },
+    /// The call has not exactly one placeholder.
+    #[error("tool `{tool}` takes its key where `{text}` stands, which the call has {count} times")]
+    Placeholder {
+        /// The tool.
+        tool: String,
+        /// The placeholder.
+        text: String,
+        /// How often it stands where it is looked for.
+        count: usize,
     },
     /// The provider failed.
     #[error("no credential for tool `{tool}`: {cause}")]

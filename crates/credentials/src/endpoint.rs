@@ -351,6 +351,16 @@ impl Request {
     }
 }
 
+/// Where it goes; headers and body may hold secrets.
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
 fn client(
     url: &Url,
     authorities: &[CertificateDer<'static>],
@@ -372,16 +382,6 @@ fn client(
     match identity {
         Some(identity) => builder.identity(identity).build(),
         None => builder.build(),
-    }
-}
-
-/// Where it goes; headers and body may hold secrets.
-impl std::fmt::Debug for Request {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Request")
-            .field("method", &self.method)
-            .field("path", &self.path)
-            .finish_non_exhaustive()
     }
 }
 

@@ -1,14 +1,17 @@
 //! Where a secret enters a request.
 
+mod body;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use call::Body;
-use http::header::AUTHORIZATION;
+use call::{Body, Call, KeyPlace, Placeholder, Spot};
+use http::header::{AUTHORIZATION, COOKIE};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use tasks::ArgumentPointer;
 use zeroize::Zeroizing;
 
 use crate::{Material, Uninjectable};
@@ -44,6 +47,23 @@ pub enum Place {
     },
     /// The connection: the certificate is shown on it, and no other lease uses it.
     Certificate,
+    /// A cookie. Those of the agent are off.
+    Cookie {
+        /// Its name.
+        name: String,
+    },
+    /// A place in a JSON body.
+    Json {
+        /// The way to it.
+        pointer: ArgumentPointer,
+    },
+    /// A field of a form in the body.
+    Form {
+        /// Its name.
+        key: String,
+    },
+    /// Where the agent wrote a placeholder.
+    Placeholder(Placeholder),
 }
 
 /// The user of HTTP basic authentication.
@@ -69,12 +89,52 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+impl From<&KeyPlace> for Place {
+    fn from(place: &KeyPlace) -> Self {
+        match place.clone() {
+            KeyPlace::Header { name, prefix } => Self::Header { name, prefix },
+            KeyPlace::Query { key } => Self::Query { key },
+            KeyPlace::Json { pointer } => Self::Json { pointer },
+            KeyPlace::Form { key } => Self::Form { key },
+            KeyPlace::Basic { user } => Self::Basic {
+                user: User::Named(user),
+            },
+        }
+    }
+}
+
+/// What a call lacks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Lack {
+    /// A body of this kind.
+    Body(&'static str),
+    /// This placeholder, which stands there so often.
+    Placeholder(String, usize),
+}
+
 impl Injection {
+    /// Where it goes in this call: of a placeholder, where that stands.
+    pub(crate) fn placed(&self, call: &Call) -> Option<Self> {
+        let Place::Placeholder(placeholder) = &self.place else {
+            return None;
+        };
+        let mut placed = call.placed().iter();
+        let found = placed.find(|placed| placed.text == placeholder.text)?;
+        Some(Self {
+            place: Place::from(&found.place),
+            field: self.field.clone(),
+        })
+    }
+
     /// Whether two go to one place, of which only one would arrive.
     pub fn meets(&self, other: &Self) -> bool {
         match (&self.place, &other.place) {
-            (Place::Query { key }, Place::Query { key: other }) => key == other,
             (Place::Certificate, Place::Certificate) => true,
+            (Place::Query { key }, Place::Query { key: other })
+            | (Place::Form { key }, Place::Form { key: other })
+            | (Place::Cookie { name: key }, Place::Cookie { name: other }) => key == other,
+            (Place::Json { pointer }, Place::Json { pointer: other }) => pointer.meets(other),
+            (Place::Placeholder(one), Place::Placeholder(other)) => one.text == other.text,
             (one, other) => one
                 .header()
                 .is_some_and(|name| other.header() == Some(name)),
@@ -88,7 +148,7 @@ impl Injection {
     )]
     pub(crate) fn apply(
         &self,
-        (head, _body): (&mut Parts, &mut Body),
+        (head, body): (&mut Parts, &mut Body),
         material: &Material,
     ) -> Result<(), Uninjectable> {
         if self.place == Place::Certificate {
@@ -114,6 +174,49 @@ impl Injection {
                 let value = format!("Basic {}", user.with(material, secret)?.as_str());
                 insert(head, AUTHORIZATION, value.into_bytes())
             }
+            Place::Cookie { name } => put_cookie(head, name, secret),
+            Place::Json { pointer } => body::put_json(head, body, pointer, secret),
+            Place::Form { key } => body::put_form(head, body, key, secret),
+            Place::Placeholder(_) => Err(Uninjectable("a placeholder that stands nowhere")),
+        }
+    }
+
+    /// Whether it is an argument of a call.
+    pub fn is_argument(&self) -> bool {
+        match &self.place {
+            Place::Json { .. } | Place::Form { .. } => true,
+            Place::Placeholder(placeholder) => {
+                let mut spots = placeholder.spots.iter();
+                spots.all(|spot| matches!(spot, Spot::Json(_) | Spot::Form(_)))
+            }
+            Place::Header { .. }
+            | Place::Query { .. }
+            | Place::Basic { .. }
+            | Place::Cookie { .. }
+            | Place::Certificate => false,
+        }
+    }
+
+    /// What a call lacks that the secret would go into.
+    pub(crate) fn lacks(&self, call: &Call) -> Option<Lack> {
+        let (headers, body) = (call.headers(), call.body());
+        match &self.place {
+            Place::Json { .. } => {
+                (!body::has_json(headers, body)).then_some(Lack::Body("a JSON body"))
+            }
+            Place::Form { .. } => {
+                (!body::has_form(headers, body)).then_some(Lack::Body("a form as its body"))
+            }
+            Place::Placeholder(Placeholder { text, .. }) => {
+                let placed = call.placed().iter();
+                let count = placed.filter(|placed| placed.text == *text).count();
+                (count != 1).then(|| Lack::Placeholder(text.clone(), count))
+            }
+            Place::Header { .. }
+            | Place::Query { .. }
+            | Place::Basic { .. }
+            | Place::Cookie { .. }
+            | Place::Certificate => None,
         }
     }
 
@@ -132,6 +235,14 @@ impl Injection {
                 let pair = user.with(material, secret).ok()?;
                 return Some(Zeroizing::new(pair.as_bytes().to_vec()));
             }
+            Place::Cookie { name: key } | Place::Form { key } => {
+                [key.as_bytes(), b"=", secret].concat()
+            }
+            Place::Json { pointer } => {
+                let key = pointer.tokens().last()?.as_bytes();
+                [b"\"", key, b"\":\"", secret].concat()
+            }
+            Place::Placeholder(_) => return None,
         };
         Some(Zeroizing::new(text))
     }
@@ -140,7 +251,13 @@ impl Injection {
     pub(crate) fn encodes(&self) -> bool {
         match self.place {
             Place::Basic { .. } => true,
-            Place::Header { .. } | Place::Query { .. } | Place::Certificate => false,
+            Place::Header { .. }
+            | Place::Query { .. }
+            | Place::Cookie { .. }
+            | Place::Json { .. }
+            | Place::Form { .. }
+            | Place::Placeholder(_)
+            | Place::Certificate => false,
         }
     }
 
@@ -150,6 +267,10 @@ impl Injection {
             Place::Header { .. }
             | Place::Query { .. }
             | Place::Basic { .. }
+            | Place::Cookie { .. }
+            | Place::Json { .. }
+            | Place::Form { .. }
+            | Place::Placeholder(_)
             | Place::Certificate => false,
         }
     }
@@ -158,7 +279,13 @@ impl Injection {
     pub(crate) fn binds_connection(&self) -> bool {
         match self.place {
             Place::Certificate => true,
-            Place::Header { .. } | Place::Query { .. } | Place::Basic { .. } => false,
+            Place::Header { .. }
+            | Place::Query { .. }
+            | Place::Basic { .. }
+            | Place::Cookie { .. }
+            | Place::Json { .. }
+            | Place::Form { .. }
+            | Place::Placeholder(_) => false,
         }
     }
 }
@@ -169,7 +296,12 @@ impl Place {
         match self {
             Self::Header { name, .. } => Some(name),
             Self::Basic { .. } => Some(&AUTHORIZATION),
-            Self::Query { .. } | Self::Certificate => None,
+            Self::Query { .. }
+            | Self::Cookie { .. }
+            | Self::Json { .. }
+            | Self::Form { .. }
+            | Self::Placeholder(_)
+            | Self::Certificate => None,
         }
     }
 }
@@ -192,6 +324,33 @@ impl User {
         let pair = Zeroizing::new([user, b":", secret].concat());
         Ok(Zeroizing::new(STANDARD.encode(&pair)))
     }
+}
+
+/// Adds a cookie to those that are there; one of its name goes.
+fn put_cookie(head: &mut Parts, name: &str, secret: &[u8]) -> Result<(), Uninjectable> {
+    // RFC 6265, section 4.1.1: `cookie-octet`.
+    let is_octet =
+        |byte: &u8| matches!(byte, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e);
+    if !secret.iter().all(is_octet) {
+        return Err(Uninjectable("a cookie"));
+    }
+    let mut value = Vec::new();
+    let cookies = head.headers.get_all(COOKIE).iter();
+    for cookie in cookies.flat_map(|value| value.as_bytes().split(|byte| *byte == b';')) {
+        let cookie = cookie.trim_ascii();
+        let own = cookie
+            .split(|byte| *byte == b'=')
+            .next()
+            .unwrap_or_default();
+        if !cookie.is_empty() && own.trim_ascii() != name.as_bytes() {
+            value.extend_from_slice(cookie);
+            value.extend_from_slice(b"; ");
+        }
+    }
+    value.extend_from_slice(name.as_bytes());
+    value.push(b'=');
+    value.extend_from_slice(secret);
+    insert(head, COOKIE, value)
 }
 
 fn insert(head: &mut Parts, name: HeaderName, value: Vec<u8>) -> Result<(), Uninjectable> {
@@ -226,7 +385,9 @@ fn with_query(uri: &Uri, key: &str, secret: &[u8]) -> Result<Uri, Uninjectable> 
 fn names(pair: &str, key: &str) -> bool {
     let name = pair.split_once('=').map_or(pair, |(name, _)| name);
     let name = name.replace('+', " ");
-    percent_decode_str(&name).eq(key.bytes())
+    // Some readers don't tell cases, and would take the agent's.
+    let name = percent_decode_str(&name).map(|byte| byte.to_ascii_lowercase());
+    name.eq(key.bytes().map(|byte| byte.to_ascii_lowercase()))
 }
 
 #[cfg(test)]

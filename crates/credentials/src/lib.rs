@@ -34,6 +34,7 @@ mod material;
 mod narrowing;
 mod oauth;
 mod outbound;
+mod phantoms;
 mod program;
 mod provider;
 mod reference;
@@ -70,6 +71,7 @@ pub use oauth::{
     UserConsent,
 };
 pub use outbound::Outbound;
+pub use phantoms::{Keeper, Phantoms, Unkept, UnknownPhantom};
 pub use provider::{Obtained, Provider, ProviderError, Revocation, Wish};
 pub use reference::{InvalidSecretRef, SecretRef};
 pub use scrubber::{Flow, Scrubber};

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use call::{BodyKeys, Tools};
+use call::{BodyKeys, Placeholder, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
 use credentials::{
-    Azure, Binding, Cmd, Credentials, GithubApp, Google, Grant, Jwt, OAuth, Provider, Spiffe,
-    Static, UserConsent,
+    Azure, Binding, Cmd, ContextRule, Credentials, GithubApp, Google, Grant, Jwt, OAuth, Place,
+    Provider, Spiffe, Static, UserConsent,
 };
 use identity::{BundleConfig, ClusterConfig, Identity};
 use policy::{
@@ -96,34 +96,33 @@ pub(crate) async fn build(
         Some(previous) => previous.oauth.as_deref().map(|oauth| oauth.moved(&origins)),
         None => issuer.map(|issuer| ProtectedResource::new(control::issuer_name(issuer), &origins)),
     };
-    let clusters = clusters(config.identity.clusters, &mut mistakes);
-    let identity = Identity::new(
-        identity::Config {
-            issuers: config.identity.issuers,
-            clusters,
-            wit_issuers: config.identity.wit_issuers,
-            transaction_issuers: config.tasks.transaction_issuers,
-            tokens: Arc::clone(&ground.tokens),
-            dpop: config.identity.dpop,
-            certificates: config.identity.certificates,
-            spiffe: config.identity.spiffe,
-        },
-        previous.map(|setup| &*setup.identity),
-    );
+    let identity = identity::Config {
+        clusters: clusters(config.identity.clusters, &mut mistakes),
+        issuers: config.identity.issuers,
+        wit_issuers: config.identity.wit_issuers,
+        transaction_issuers: config.tasks.transaction_issuers,
+        tokens: Arc::clone(&ground.tokens),
+        dpop: config.identity.dpop,
+        certificates: config.identity.certificates,
+        spiffe: config.identity.spiffe,
+    };
+    let identity = Identity::new(identity, previous.map(|setup| &*setup.identity));
     let mut tools = Vec::new();
     let mut upstreams = Vec::new();
     let mut bindings = Vec::new();
-    let mut contexts = HashMap::new();
+    let contexts = contexts(&config.tools);
     let mut open_bodies = Vec::new();
+    let mut answering = Vec::new();
+    let mut placeholders = Vec::new();
     for ToolConfig {
         tool,
         upstream: reached,
         bindings: taken,
         body_keys,
-        context,
+        token_endpoints,
+        ..
     } in config.tools
     {
-        contexts.insert(tool.name.clone(), context);
         match upstream(&tool.upstream, &reached) {
             Ok(upstream) => upstreams.push((tool.name.clone(), upstream)),
             Err(mistake) => mistakes.push(format!("tools.{}: {mistake}", tool.name)),
@@ -131,6 +130,8 @@ pub(crate) async fn build(
         if body_keys == BodyKeys::Allow {
             open_bodies.push(tool.name.clone());
         }
+        placeholders.push((tool.name.clone(), placeholders_of(&taken)));
+        answering.push((tool.name.clone(), token_endpoints));
         for taken in taken {
             match binding(&tool.name, taken, ground) {
                 Ok(binding) => bindings.push(binding),
@@ -149,9 +150,16 @@ pub(crate) async fn build(
         .ok();
     let tools = tools.map(|tools| {
         let allow = |tools: Tools, name: &ToolName| tools.with_body_keys(name, BodyKeys::Allow);
-        open_bodies
+        let tools = open_bodies
             .iter()
-            .fold(tools.with_declarations(declarations), allow)
+            .fold(tools.with_declarations(declarations), allow);
+        let tools = answering.iter().fold(tools, |tools, (name, endpoints)| {
+            tools.with_token_endpoints(name, endpoints)
+        });
+        let placeholders = placeholders.iter();
+        placeholders.fold(tools, |tools, (name, placeholders)| {
+            tools.with_placeholders(name, placeholders)
+        })
     });
     let (Some(tools), Some(deciding), Some(operators), Some(senders), true) =
         (tools, policy, operators, senders, mistakes.is_empty())
@@ -162,9 +170,7 @@ pub(crate) async fn build(
         identity: Arc::new(identity),
         tools: Arc::new(tools),
         policy: Arc::new(deciding.point),
-        credentials: Arc::new(
-            Credentials::new(bindings, Arc::clone(&ground.leases)).with_contexts(contexts),
-        ),
+        credentials: credentials(bindings, contexts, ground),
         upstreams: Arc::new(Upstreams::new(upstreams)),
         oauth: oauth.map(Arc::new),
     };
@@ -182,6 +188,23 @@ pub(crate) async fn build(
         findings: deciding.findings,
         gathered: deciding.gathered,
     })
+}
+
+/// What the leases of each tool belong to.
+fn contexts(tools: &[ToolConfig]) -> HashMap<ToolName, ContextRule> {
+    let contexts = tools
+        .iter()
+        .map(|of| (of.tool.name.clone(), of.context.clone()));
+    contexts.collect()
+}
+
+fn credentials(
+    bindings: Vec<Binding>,
+    contexts: HashMap<ToolName, ContextRule>,
+    ground: &Ground,
+) -> Arc<Credentials> {
+    let credentials = Credentials::new(bindings, Arc::clone(&ground.leases));
+    Arc::new(credentials.with_contexts(contexts))
 }
 
 /// The clusters, with the authorities of their API servers.
@@ -400,6 +423,27 @@ async fn operators(config: &Config, own: Option<&OwnTokens>) -> Result<Operators
         });
     }
     Operators::new(operators).map_err(|error| format!("control.operators: {error}"))
+}
+
+/// What agents write where the keys of a tool go; one text where several credentials have it.
+fn placeholders_of(bindings: &[BindingConfig]) -> Vec<Placeholder> {
+    let mut all: Vec<Placeholder> = Vec::new();
+    for injection in bindings.iter().flat_map(|binding| &binding.injections) {
+        let Place::Placeholder(placeholder) = &injection.place else {
+            continue;
+        };
+        match all.iter_mut().find(|known| known.text == placeholder.text) {
+            Some(known) => {
+                for spot in &placeholder.spots {
+                    if !known.spots.contains(spot) {
+                        known.spots.push(spot.clone());
+                    }
+                }
+            }
+            None => all.push(placeholder.clone()),
+        }
+    }
+    all
 }
 
 fn binding(tool: &ToolName, taken: BindingConfig, ground: &Ground) -> Result<Binding, String> {

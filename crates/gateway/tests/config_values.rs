@@ -724,7 +724,41 @@ fn an_mcp_body_is_read() {
 fn protocols_to_come_are_said_to_come() {
     check_tool("protocol: a2a", &["tools.x.protocol not_built"]);
     check_tool("protocol: soap", &["tools.x.protocol wrong_value"]);
-    check_tool("provider: { a: b }", &["tools.x.provider unknown_key"]);
+}
+
+#[test]
+fn leases_belong_to_the_callers_network_unless_it_does_not_count() {
+    check_tool("lease_context: [branch], lease_network: any", &[]);
+    check_tool(
+        "lease_network: host, lease_context: branch",
+        &[
+            "tools.x.lease_network wrong_value",
+            "tools.x.lease_context wrong_type",
+        ],
+    );
+    let config =
+        accept("tools: { x: { upstream: 'https://x.example/v1', lease_context: [branch] } }");
+    let expect = ContextRule {
+        declared: vec!["branch".to_owned()],
+        network: NetworkRule::Subnet,
+    };
+    assert_eq!(config.tools[0].context, expect);
+}
+
+#[test]
+fn keys_of_the_state_are_named() {
+    check(
+        "state: { key: 'file:/etc/remit/state.key', old_keys: ['env:OLD', 'cmd:kms decrypt'] }",
+        &[],
+    );
+    check(
+        "state: { key: a-literal-key }",
+        &["state.key literal_secret"],
+    );
+    check(
+        "state: { old_keys: ['file:'] }",
+        &["state.old_keys[0] literal_secret"],
+    );
 }
 
 #[test]
@@ -1278,6 +1312,88 @@ fn a_secret_goes_to_one_place() {
     check_credential(
         "provider: cmd, command: [c], inject: { basic: 'a:b' }",
         &[&format!("{PATH}.inject.basic wrong_value")],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: { cookie: 'a b' }",
+        &[&format!("{PATH}.inject.cookie wrong_value")],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: { json: key }",
+        &[
+            &format!("{PATH}.inject wrong_injection"),
+            &format!("{PATH}.inject.json wrong_value"),
+        ],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: { json: /key, form: key }",
+        &[&format!("{PATH}.inject wrong_injection")],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: [{ json: /a/b }, { json: /A }]",
+        &[&format!("{PATH} injected_twice")],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: [{ json: /a }, { json: /b }]",
+        &[],
+    );
+}
+
+#[test]
+fn a_secret_goes_into_a_body_that_is_read() {
+    let key = "credentials: { write: { provider: cmd, command: [c], inject: INJECT } }";
+    let json = key.replace("INJECT", "{ json: /key }");
+    let form = key.replace("INJECT", "{ form: key }");
+    check_tool(&json, &[]);
+    check_tool(&format!("body: stream, {json}"), &["tools.x body_needed"]);
+    check_tool(&format!("protocol: grpc, {json}"), &["tools.x body_needed"]);
+    check_tool(&format!("protocol: mcp, {json}"), &[]);
+    check_tool(
+        &format!("protocol: mcp, {form}"),
+        &["tools.x wrong_injection"],
+    );
+}
+
+#[test]
+fn a_placeholder_is_a_word_that_may_stand_somewhere() {
+    let inject = |keys: &str| format!("provider: cmd, command: [c], inject: {{ {keys} }}");
+    let good = "placeholder: REMIT_SECRET_KEY, places: ['header x-api-key', 'json /a/b']";
+    check_credential(&inject(good), &[]);
+    check_credential(
+        &inject("placeholder: KEY, places: ['query key']"),
+        &[&format!("{PATH}.inject.placeholder wrong_value")],
+    );
+    check_credential(
+        &inject("placeholder: REMIT_SECRET_KEY"),
+        &[&format!("{PATH}.inject.placeholder wrong_injection")],
+    );
+    check_credential(
+        &inject("header: x-key, places: ['query key']"),
+        &[&format!("{PATH}.inject.places wrong_injection")],
+    );
+    check_credential(
+        &inject("placeholder: REMIT_SECRET_KEY, places: ['path /a', 'header host']"),
+        &[
+            &format!("{PATH}.inject.places[0] wrong_value"),
+            &format!("{PATH}.inject.places[1] header_taken"),
+        ],
+    );
+}
+
+#[test]
+fn a_token_endpoint_is_an_operation_over_http() {
+    let at = "tools.x.token_endpoints[0]";
+    check_tool("token_endpoints: ['POST /oauth/token']", &[]);
+    check_tool(
+        "token_endpoints: [token]",
+        &[&format!("{at} wrong_pattern")],
+    );
+    check_tool(
+        "protocol: mcp, token_endpoints: ['POST /token']",
+        &[&format!("{at} wrong_pattern")],
+    );
+    check_tool(
+        "body: stream, token_endpoints: ['POST /token']",
+        &[&format!("{at} body_needed")],
     );
 }
 

@@ -13,10 +13,16 @@ mod ends;
 mod flows;
 #[path = "streams/hostile.rs"]
 mod hostile;
+#[path = "streams/injecting.rs"]
+mod injecting;
 #[path = "streams/kill_switch.rs"]
 mod kill_switch;
+#[path = "streams/redacting.rs"]
+mod redacting;
 #[path = "streams/scrubbing.rs"]
 mod scrubbing;
+#[path = "streams/tokens.rs"]
+mod tokens;
 #[path = "streams/upstreams.rs"]
 mod upstreams;
 #[path = "streams/world.rs"]

@@ -396,21 +396,19 @@ fn policy_is_edited_while_calls_go_on_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
-fn an_allowed_call_whose_answer_must_be_redacted_is_refused() {
+fn what_the_policy_redacts_does_not_arrive() {
     let world = World::new();
-    let (_, token) = world.task(&["--tool", "notes"]);
+    let (_, token) = world.task(&["--tool", "notes", "--access", "read,write"]);
+    let note = world.post("/notes/notes", &token, &json!({ "text": "call Bob" }));
+    assert_eq!(note.status(), StatusCode::CREATED);
+    let get = || world.get("/notes/notes", &token).text().unwrap();
+    assert!(get().contains("call Bob"));
     let file = world.remit.state().join("policy/all.rego");
     let more = "\nredact contains \"/notes\" if input.tool.name == \"notes\"\n";
     let text = std::fs::read_to_string(&file).unwrap() + more;
     std::fs::write(&file, text).unwrap();
-    until("the new policy judges", || {
-        world.get("/notes/notes", &token).status() == StatusCode::FORBIDDEN
-    });
-    refused(
-        world.get("/notes/notes", &token),
-        StatusCode::FORBIDDEN,
-        "policy_failed",
-    );
+    until("the new policy judges", || !get().contains("call Bob"));
+    assert_eq!(get(), "{\"notes\":\"[redacted]\"}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod fetch;
 mod handover;
 mod issuer;
 mod key;
+mod key_look;
 mod key_set;
 mod key_source;
 mod nonce;
@@ -65,6 +66,7 @@ pub use dpop::{DpopConfig, NonceRule};
 pub use fetch::is_trustworthy;
 pub use handover::Handover;
 pub use issuer::{IssuerConfig, Vouching};
+pub use key_look::{KeyLook, UnknownLook};
 pub use own_certificate::{NoCertificate, OwnCertificate};
 pub use owner::Owner;
 pub use presented::{Presented, Transport};
@@ -174,7 +176,8 @@ impl Identity {
     /// Finds the agent behind a request head.
     ///
     /// The proof slots are `Authorization` and `Proxy-Authorization` (`Bearer`, or the password of
-    /// `Basic`), `x-api-key`, `api-key` and `x-goog-api-key`. A value is a proof if it is a compact
+    /// `Basic`), `x-api-key`, `api-key` and `x-goog-api-key`. A task token may look like another API's key
+    /// ([`KeyLook`]) there, and stand after `token`, as GitHub has it. A value is a proof if it is a compact
     /// JWT whose `iss` is ours or a configured issuer, or whose `sub` is a SPIFFE ID; anything else is the
     /// agent's key and is not looked at. A SPIFFE ID of a configured trust domain is for its bundle alone to
     /// vouch for, whatever the `iss`. Equal tokens are one proof. A task token beside a workload token must name the
@@ -207,9 +210,13 @@ impl Identity {
             let Some((scheme, token)) = slot.token(value) else {
                 continue;
             };
-            let Some(verified) = self.verify(&token).await? else {
+            let undressed = key_look::undress(&token);
+            let Some(verified) = self.verify(undressed.unwrap_or(&token)).await? else {
                 continue;
             };
+            if undressed.is_some() && verified.method() != Method::TaskToken {
+                continue;
+            }
             sender.confirm(scheme, &verified)?;
             if is_covered {
                 let digest = verified.digest;

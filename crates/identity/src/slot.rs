@@ -81,11 +81,12 @@ impl Slot {
     }
 }
 
-/// The token of `Bearer` or `DPoP`, the password of `Basic` (RFC 9110 section 11.4, RFC 7617 section 2).
+/// The token of `Bearer`, `token` or `DPoP`, the password of `Basic` (RFC 9110 section 11.4, RFC 7617 section 2).
 fn credentials(text: &str) -> Option<(Scheme, Cow<'_, str>)> {
     let (scheme, rest) = text.split_once(' ')?;
     let rest = rest.trim_start_matches(' ');
-    if scheme.eq_ignore_ascii_case("bearer") {
+    // GitHub's clients say `token`.
+    if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token") {
         return Some((Scheme::Bearer, Cow::Borrowed(rest)));
     }
     if scheme.eq_ignore_ascii_case("dpop") {
@@ -130,6 +131,10 @@ mod tests {
             "BASIC eDphLmIuYw==",
             Some("a.b.c"),
         );
+    }
+    #[test]
+    fn github_calls_it_a_token() {
+        check(Slot::Authorization, "token a.b.c", Some("a.b.c"));
     }
     #[test]
     fn more_spaces_are_one() {

@@ -2,7 +2,7 @@
 
 use regorus::Value;
 use serde_json::Map;
-use tasks::Demand;
+use tasks::{ArgumentPointer, Demand};
 use telemetry::PolicyFailure;
 
 use crate::machine::{Failed, Failure};
@@ -343,7 +343,10 @@ fn texts(value: &Value, field: &'static str) -> Result<Vec<String>, Wrong> {
 
 fn pointers(value: &Value) -> Result<Vec<String>, Wrong> {
     let pointers = texts(value, "redact")?;
-    if pointers.iter().all(|pointer| pointer.starts_with('/')) {
+    if pointers
+        .iter()
+        .all(|pointer| pointer.parse::<ArgumentPointer>().is_ok())
+    {
         Ok(pointers)
     } else {
         Err(Wrong("redact"))

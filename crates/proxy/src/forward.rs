@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use call::Body;
-use credentials::{ClientIdentity, Outbound};
+use credentials::ClientIdentity;
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -15,8 +15,12 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use telemetry::Trace;
 
+use crate::Answered;
+use crate::body::Budget;
 use crate::meter::Metering;
+use crate::redact::Redact;
 use crate::scrub::{Asked, Scrub};
+use crate::token_answer::TokenAnswer;
 use crate::upstream::{Apart, Talk, Upstream};
 
 /// W3C Trace Context.
@@ -42,10 +46,25 @@ pub(crate) struct Forward {
     pub(crate) metering: Option<Metering>,
     /// What keeps the injected secret out of the answer.
     pub(crate) scrub: Option<Scrub>,
+    /// What takes values out of it.
+    pub(crate) redact: Option<Box<Redact>>,
+    /// What takes tokens out of it.
+    pub(crate) tokens: Option<Box<TokenAnswer>>,
 }
 
 impl Forward {
-    pub(crate) fn new(mut outbound: Outbound, upstream: Arc<Upstream>, talk: Talk) -> Self {
+    /// `held` bounds what is held of answers, over all calls.
+    pub(crate) fn new(
+        answered: Answered,
+        upstream: Arc<Upstream>,
+        talk: Talk,
+        held: &Budget,
+    ) -> Self {
+        let Answered {
+            mut outbound,
+            redacted,
+            keeper,
+        } = answered;
         let (spending, meters) = outbound.take_spending();
         let isolation = outbound.isolation().map(Into::into);
         let certificate = outbound.certificate().cloned();
@@ -63,6 +82,8 @@ impl Forward {
             is_http2: false,
             metering: Metering::new(spending, &meters),
             scrub,
+            redact: Redact::new(redacted, held).map(Box::new),
+            tokens: keeper.map(|keeper| Box::new(TokenAnswer::new(keeper))),
         }
     }
 
@@ -81,6 +102,24 @@ impl Forward {
             is_http2: self.is_http2,
         };
         self.scrub.as_mut().map(|scrub| (scrub, asked))
+    }
+
+    /// What takes tokens out of the answer, and what is answered.
+    pub(crate) fn tokens(&mut self) -> Option<(&mut TokenAnswer, Asked<'_>)> {
+        let asked = Asked {
+            method: &self.head.method,
+            is_http2: self.is_http2,
+        };
+        self.tokens.as_mut().map(|tokens| (&mut **tokens, asked))
+    }
+
+    /// What takes values out of the answer, and what is answered.
+    pub(crate) fn redact(&mut self) -> Option<(&mut Redact, Asked<'_>)> {
+        let asked = Asked {
+            method: &self.head.method,
+            is_http2: self.is_http2,
+        };
+        self.redact.as_mut().map(|redact| (&mut **redact, asked))
     }
 
     /// The URL that is asked, without the query: a key may have been injected there.
@@ -131,8 +170,11 @@ impl Forward {
         if self.metering.as_ref().is_some_and(Metering::reads_body) {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        if self.scrub.is_some() {
+        if self.scrub.is_some() || self.redact.is_some() || self.tokens.is_some() {
             Scrub::ask(headers);
+        }
+        if self.tokens.is_some() {
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         }
         if let Some(trace) = trace {
             headers.insert(TRACEPARENT, trace.traceparent());

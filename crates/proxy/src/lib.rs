@@ -17,6 +17,7 @@ mod hold;
 mod line;
 mod meter;
 mod phases;
+mod redact;
 mod refusal;
 mod reply;
 mod resource;
@@ -24,6 +25,7 @@ mod scrub;
 mod server;
 mod sessions;
 mod setup;
+mod token_answer;
 mod upstream;
 mod web_socket;
 
@@ -32,13 +34,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use call::{Body, Call, Head};
-use credentials::Outbound;
+use credentials::{Keeper, Outbound, Phantoms};
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use identity::{InvalidAgentId, TaskClaims, TaskTokens};
 use jiff::Timestamp;
 use policy::{DecisionPoint, Explanation, Pending, Permit, Ruling};
-use tasks::{ApprovalState, Approvals, TaskId, Tasks};
+use tasks::{ApprovalState, Approvals, ArgumentPointer, TaskId, Tasks};
 use telemetry::Recorder;
 use tokio::sync::Semaphore;
 
@@ -73,6 +75,8 @@ pub struct Way {
     budget: Budget,
     /// Of the answers in which costs are looked for.
     answers: Budget,
+    /// The tokens of tools that agents have phantoms of.
+    phantoms: Phantoms,
 }
 
 impl Way {
@@ -96,6 +100,7 @@ impl Way {
             limits,
             budget: Budget::new(limits.buffered),
             answers: Budget::new(limits.buffered),
+            phantoms: Phantoms::default(),
         })
     }
 
@@ -116,7 +121,7 @@ impl Way {
         head: Head,
         mut body: Reader<'_>,
         exchange: &Exchange,
-    ) -> Result<Outbound, Refusal> {
+    ) -> Result<Answered, Refusal> {
         let agent = exchange.saw(setup.identity.authenticate(&head.presented()).await?); // Who asks?
         self.adopt(setup, &agent).await?;
         let task = exchange.saw(self.tasks.bind(agent, head.headers())?); // What for?
@@ -133,8 +138,16 @@ impl Way {
         }
         let permit = self.permit(&setup.policy, call, &mut body, exchange);
         let permit = exchange.saw(permit.await?); // May it?
+        let redacted = redact::pointers(&permit)?;
+        let asks = permit.call().asks_for_tokens();
+        let keeper = asks.then(|| self.phantoms.keeper(permit.call()));
         let credential = exchange.saw(setup.credentials.issue(permit).await?); // With what?
-        Ok(credential.inject()?) // (key on)
+        let outbound = credential.restore(&self.phantoms)?.inject()?; // (key on)
+        Ok(Answered {
+            outbound,
+            redacted,
+            keeper,
+        })
     }
 
     /// Decides a call. What policy escalates people are asked about: it waits for them where calls are held, or is refused,
@@ -242,6 +255,14 @@ impl Way {
 
 fn unknown(task: &TaskId) -> Refusal {
     Refusal::UnknownTask(task.clone())
+}
+
+/// What the way came to: a request, and what must not be in its answer.
+struct Answered {
+    outbound: Outbound,
+    redacted: Vec<ArgumentPointer>,
+    /// Who keeps the tokens in it, where there may be some.
+    keeper: Option<Keeper>,
 }
 
 /// The caller's network address, where the socket tells.

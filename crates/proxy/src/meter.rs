@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode, header};
 use memchr::memchr;
 use tasks::{Amount, Exhausted, Spending};
 
-use self::buffer::{Buffer, LONGEST};
+pub(crate) use self::buffer::{Buffer, LONGEST};
 use self::seek::seek;
 use crate::body::Budget;
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use call::{Body, Head};
-use credentials::Outbound;
 use http::header::ALT_SVC;
 use http::{HeaderMap, Method, Version};
 use identity::{Certificate, Transport};
@@ -28,11 +27,13 @@ use crate::body::Reader;
 use crate::exchange::Exchange;
 use crate::forward::{Forward, is_websocket, not_walked};
 use crate::meter::Metering;
+use crate::redact::Unredactable;
 use crate::refusal::Refusal;
 use crate::reply::{DPOP_NONCE, Form, REMIT_DECISION, Reply};
 use crate::scrub::{Scrub, Unscrubbable};
+use crate::token_answer::Untaken;
 use crate::upstream::Talk;
-use crate::{Setup, Way, body, framing};
+use crate::{Answered, Setup, Way, body, framing};
 
 /// How long what an agent still sends after a refusal is read, so that it sees the refusal and not a reset.
 const LINGER: Duration = Duration::from_secs(1);
@@ -42,6 +43,12 @@ const USED_UP: ErrorType = ErrorType::Custom("UsedUp");
 
 /// Nobody can say whether the answer holds the injected secret.
 const UNSCRUBBABLE: ErrorType = ErrorType::Custom("Unscrubbable");
+
+/// An answer of a token endpoint holds a token that nobody can take out, perhaps.
+const UNREADABLE_TOKENS: ErrorType = ErrorType::Custom("UnreadableTokens");
+
+/// Nobody can take out of the answer what the decision says.
+const UNREDACTABLE: ErrorType = ErrorType::Custom("Unredactable");
 
 tokio::task_local! {
     /// The exchange of the call that this task walks: `new_ctx` has no other way to learn it.
@@ -90,6 +97,29 @@ impl Context {
         passed.map_err(|exhausted| self.use_up(exhausted))
     }
 
+    /// Sees from the head of the answer how tokens are taken out of it.
+    fn take_tokens_head(&mut self, response: &mut ResponseHeader) -> Result<(), BError> {
+        let tokens = self.forward.as_mut().and_then(Forward::tokens);
+        let taken = tokens.map(|(tokens, asked)| tokens.head(response, asked));
+        self.taken(taken)
+    }
+
+    /// Takes tokens out of the body, once it is whole.
+    fn take_tokens(&mut self, body: &mut Option<Bytes>, is_last: bool) -> Result<(), BError> {
+        let tokens = self.forward.as_mut().and_then(Forward::tokens);
+        let taken = tokens.map(|(tokens, _)| tokens.body(body, is_last));
+        self.taken(taken)
+    }
+
+    fn taken(&self, taken: Option<Result<(), Untaken>>) -> Result<(), BError> {
+        let Some(Err(untaken)) = taken else {
+            return Ok(());
+        };
+        let cause = untaken.to_string();
+        self.exchange.used_up(&Refusal::from(untaken));
+        Err(Error::explain(UNREADABLE_TOKENS, cause).into_up())
+    }
+
     /// Masks the injected secret in the head of the answer.
     fn scrub_head(&mut self, response: &mut ResponseHeader) -> Result<(), BError> {
         let scrubbed = self.forward.as_mut().and_then(Forward::scrub);
@@ -127,6 +157,37 @@ impl Context {
         })
     }
 
+    /// Sees from the head of the answer how values are taken out of it.
+    fn redact_head(&mut self, response: &mut ResponseHeader) -> Result<(), BError> {
+        let redact = self.forward.as_mut().and_then(Forward::redact);
+        let redacted = redact.map(|(redact, asked)| redact.head(response, asked));
+        self.redacted(redacted)
+    }
+
+    /// Takes values out of a piece of the body.
+    fn redact_body(&mut self, body: &mut Option<Bytes>, is_last: bool) -> Result<(), BError> {
+        let redact = self.forward.as_mut().and_then(Forward::redact);
+        let redacted = redact.map(|(redact, _)| redact.body(body, is_last));
+        self.redacted(redacted)
+    }
+
+    /// Writes down how often something was taken out.
+    fn redacted(&self, redacted: Option<Result<(), Unredactable>>) -> Result<(), BError> {
+        let redact = self.forward.as_ref().and_then(|way| way.redact.as_ref());
+        if let Some(found) = redact
+            .map(|redact| redact.found())
+            .filter(|found| *found > 0)
+        {
+            self.exchange.note(|record| record.redacted = found);
+        }
+        let Some(Err(unredactable)) = redacted else {
+            return Ok(());
+        };
+        let cause = unredactable.to_string();
+        self.exchange.used_up(&Refusal::from(unredactable));
+        Err(Error::explain(UNREDACTABLE, cause).into_up())
+    }
+
     fn use_up(&mut self, exhausted: Exhausted) -> BError {
         let refusal = Refusal::from(Denial::from(exhausted));
         self.exchange.used_up(&refusal);
@@ -145,8 +206,8 @@ impl Phases {
         context.exchange.note(|record| {
             record.policy_revision = Some(Arc::clone(setup.policy.policy().revision()));
         });
-        let outbound = self.walk(session, context, &setup).await;
-        if let Err(refusal) = &outbound {
+        let answered = self.walk(session, context, &setup).await;
+        if let Err(refusal) = &answered {
             context.exchange.refused(refusal);
         }
         // A refusal stands whether or not it could be audited; the recorder counts what it lost.
@@ -155,15 +216,15 @@ impl Phases {
             Some(audited) => audited.await,
             None => Ok(()),
         };
-        let outbound = outbound?;
+        let answered = answered?;
         audited?;
-        let upstream = setup.upstreams.of(&outbound)?;
+        let upstream = setup.upstreams.of(&answered.outbound)?;
         let talk = if is_websocket(session) {
             Talk::WebSocket
         } else {
             Talk::Http
         };
-        Ok(Forward::new(outbound, upstream, talk))
+        Ok(Forward::new(answered, upstream, talk, &self.way.answers))
     }
 
     async fn walk(
@@ -171,7 +232,7 @@ impl Phases {
         session: &mut Session,
         context: &mut Context,
         setup: &Setup,
-    ) -> Result<Outbound, Refusal> {
+    ) -> Result<Answered, Refusal> {
         framing::check(session)?;
         let client = client(session);
         let head = Head::canonical(session.req_header().as_owned_parts(), client)?;
@@ -365,6 +426,7 @@ impl ProxyHttp for Phases {
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<(), BError> {
+        context.take_tokens_head(response)?;
         context.scrub_head(response)?;
         // An agent that followed it would go around the gateway.
         response.remove_header(&ALT_SVC);
@@ -381,6 +443,8 @@ impl ProxyHttp for Phases {
         if let Some(metering) = context.metering() {
             metering.answered(response.status, &response.headers, &self.way.answers);
         }
+        // After that: what a call cost is read from what the tool said.
+        context.redact_head(response)?;
         context.exchange.note(|record| {
             // Known from here on, should the call be cut before its end.
             record.status = Some(response.status.as_u16());
@@ -399,10 +463,13 @@ impl ProxyHttp for Phases {
         is_last: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>, BError> {
+        context.take_tokens(body, is_last)?;
         context.scrub_body(body, is_last)?;
+        let said = body.clone();
+        context.redact_body(body, is_last)?;
         let pace = context.pass(body.as_ref())?;
         if let Some(metering) = context.metering() {
-            metering.received(body.as_ref(), is_last);
+            metering.received(said.as_ref(), is_last);
         }
         Ok(pace)
     }
@@ -413,12 +480,18 @@ impl ProxyHttp for Phases {
         trailers: &mut HeaderMap,
         context: &mut Context,
     ) -> Result<Option<Bytes>, BError> {
+        let mut held = None;
+        context.take_tokens(&mut held, true)?;
+        context.scrub_body(&mut held, false)?;
         let scrub = context.forward.as_mut().and_then(|way| way.scrub.as_mut());
-        let held = scrub.and_then(|scrub| scrub.trailers(trailers));
+        if let Some(rest) = scrub.and_then(|scrub| scrub.trailers(trailers)) {
+            held = Some([held.unwrap_or_default(), rest].concat().into());
+        }
         context.scrubbed(Some(Ok(())))?;
         if let Some(metering) = context.metering() {
             metering.received(held.as_ref(), true);
         }
+        context.redact_body(&mut held, true)?;
         // pingora sends either: of an answer that is not gRPC the body counts for more.
         Ok(held)
     }
@@ -557,6 +630,8 @@ fn failure(error: &Error) -> Refusal {
     let cause = error.to_string();
     match error.etype() {
         etype if *etype == UNSCRUBBABLE => Refusal::Unscrubbable(cause),
+        etype if *etype == UNREADABLE_TOKENS => Refusal::UnreadableTokens(cause),
+        etype if *etype == UNREDACTABLE => Refusal::Unredactable(cause),
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
             Refusal::UpstreamUntrusted(cause)
         }

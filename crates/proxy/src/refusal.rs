@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use call::{Malformed, NoRoute, Unobservable};
-use credentials::{Unavailable, Uninjectable};
+use credentials::{Unavailable, Uninjectable, UnknownPhantom};
 use http::StatusCode;
 use identity::Unauthenticated;
 use policy::{Denial, DenialKind, Unaskable};
@@ -15,6 +15,9 @@ use tasks::{
     Unbound, Unmet,
 };
 use telemetry::{AuditUnavailable, PolicyFailure, Verdict};
+
+use crate::redact::Unredactable;
+use crate::token_answer::Untaken;
 
 /// Why a call was not forwarded, or not answered.
 ///
@@ -118,6 +121,15 @@ pub enum Refusal {
     /// Nobody can say whether the answer holds the injected secret.
     #[error("{0}")]
     Unscrubbable(String),
+    /// Nobody can take out of the answer what the decision says.
+    #[error("{0}")]
+    Unredactable(String),
+    /// An answer of a token endpoint holds a token that nobody can take out, perhaps.
+    #[error("{0}")]
+    UnreadableTokens(String),
+    /// What stands for a token stands for none.
+    #[error(transparent)]
+    UnknownPhantom(#[from] UnknownPhantom),
     /// The upstream's answer is broken.
     #[error("upstream failed: {0}")]
     UpstreamFailed(String),
@@ -208,14 +220,31 @@ codes! {
     STORE_UNAVAILABLE = SERVICE_UNAVAILABLE, "store_unavailable", "the gateway can't write its state; try again";
     BRIDGE_EXPIRED = FORBIDDEN, "bridge_expired", "the static key of this tool may not be used any more; ask the operator for a real provider";
     CONSENT_REQUIRED = FORBIDDEN, "consent_required", "whom the task is done for has to consent first, at `link`, in a browser; then make the call again";
+    NO_PLACE_FOR_CREDENTIAL = UNSUPPORTED_MEDIA_TYPE, "no_place_for_credential", "the tool takes its key in the body: send one, JSON or a form as the tool has it; the gateway puts the key in";
+    PLACEHOLDER_NEEDED = BAD_REQUEST, "placeholder_needed", "write the tool's placeholder where its key goes, once and by itself: the tool's config says which text, and where";
     CREDENTIAL_UNAVAILABLE = BAD_GATEWAY, "credential_unavailable", "the credential for this tool can't be had right now";
     AUDIT_UNAVAILABLE = SERVICE_UNAVAILABLE, "audit_unavailable", "the gateway can't write its audit; try again";
     UPSTREAM_UNREACHABLE = BAD_GATEWAY, "upstream_unreachable", "the tool can't be reached";
     UPSTREAM_UNTRUSTED = BAD_GATEWAY, "upstream_untrusted", "the tool's certificate is not trusted";
     UPSTREAM_TIMEOUT = GATEWAY_TIMEOUT, "upstream_timeout", "the tool did not answer in time";
     UNSCRUBBABLE = BAD_GATEWAY, "unscrubbable", "the tool answers in a coding in which the injected key can't be found, so that its answer is not passed on; tell the operator the decision id";
+    UNREDACTABLE = BAD_GATEWAY, "unredactable", "policy takes values out of this call's answer, and the answer is not JSON, a stream of JSON, or short enough for that, so that it is not passed on; tell the operator the decision id";
+    UNREADABLE_TOKENS = BAD_GATEWAY, "unreadable_tokens", "the token endpoint of the tool answers in a form in which its tokens can't be found, so that its answer is not passed on; ask it for JSON";
+    UNKNOWN_PHANTOM = UNAUTHORIZED, "unknown_phantom", "what was sent for a token of the tool stands for none of this task any more; get a new one at its token endpoint";
     UPSTREAM_FAILED = BAD_GATEWAY, "upstream_failed", "the tool's answer is broken";
     INTERNAL = INTERNAL_SERVER_ERROR, "internal", "the gateway failed; tell the operator the decision id";
+}
+
+impl From<Untaken> for Refusal {
+    fn from(untaken: Untaken) -> Self {
+        Self::UnreadableTokens(untaken.to_string())
+    }
+}
+
+impl From<Unredactable> for Refusal {
+    fn from(unredactable: Unredactable) -> Self {
+        Self::Unredactable(unredactable.to_string())
+    }
 }
 
 impl Refusal {
@@ -249,6 +278,9 @@ impl Refusal {
             Self::UpstreamUntrusted(_) => UPSTREAM_UNTRUSTED,
             Self::UpstreamTimeout(_) => UPSTREAM_TIMEOUT,
             Self::Unscrubbable(_) => UNSCRUBBABLE,
+            Self::Unredactable(_) => UNREDACTABLE,
+            Self::UnreadableTokens(_) => UNREADABLE_TOKENS,
+            Self::UnknownPhantom(_) => UNKNOWN_PHANTOM,
             Self::UpstreamFailed(_) => UPSTREAM_FAILED,
             Self::Internal(_) => INTERNAL,
         }
@@ -510,6 +542,8 @@ fn unaskable_code(unaskable: &Unaskable) -> Code {
 fn unavailable_code(unavailable: &Unavailable) -> Code {
     match unavailable {
         Unavailable::BridgeExpired { .. } => BRIDGE_EXPIRED,
+        Unavailable::NoPlace { .. } => NO_PLACE_FOR_CREDENTIAL,
+        Unavailable::Placeholder { .. } => PLACEHOLDER_NEEDED,
         Unavailable::TaskEnded => TASK_ENDED,
         Unavailable::Store(_) => STORE_UNAVAILABLE,
         Unavailable::ConsentRequired { .. } => CONSENT_REQUIRED,

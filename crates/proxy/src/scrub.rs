@@ -18,13 +18,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora_core::BError;
 use pingora_http::ResponseHeader;
 
-use self::coding::Decoder;
+pub(crate) use self::coding::Decoder;
 use self::frames::Frames;
 
 /// gRPC over HTTP/2, "Message-Accept-Encoding".
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-/// RFC 9530: of a body that is decoded or masked it is not true any more.
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+/// Of a body that is changed none of these is true any more: RFC 9530, RFC 3230 and RFC 1864.
+pub(crate) const DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
 
 /// Keeps the secret of one call out of its answer.
 pub(crate) struct Scrub {
@@ -62,6 +67,15 @@ pub(crate) struct Asked<'a> {
     pub(crate) method: &'a Method,
     /// Whether the upstream speaks HTTP/2.
     pub(crate) is_http2: bool,
+}
+
+impl Asked<'_> {
+    /// Whether an answer of this status has no body, whatever its head says (RFC 9110, section 6.4.1).
+    pub(crate) fn is_bodiless(self, status: StatusCode) -> bool {
+        *self.method == Method::HEAD
+            || status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
 }
 
 impl Scrub {
@@ -105,10 +119,7 @@ impl Scrub {
             self.frames = Frames::web_socket();
             return Ok(());
         }
-        let is_bodiless = asked.method == Method::HEAD
-            || status.is_informational()
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if is_bodiless {
+        if asked.is_bodiless(status) {
             return Ok(());
         }
         let mut transfer = response.headers.get_all(TRANSFER_ENCODING).iter();
@@ -123,7 +134,9 @@ impl Scrub {
         if self.decoder.is_some() {
             response.remove_header(&CONTENT_ENCODING);
             response.remove_header(&CONTENT_LENGTH);
-            response.remove_header(&CONTENT_DIGEST);
+            for digest in &DIGESTS {
+                response.remove_header(digest);
+            }
             if !asked.is_http2 {
                 response
                     .insert_header(TRANSFER_ENCODING, "chunked")

@@ -62,6 +62,12 @@ impl ArgumentPointer {
         Found::Value(value)
     }
 
+    /// Whether one of two stands in the way of the other, or is the same.
+    pub fn meets(&self, other: &Self) -> bool {
+        let mut both = self.tokens.iter().zip(&other.tokens);
+        both.all(|(one, other)| folded(one) == folded(other))
+    }
+
     /// Whether a reader that takes arguments from elsewhere, such as the query, might take this key for the argument, or for
     /// what it stands in.
     pub(crate) fn is_named_by(&self, key: &str) -> bool {
@@ -200,6 +206,19 @@ mod tests {
         check("/x~1y", &arguments, Found::Value(&json!(5)));
         check("/~01", &arguments, Found::Value(&json!(6)));
         check("/null", &json!({"null": null}), Found::Value(&Value::Null));
+    }
+
+    #[test]
+    fn two_meet_where_one_is_on_the_way_of_the_other() {
+        for (one, other, expect) in [
+            ("/a/b", "/a/b", true),
+            ("/a/b", "/A", true),
+            ("/a/b", "/a/c", false),
+            ("/a", "/ab", false),
+        ] {
+            let [one, other]: [ArgumentPointer; 2] = [one, other].map(|text| text.parse().unwrap());
+            assert_eq!(one.meets(&other), expect, "{one} {other}");
+        }
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct CallRecord {
     pub stripped: Vec<StrippedKey>,
     /// How often the injected secret was found in the answer, and masked.
     pub scrubbed: usize,
+    /// How many values the decision took out of the answer.
+    pub redacted: usize,
     /// How it was ruled.
     pub verdict: Verdict,
     /// The refusal's code, where it was refused.
@@ -152,6 +154,7 @@ impl CallRecord {
             mcp: None,
             stripped: Vec::new(),
             scrubbed: 0,
+            redacted: 0,
             verdict: Verdict::default(),
             code: None,
             reason: None,

@@ -11,7 +11,7 @@ fn read(content_type: Option<&'static str>, body: &str) -> Result<serde_json::Va
     if let Some(content_type) = content_type {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
-    arguments(&headers, body.as_bytes(), BodyKeys::Refuse)
+    arguments(&headers, body.as_bytes(), BodyKeys::Refuse, &[])
 }
 
 #[track_caller]

@@ -241,7 +241,7 @@ async fn another_config_has_another_digest() {
         |config| config.scope = "https://other.example/.default".to_owned(),
         |config| {
             config.shown =
-                AzureIdentity::Federated(Federated::Token(SecretRef::Env("X".to_owned())))
+                AzureIdentity::Federated(Federated::Token(SecretRef::Env("X".to_owned())));
         },
     ] {
         assert_ne!(usual, digest(change));

@@ -41,7 +41,7 @@ impl World {
     }
 }
 
-fn narrowed(narrow: Value) -> Wish {
+fn narrowed(narrow: &Value) -> Wish {
     let mut wish = wish();
     wish.narrow = narrow.as_object().unwrap().clone();
     wish
@@ -52,7 +52,7 @@ async fn check_asked(narrow: Value, expect: Result<Value, &str>) {
     let world = World::new().await;
     let provider =
         world.provider(|config| config.repositories = vec!["site".into(), "docs".into()]);
-    let obtained = provider.obtain(&narrowed(narrow)).await;
+    let obtained = provider.obtain(&narrowed(&narrow)).await;
     match (obtained, expect) {
         (Ok(_), Ok(expect)) => assert_eq!(world.github.asked(), [expect]),
         (Err(error), Err(cause)) => {
@@ -136,7 +136,7 @@ async fn without_repositories_a_token_is_for_those_of_the_installation_or_the_de
     let provider = world.provider(|config| config.repositories.clear());
     provider.obtain(&wish()).await.unwrap();
     provider
-        .obtain(&narrowed(json!({ "repositories": "ops" })))
+        .obtain(&narrowed(&json!({ "repositories": "ops" })))
         .await
         .unwrap();
     let asked = world.github.asked();
@@ -544,11 +544,9 @@ async fn another_config_has_another_digest() {
         |config| config.installation = Installation::Account("acme".to_owned()),
         |config| drop(config.repositories.pop()),
         |config| {
-            drop(
-                config
-                    .permissions
-                    .insert("contents".to_owned(), Level::Read),
-            )
+            config
+                .permissions
+                .extend([("contents".to_owned(), Level::Read)]);
         },
     ] {
         assert_ne!(usual, digest(change));

@@ -205,7 +205,7 @@ async fn a_decision_narrows_scopes() {
 async fn check_bounded(most: &[BoundaryRule], asked: Option<Value>, expect: Result<Value, &str>) {
     let world = World::new().await;
     let provider = world.provider(world.by_key(), |config| {
-        config.access_boundary = most.to_vec()
+        config.access_boundary = most.to_vec();
     });
     let wish = asked.map_or_else(wish, bounded);
     match expect {

@@ -358,7 +358,7 @@ impl Book {
                 State::Ending => self.keep_ending(closing, now),
                 State::Orphaned => self.orphaned.push_back(closing.line),
                 State::Obtaining | State::Active | State::Ended => {
-                    self.ended.push_back(closing.line)
+                    self.ended.push_back(closing.line);
                 }
             }
         }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use control::{
     Client, ClientError, DelegateRequest, EndRequest, EndingWish, OpenRequest, OpenedTask,
 };
+use identity::KeyLook;
 use serde_json::{Map, Value, json};
 use tasks::{
     Access, Amount, ArgumentPointer, Condition, Grant, Limits, OperationPattern, Rate, TaskId,
@@ -155,6 +156,9 @@ pub(crate) struct Delegate {
     /// Print `export TASK=… TOKEN=…` for a shell to evaluate.
     #[arg(long, conflicts_with = "json")]
     shell: bool,
+    /// Make the token look like a key of this API, for SDKs that check that: openai, anthropic, github, gitlab, slack, stripe, sendgrid or huggingface.
+    #[arg(long, value_name = "API")]
+    format: Option<KeyLook>,
     #[command(flatten)]
     gateway: Whereabouts,
 }
@@ -166,6 +170,9 @@ pub(crate) struct Reprint {
     /// Print `export TASK=… TOKEN=…` for a shell to evaluate.
     #[arg(long, conflicts_with = "json")]
     shell: bool,
+    /// Make the token look like a key of this API, for SDKs that check that: openai, anthropic, github, gitlab, slack, stripe, sendgrid or huggingface.
+    #[arg(long, value_name = "API")]
+    format: Option<KeyLook>,
     #[command(flatten)]
     gateway: Whereabouts,
 }
@@ -198,6 +205,9 @@ pub(crate) struct Open {
     /// Print `export TASK=… TOKEN=…` for a shell to evaluate.
     #[arg(long, conflicts_with = "json")]
     shell: bool,
+    /// Make the token look like a key of this API, for SDKs that check that: openai, anthropic, github, gitlab, slack, stripe, sendgrid or huggingface.
+    #[arg(long, value_name = "API")]
+    format: Option<KeyLook>,
     #[command(flatten)]
     gateway: Whereabouts,
 }
@@ -237,7 +247,7 @@ impl Task {
             Self::Delegate(delegate) => delegate.run(screen),
             Self::Token(one) => {
                 let opened = ask(one.gateway.client()?.token(&one.id))?;
-                print_token(&opened, one.shell, BEARER, screen)
+                print_token(&dressed(opened, one.format), one.shell, BEARER, screen)
             }
             Self::Tree(one) => {
                 let client = one.gateway.client()?;
@@ -285,14 +295,14 @@ impl Delegate {
             cnf: None,
         };
         let opened = ask(self.gateway.client()?.delegate(&self.parent, &request))?;
-        print_token(&opened, self.shell, BEARER, screen)
+        print_token(&dressed(opened, self.format), self.shell, BEARER, screen)
     }
 }
 
 impl Open {
     fn run(self, screen: &Screen) -> Result<ExitCode, Failure> {
         let client = self.gateway.client()?;
-        let shell = self.shell;
+        let (shell, format) = (self.shell, self.format);
         let hint = match (&self.dpop_jkt, &self.x5t_s256) {
             (None, None) => BEARER,
             (Some(_), _) => {
@@ -303,7 +313,7 @@ impl Open {
             }
         };
         let opened = ask(client.open(&self.request()?))?;
-        print_token(&opened, shell, hint, screen)
+        print_token(&dressed(opened, format), shell, hint, screen)
     }
 
     fn request(self) -> Result<OpenRequest, Failure> {
@@ -333,6 +343,15 @@ impl Open {
 /// How an agent sends a token that is bound to nothing.
 const BEARER: &str =
     "the agent sends the token as `Authorization: Bearer …` or as its SDK's API key";
+
+/// Its token in the look that was asked for.
+fn dressed(opened: OpenedTask, format: Option<KeyLook>) -> OpenedTask {
+    let token = format.map(|look| look.dress(&opened.token));
+    OpenedTask {
+        token: token.unwrap_or(opened.token),
+        ..opened
+    }
+}
 
 fn print_token(
     opened: &OpenedTask,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use call::{Placeholder, Spot};
 use credentials::{
     AzureConfig, CertificateSource, GithubAppConfig, GoogleConfig, Injection, Kept, KeptField,
     Place as Where, SecretRef, Statement, User,
@@ -21,6 +22,7 @@ use super::mistake::{At, Notes, Place};
 use super::node::Kind;
 use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
 use super::shape::{Here, Shape, not_a_choice, section};
+use super::usage::Pointer;
 
 /// The credential that a tool takes for an access class.
 #[derive(Clone, Debug)]
@@ -130,7 +132,7 @@ section! {
 }
 
 section! {
-    /// Where a secret enters a request: one of `header`, `query`, `basic` and `basic_field`.
+    /// Where a secret enters a request: one of `header`, `query`, `basic`, `basic_field`, `cookie`, `json`, `form` and `placeholder`.
     struct RawInject {
         /// A header.
         header: HeaderName = optional;
@@ -142,6 +144,16 @@ section! {
         basic: String = optional;
         /// The field that holds the user of HTTP basic authentication; the secret is the password.
         basic_field: String = optional;
+        /// A cookie; those that agents send come off in any case.
+        cookie: String = optional;
+        /// A place in a JSON body, as a JSON pointer: `/api_key`, on MCP `/params/arguments/api_key`. Objects on the way to it are made.
+        json: Pointer = optional;
+        /// A field of a form in the body.
+        form: String = optional;
+        /// A text that agents write where the key goes, such as `REMIT_SECRET_KEY`: once, in one of `places`. A call without it is refused.
+        placeholder: String = optional;
+        /// Where a placeholder may stand: `header NAME` (alone, after a scheme or as password of basic), `query KEY`, `json POINTER`, `form FIELD`.
+        places: Vec<At<RawSpot>> = optional;
         /// Which field of the credential goes there, where it has several, such as `username` and `password`.
         field: String = optional;
     }
@@ -362,45 +374,125 @@ impl RawInject {
         if let Some(prefix) = &self.prefix {
             check_prefix(prefix, self.header.is_some(), notes);
         }
-        let where_to = match (self.header, self.query, self.basic, self.basic_field) {
-            (Some(header), None, None, None) => {
-                if NOT_INJECTABLE.contains(&header.value.as_str()) {
-                    let message = format!("`{}` is the gateway's own header", header.value);
-                    notes.mistake(&header.place, "header_taken", message);
-                }
-                let prefix = self.prefix.map(|prefix| prefix.value).unwrap_or_default();
-                Where::Header {
-                    name: header.value,
-                    prefix,
-                }
+        let header = self.header.map(|header| {
+            if NOT_INJECTABLE.contains(&header.value.as_str()) {
+                let message = format!("`{}` is the gateway's own header", header.value);
+                notes.mistake(&header.place, "header_taken", message);
             }
-            (None, Some(query), None, None) => Where::Query { key: query.value },
-            (None, None, Some(basic), None) => {
-                // RFC 7617, section 2.
-                if basic.value.contains(':') {
-                    notes.mistake(
-                        &basic.place,
-                        "wrong_value",
-                        "a user has no colon: the secret is the password",
-                    );
-                }
-                Where::Basic {
-                    user: User::Named(basic.value),
-                }
+            let prefix = self.prefix.map(|prefix| prefix.value).unwrap_or_default();
+            let name = header.value;
+            Where::Header { name, prefix }
+        });
+        let basic = self.basic.map(|basic| {
+            // RFC 7617, section 2.
+            if basic.value.contains(':') {
+                let message = "a user has no colon: the secret is the password";
+                notes.mistake(&basic.place, "wrong_value", message);
             }
-            (None, None, None, Some(field)) => Where::Basic {
-                user: User::Field(field.value),
-            },
-            _ => {
-                let message = "expected one of `header`, `query`, `basic` and `basic_field`";
-                notes.mistake(place, "wrong_injection", message);
-                return None;
+            let user = User::Named(basic.value);
+            Where::Basic { user }
+        });
+        let basic_field = self.basic_field.map(|field| Where::Basic {
+            user: User::Field(field.value),
+        });
+        let query = self.query.map(|key| Where::Query { key: key.value });
+        let cookie = self.cookie.map(|name| {
+            // RFC 6265, section 4.1.1: a token, as the names of headers are.
+            if name.value.parse::<HeaderName>().is_err() {
+                notes.mistake(&name.place, "wrong_value", "expected the name of a cookie");
             }
+            Where::Cookie { name: name.value }
+        });
+        let form = self.form.map(|key| Where::Form { key: key.value });
+        let json = self.json.map(|pointer| Where::Json {
+            pointer: pointer.value.0,
+        });
+        let placeholder = parse_placeholder(self.placeholder, self.places, notes);
+        let all = [
+            header,
+            query,
+            basic,
+            basic_field,
+            cookie,
+            json,
+            form,
+            placeholder,
+        ];
+        let mut all = all.into_iter().flatten();
+        let (Some(where_to), None) = (all.next(), all.next()) else {
+            let message = "expected one of `header`, `query`, `basic`, `basic_field`, `cookie`, `json`, `form` and `placeholder`";
+            notes.mistake(place, "wrong_injection", message);
+            return None;
         };
         Some(Injection {
             place: where_to,
             field: self.field.map(|field| field.value),
         })
+    }
+}
+
+/// A placeholder that is long enough not to stand there by chance, and where it may.
+fn parse_placeholder(
+    placeholder: Option<At<String>>,
+    places: Option<At<Vec<At<RawSpot>>>>,
+    notes: &mut Notes,
+) -> Option<Where> {
+    let Some(placeholder) = placeholder else {
+        if let Some(places) = places {
+            let message = "`places` goes with `placeholder`";
+            notes.mistake(&places.place, "wrong_injection", message);
+        }
+        return None;
+    };
+    let text = placeholder.value;
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if text.len() < 8 || !text.bytes().all(is_word) {
+        let message =
+            "expected at least 8 letters, digits, `-` and `_`, such as `REMIT_SECRET_KEY`";
+        notes.mistake(&placeholder.place, "wrong_value", message);
+    }
+    let mut spots = Vec::new();
+    for place in places.into_iter().flat_map(|places| places.value) {
+        if let Spot::Header(name) = &place.value.0
+            && NOT_INJECTABLE.contains(&name.as_str())
+        {
+            let message = format!("`{name}` is the gateway's own header");
+            notes.mistake(&place.place, "header_taken", message);
+        }
+        spots.push(place.value.0);
+    }
+    if spots.is_empty() {
+        let message = "`places` says where it may stand, such as `places: [header authorization]`";
+        notes.mistake(&placeholder.place, "wrong_injection", message);
+    }
+    Some(Where::Placeholder(Placeholder { text, spots }))
+}
+
+/// Where a placeholder may stand.
+#[derive(Clone, Debug)]
+pub(super) struct RawSpot(Spot);
+
+impl Shape for RawSpot {
+    fn schema() -> Value {
+        json!({ "type": "string", "title": "place", "pattern": "^(header|query|json|form) .+$",
+                "examples": ["header authorization", "json /api_key"] })
+    }
+
+    fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
+        let expects = "`header NAME`, `query KEY`, `json POINTER` or `form FIELD`";
+        let spot = here.text(expects, notes)?.split_once(' ');
+        let spot = spot.and_then(|(kind, name)| match (kind, name.trim()) {
+            (_, "") => None,
+            ("header", name) => name.parse().ok().map(Spot::Header),
+            ("query", key) => Some(Spot::Query(key.to_owned())),
+            ("json", pointer) => pointer.parse().ok().map(Spot::Json),
+            ("form", key) => Some(Spot::Form(key.to_owned())),
+            _ => None,
+        });
+        match spot {
+            Some(spot) => Some(Self(spot)),
+            None => here.wrong_value(format!("expected {expects}"), notes),
+        }
     }
 }
 

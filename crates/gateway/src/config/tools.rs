@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use call::{BodyKeys, BodyMode, Mark, Meter, Protocol, StripMode, Tool};
-use credentials::{ContextRule, NetworkRule};
+use credentials::{ContextRule, Injection, NetworkRule, Place as Where};
 use proxy::{HttpVersion, Timeouts};
 use serde_json::{Map, Value};
 use tasks::{Access, OperationPattern, ToolName};
@@ -31,6 +31,8 @@ pub struct ToolConfig {
     pub upstream: UpstreamConfig,
     /// What happens to keys in the bodies of its calls.
     pub body_keys: BodyKeys,
+    /// The operations that answer with tokens.
+    pub token_endpoints: Vec<OperationPattern>,
     /// What its leases belong to.
     pub context: ContextRule,
     /// Its credentials, at most one for each access class.
@@ -57,6 +59,21 @@ pub struct ClientCertificate {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+}
+
+/// Each notes its own mistakes.
+fn parse_marks(marks: At<Vec<At<RawMark>>>, notes: &mut Notes) -> Option<Vec<Mark>> {
+    let marks = marks.value.into_iter();
+    let marks: Vec<Option<Mark>> = marks.map(|mark| mark.value.parse(notes)).collect();
+    marks.into_iter().collect()
+}
+
+/// Each notes its own mistakes.
+fn parse_usage(usage: At<Vec<At<RawUsage>>>, notes: &mut Notes) -> Option<Vec<Arc<Meter>>> {
+    let usage = usage.value.into_iter();
+    let meters: Vec<Option<Meter>> = usage.map(|usage| usage.value.parse(notes)).collect();
+    let meters = meters.into_iter().map(|meter| meter.map(Arc::new));
+    meters.collect()
 }
 
 /// Whether bodies are read before the decision.
@@ -130,6 +147,8 @@ section! {
         strip: StripMode = default("strip");
         /// What happens to a call whose body holds what looks like a key: it is refused (`refuse`), or the key reaches the tool (`allow`).
         body_keys: BodyKeys = default("refuse");
+        /// Operations that answer with tokens, such as `POST /oauth/token`: agents are given phantoms of them, which the gateway turns back where they are sent to this tool, in `Authorization` or to one of these.
+        token_endpoints: Vec<At<OperationPattern>> = default([]);
         /// Whether the upstream may be reached without TLS, though it is not on loopback.
         plaintext: Plaintext = default("forbidden");
         /// The authorities that its certificate is verified against, PEM. The system's unless given.
@@ -242,6 +261,11 @@ impl RawTool {
             .and_then(|raw| raw.value.parse(inject.as_deref(), notes));
         let tool = (self.upstream.as_ref(), self.client_certificate.as_ref());
         check_shown(bindings.as_deref(), place.as_ref(), tool, notes);
+        let is_read = is_read(protocol, self.body.as_ref());
+        for binding in bindings.iter().flatten() {
+            check_injections(&binding.injections, protocol, is_read, name, notes);
+        }
+        let token_endpoints = parse_token_endpoints(self.token_endpoints, protocol, is_read, notes);
         let client_certificate = match self.client_certificate {
             Some(raw) => Some(ClientCertificate {
                 certificate: raw.value.certificate?.value,
@@ -251,22 +275,11 @@ impl RawTool {
         };
         let timeouts = self.timeouts?.value;
         let gate = self.limits.and_then(|gate| gate.value.parse(notes));
-        let marks = self.marks?.value.into_iter();
-        // Each notes its own mistakes.
-        let marks: Vec<Option<Mark>> = marks.map(|mark| mark.value.parse(notes)).collect();
-        let marks: Option<Vec<Mark>> = marks.into_iter().collect();
-        let is_read = protocol != Some(Protocol::Grpc)
-            && self
-                .body
-                .as_ref()
-                .is_some_and(|body| body.value == Reading::Inspect);
+        let marks = parse_marks(self.marks?, notes);
         let resource = self
             .resource
             .and_then(|rule| rule.value.parse(is_read, notes));
-        let usage = self.usage?.value.into_iter();
-        let meters: Vec<Option<Meter>> = usage.map(|usage| usage.value.parse(notes)).collect();
-        let meters = meters.into_iter().map(|meter| meter.map(Arc::new));
-        let meters: Option<Vec<Arc<Meter>>> = meters.collect();
+        let meters = parse_usage(self.usage?, notes);
         let declared = self.lease_context?.value.into_iter();
         let context = ContextRule {
             declared: declared.map(|key| key.value).collect(),
@@ -317,6 +330,7 @@ impl RawTool {
                 http2: self.http2?.value,
             },
             body_keys: self.body_keys?.value,
+            token_endpoints: token_endpoints?,
             context,
             bindings: bindings?,
         })
@@ -385,6 +399,54 @@ fn check_shown(
         let message = "`provider: spiffe` shows a certificate already";
         notes.mistake(&own.place, "certificate_twice", message);
     }
+}
+
+/// Whether bodies are read before the decision.
+fn is_read(protocol: Option<Protocol>, body: Option<&At<Reading>>) -> bool {
+    protocol != Some(Protocol::Grpc) && body.is_some_and(|body| body.value == Reading::Inspect)
+}
+
+/// A secret goes into a body only where that is read, and is what the protocol has.
+fn check_injections(
+    injections: &[Injection],
+    protocol: Option<Protocol>,
+    is_read: bool,
+    name: &At<String>,
+    notes: &mut Notes,
+) {
+    let mut arguments = injections.iter().filter(|one| one.is_argument());
+    if !is_read && arguments.clone().next().is_some() {
+        let message = "a secret goes into a body only where that is read: not with `body: stream`, nor on gRPC";
+        notes.mistake(&name.place, "body_needed", message);
+    }
+    let is_form = |one: &Injection| matches!(one.place, Where::Form { .. });
+    if protocol == Some(Protocol::Mcp) && arguments.any(is_form) {
+        let message = "MCP has no forms: write `json: /params/arguments/NAME`";
+        notes.mistake(&name.place, "wrong_injection", message);
+    }
+}
+
+/// A token endpoint is asked over HTTP, in a body that is read.
+fn parse_token_endpoints(
+    endpoints: Option<At<Vec<At<OperationPattern>>>>,
+    protocol: Option<Protocol>,
+    is_read: bool,
+    notes: &mut Notes,
+) -> Option<Vec<OperationPattern>> {
+    let is_http = protocol.is_none_or(|protocol| protocol == Protocol::Http);
+    let mut parsed = Vec::new();
+    for pattern in endpoints?.value {
+        if !pattern.value.is_route() || !is_http {
+            let message =
+                "a token endpoint is an operation of an HTTP tool, such as `POST /oauth/token`";
+            notes.mistake(&pattern.place, "wrong_pattern", message);
+        } else if !is_read {
+            let message = "what stands for a token in a body can be turned back only where it is read: write `body: inspect`";
+            notes.mistake(&pattern.place, "body_needed", message);
+        }
+        parsed.push(pattern.value);
+    }
+    Some(parsed)
 }
 
 impl RawAccess {

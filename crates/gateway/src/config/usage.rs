@@ -46,7 +46,7 @@ section! {
 
 /// A JSON pointer (RFC 6901).
 #[derive(Clone, Debug)]
-pub(super) struct Pointer(ArgumentPointer);
+pub(super) struct Pointer(pub(super) ArgumentPointer);
 
 impl Shape for Pointer {
     fn schema() -> Value {

@@ -31,6 +31,7 @@ pub(crate) struct Plan {
     tools: Map<String, Value>,
     limits: Value,
     tls: Option<Value>,
+    policy: String,
 }
 
 impl Plan {
@@ -41,6 +42,7 @@ impl Plan {
             tools: Map::new(),
             limits: json!({}),
             tls: None,
+            policy: POLICY.to_owned(),
         }
     }
 
@@ -83,6 +85,12 @@ impl Plan {
         self
     }
 
+    /// Adds rules to the policy of all tools.
+    pub(crate) fn rules(mut self, rules: &str) -> Self {
+        self.policy.push_str(rules);
+        self
+    }
+
     /// Agents call over TLS.
     pub(crate) fn over_tls(mut self) -> Self {
         let server = self.authority.server(&["127.0.0.1"]);
@@ -108,7 +116,7 @@ impl Plan {
     pub(crate) fn start(self) -> World {
         let policy = self.folder.path().join("policy");
         std::fs::create_dir(&policy).unwrap();
-        std::fs::write(policy.join("all.rego"), POLICY).unwrap();
+        std::fs::write(policy.join("all.rego"), &self.policy).unwrap();
         let mut listen = json!({ "calls": "127.0.0.1:0", "control": "127.0.0.1:0" });
         if let Some(tls) = &self.tls {
             merge(&mut listen, json!({ "tls": tls }));

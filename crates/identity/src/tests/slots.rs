@@ -44,6 +44,7 @@ impl Brought {
     fn fill(&self, value: &str) -> String {
         let basic = |token: &str| STANDARD.encode(format!("user:{token}"));
         value
+            .replace("BASIC-SK-TASK-A", &basic(&format!("sk-{}", self.task_a)))
             .replace("BASIC-TASK-A", &basic(&self.task_a))
             .replace("TASK-A", &self.task_a)
             .replace("TASK-B", &self.task_b)
@@ -106,6 +107,35 @@ fn every_slot_takes_a_task_token() {
     check(&[("x-api-key", "TASK-A")], "a");
     check(&[("api-key", "TASK-A")], "a");
     check(&[("x-goog-api-key", "TASK-A")], "a");
+}
+#[test]
+fn a_task_token_may_look_like_a_key() {
+    check(&[("authorization", "Bearer sk-TASK-A")], "a");
+    check(&[("authorization", "token ghp_TASK-A")], "a");
+    check(&[("x-api-key", "sk-ant-api03-TASK-A")], "a");
+    check(&[("authorization", "Basic BASIC-SK-TASK-A")], "a");
+    check(
+        &[
+            ("authorization", "Bearer sk-TASK-A"),
+            ("x-api-key", "TASK-A"),
+        ],
+        "a",
+    );
+    check(
+        &[
+            ("authorization", "Bearer sk-TASK-A"),
+            ("x-api-key", "TASK-B"),
+        ],
+        "!disagree",
+    );
+    check(&[("x-api-key", "sk-TASK-Ax")], "!invalid");
+}
+#[test]
+fn no_other_proof_may() {
+    check(&[("authorization", "Bearer sk-WORK-A")], "!no proof");
+    check(&[("x-api-key", "sk-sk-TASK-A")], "!no proof");
+    check(&[("authorization", "DPoP sk-TASK-A")], "!invalid");
+    check(&[("txn-token", "sk-TASK-A")], "!no proof");
 }
 #[test]
 fn other_headers_are_no_slots() {

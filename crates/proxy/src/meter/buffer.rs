@@ -5,13 +5,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::body::Budget;
 
 /// The most that one answer holds: one in one piece, or one event.
-pub(super) const LONGEST: usize = 1 << 20;
+pub(crate) const LONGEST: usize = 1 << 20;
 
 /// How much is taken of the budget at a time.
 const STEP: usize = 16 << 10;
 
 /// Bytes of an answer that a cost is looked for in.
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     bytes: Vec<u8>,
     budget: Budget,
     held: Option<OwnedSemaphorePermit>,
@@ -20,7 +20,7 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn new(budget: &Budget) -> Self {
+    pub(crate) fn new(budget: &Budget) -> Self {
         Self {
             bytes: Vec::new(),
             budget: budget.clone(),
@@ -29,12 +29,12 @@ impl Buffer {
         }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Adds bytes, if there is room for them.
-    pub(super) fn add(&mut self, more: &[u8]) -> bool {
+    pub(crate) fn add(&mut self, more: &[u8]) -> bool {
         let length = self.bytes.len().saturating_add(more.len());
         if length > LONGEST {
             return false;
@@ -55,7 +55,7 @@ impl Buffer {
     }
 
     /// Keeps so many of the first bytes; the room for what goes is given back once it is much.
-    pub(super) fn keep(&mut self, length: usize) {
+    pub(crate) fn keep(&mut self, length: usize) {
         self.bytes.truncate(length);
         if self.room > STEP && length == 0 {
             self.bytes = Vec::new();

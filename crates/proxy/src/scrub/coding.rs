@@ -16,7 +16,7 @@ const MOST: usize = 4 * 1024 * 1024;
 const WINDOW_LOG: u32 = 23;
 
 /// Undoes one of the content codings of RFC 9110, section 8.4.1, RFC 7932 and RFC 8878, as it comes.
-pub(super) enum Decoder {
+pub(crate) enum Decoder {
     Gzip(Box<MultiGzDecoder<Sink>>),
     /// Which of two it is the first byte says.
     Deflate,
@@ -28,7 +28,7 @@ pub(super) enum Decoder {
 
 /// What came of a piece, within bounds.
 #[derive(Default)]
-pub(super) struct Sink(Vec<u8>);
+pub(crate) struct Sink(Vec<u8>);
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -46,7 +46,7 @@ impl Write for Sink {
 
 impl Decoder {
     /// What undoes the coding of an answer; none if there is none.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, Unscrubbable> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Option<Self>, Unscrubbable> {
         let mut found = None;
         for value in headers.get_all(CONTENT_ENCODING) {
             let value = value.to_str().map_err(|_| Unscrubbable::Coding)?;
@@ -79,7 +79,7 @@ impl Decoder {
     }
 
     /// Takes a piece, and answers with what comes of it.
-    pub(super) fn decode(&mut self, piece: &[u8], is_last: bool) -> Result<Bytes, Unscrubbable> {
+    pub(crate) fn decode(&mut self, piece: &[u8], is_last: bool) -> Result<Bytes, Unscrubbable> {
         if let (Self::Deflate, Some(first)) = (&*self, piece.first()) {
             // RFC 1950, section 2.2: the method is the lower half of the first byte. A raw stream (RFC 1951) that begins
             // so would begin with a stored block of odd padding.

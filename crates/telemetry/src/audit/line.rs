@@ -70,6 +70,9 @@ fn closed(record: &CallRecord, line: &mut Object<'_>) {
     if record.scrubbed > 0 {
         line.value("secrets_scrubbed", record.scrubbed);
     }
+    if record.redacted > 0 {
+        line.value("values_redacted", record.redacted);
+    }
     line.word("ending", record.ending.as_str());
     line.value("seconds", record.total_time.as_secs_f64());
 }
