@@ -108,10 +108,11 @@ mod tests {
         assert!(is_phantom(&made()));
         let jwt = phantom_of_claims(&"x".repeat(LENGTH), "eyJh.eyJi.signature");
         assert!(jwt.starts_with("eyJh.eyJi.remitphantom_") && is_phantom(&jwt));
-        for text in ["", PREFIX, "remitphantom_short", "Bearer x", &made()[1..]] {
+        for text in ["", PREFIX, "remitphantom_short", "Bearer x"] {
             assert!(!is_phantom(text), "{text}");
         }
         assert!(!is_phantom(&made().replace('x', "/")));
+        assert!(!is_phantom(made().trim_start_matches('r')));
     }
 
     #[track_caller]
@@ -149,7 +150,7 @@ mod tests {
         let place = KeyPlace::Form {
             key: "refresh_token".to_owned(),
         };
-        let text = phantom.clone();
+        let text = phantom;
         assert_eq!(found, [Placed { place, text }]);
     }
 }

@@ -238,13 +238,13 @@ mod tests {
         check(
             "authorization",
             &["bearer  REMIT_SECRET_KEY"],
-            &[bearer.clone()],
+            std::slice::from_ref(&bearer),
             0,
         );
         check(
             "authorization",
             &["Bearer x", "Bearer REMIT_SECRET_KEY"],
-            &[bearer.clone()],
+            std::slice::from_ref(&bearer),
             1,
         );
         let two = ["Bearer REMIT_SECRET_KEY", "Bearer REMIT_SECRET_KEY"];

@@ -64,7 +64,7 @@ pub enum Grant {
     TokenExchange(SubjectToken),
     /// An assertion of an identity provider, which it gives for a token, shown to the server of the resource
     /// (draft-ietf-oauth-identity-assertion-authz-grant-03).
-    IdJag(IdJag),
+    IdJag(Box<IdJag>),
     /// A statement of somebody the server trusts (RFC 7523, section 2.1).
     JwtBearer(Statement),
     /// A refresh token in a file (RFC 6749, section 6), replaced there when the server gives another.
@@ -156,11 +156,7 @@ impl OAuth {
         let server = Arc::new(Server {
             tokens: endpoint(&config.token_url)?,
             assertions: match &config.grant {
-                Grant::IdJag(IdJag {
-                    token_url,
-                    authorities,
-                    ..
-                }) => Some(Endpoint::new(token_url.clone(), authorities)?),
+                Grant::IdJag(jag) => Some(Endpoint::new(jag.token_url.clone(), &jag.authorities)?),
                 _ => None,
             },
             revocation: config.revocation_url.as_ref().map(endpoint).transpose()?,
@@ -221,10 +217,10 @@ impl Provider for OAuth {
     }
 
     fn exchanges(&self) -> Option<&str> {
-        let (Grant::TokenExchange(subject) | Grant::IdJag(IdJag { subject, .. })) =
-            &self.0.config.grant
-        else {
-            return None;
+        let subject = match &self.0.config.grant {
+            Grant::TokenExchange(subject) => subject,
+            Grant::IdJag(jag) => &jag.subject,
+            _ => return None,
         };
         match subject {
             SubjectToken::Agent { issuer, .. } => Some(issuer),

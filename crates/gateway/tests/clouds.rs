@@ -75,7 +75,7 @@ fn outcome(remit: &Remit) -> Value {
     leases.first().unwrap()["outcome"].clone()
 }
 
-fn of_github(more: &str) -> (Ground, testkit::github_app::GithubApp) {
+fn of_github(more: &str) -> (Ground, github_app::GithubApp) {
     let ground = Ground::new(GITHUB_POLICY);
     let github = ground.site.run(github_app::GithubApp::start());
     ground.site.secret("app.pem", &github_app::GithubApp::key());

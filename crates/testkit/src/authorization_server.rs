@@ -269,7 +269,9 @@ impl State {
                     self.refresh_token = Some(new);
                 }
                 if let Some(mut person) = self.person.clone() {
-                    person["nonce"] = asked("nonce").into();
+                    if let Some(claims) = person.as_object_mut() {
+                        claims.insert("nonce".to_owned(), asked("nonce").into());
+                    }
                     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
                     let token = format!(
                         "{}.{}.AAAA",

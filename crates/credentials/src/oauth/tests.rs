@@ -619,7 +619,7 @@ async fn across(answer: Value) -> (World, AuthorizationServer, Result<Obtained, 
     };
     let provider = world.provider(|config| {
         config.resources = vec!["https://notes.example".to_owned()];
-        config.grant = Grant::IdJag(jag);
+        config.grant = Grant::IdJag(Box::new(jag));
     });
     let token = Secret::new(CANARY.into()).unwrap();
     let obtained = provider.obtain_for(&wish(), Some(&token)).await;
@@ -682,7 +682,7 @@ async fn an_exchange_says_what_it_gives() {
     ] {
         let world = World::new().await;
         let provider = world.provider(|config| {
-            config.grant = Grant::TokenExchange(SubjectToken::Statement(World::statement()))
+            config.grant = Grant::TokenExchange(SubjectToken::Statement(World::statement()));
         });
         world.server.next(with("issued_token_type", issued));
         let refused = provider.obtain(&wish()).await.unwrap_err();

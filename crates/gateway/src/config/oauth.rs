@@ -428,7 +428,7 @@ fn grant(kind: GrantKind, shown: Shown, (place, notes): (&Place, &mut Notes)) ->
             match (kind, exchange.provider) {
                 (GrantKind::IdJag, provider) => {
                     let At { value, place } = provider?;
-                    Some(Grant::IdJag(value.parse(subject, &place, notes)?))
+                    Some(Grant::IdJag(Box::new(value.parse(subject, &place, notes)?)))
                 }
                 _ => Some(Grant::TokenExchange(subject)),
             }
