@@ -9,13 +9,13 @@ use serde_json::Value;
 use tasks::{Access, Amount, Costs, Cover, Task, Unit, Unmet};
 
 use crate::body::Body;
+use crate::found_key::{FoundKey, KeyFate, Notes};
 use crate::head::{Head, Malformed, Pieces};
-use crate::keys;
 use crate::mcp::McpCall;
 use crate::meter::Meter;
 use crate::observed::{Asking, Observed};
 use crate::request::{Headers, Request};
-use crate::strip::{self, Connection, Stripped};
+use crate::strip::{self, Connection};
 use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool};
 
 /// One thing an agent asks of one tool. It carries no key.
@@ -58,7 +58,6 @@ pub struct Call {
     // Boxed, since a call moves from step to step.
     request: Box<Request>,
     mcp: Option<Box<McpCall>>,
-    stripped: Vec<Stripped>,
     /// All but the headers, which the request holds.
     parts: Box<Parts>,
     /// The upstream's own.
@@ -76,6 +75,20 @@ impl Call {
     /// tool, contradicts what the agent declared, holds a key where none may be, or is outside the
     /// task.
     pub fn observe(task: Task, route: Route, head: Head, body: Body) -> Result<Self, Unobservable> {
+        Self::observe_noting(task, route, head, body, &mut Vec::new())
+    }
+
+    /// Like [`Call::observe`]; the keys that are found are told, whatever comes of the call.
+    ///
+    /// # Errors
+    /// As [`Call::observe`].
+    pub fn observe_noting(
+        task: Task,
+        route: Route,
+        head: Head,
+        mut body: Body,
+        keys: &mut Vec<FoundKey>,
+    ) -> Result<Self, Unobservable> {
         let plan = route.body_plan(&head)?;
         let connection = connection(&route, &head, &body)?;
         let Route {
@@ -84,6 +97,7 @@ impl Call {
             skip,
             declarations,
             body_keys,
+            prints,
         } = route;
         if let Some(declared) = &task.declared().tool
             && declared != tool.name.as_str()
@@ -92,8 +106,14 @@ impl Call {
         }
 
         let mut pieces = head.into_pieces();
-        strip::take_proofs(&mut pieces.parts.headers, task.agent());
-        let stripped = take_keys(&mut pieces, &declarations, tool.strip, connection)?;
+        let proofs = strip::take_proofs(&mut pieces.parts.headers, task.agent());
+        let mut notes = Notes {
+            mode: tool.strip,
+            prints: &prints,
+            proofs: &proofs,
+            keys,
+        };
+        take_keys(&mut pieces, &declarations, connection, &mut notes)?;
 
         let segments = below(std::mem::take(&mut pieces.path.segments), skip);
         let wire_path = pieces.path.below(skip);
@@ -106,9 +126,8 @@ impl Call {
             query: &pieces.query,
             body: &body,
             plan,
-            body_keys,
         };
-        let observed = asking.observe()?;
+        let observed = asking.observe(&mut notes.for_mode(body_keys))?;
         let cover = asking.check(&observed, &task)?;
         let marks = asking.marks(&observed);
         let meters = asking.meters(&observed);
@@ -126,8 +145,12 @@ impl Call {
             access,
             arguments,
             mcp,
+            rewritten,
             ..
         } = observed;
+        if let Some(rewritten) = rewritten {
+            body = Body::Whole(rewritten);
+        }
         let host = upstream.host();
         let host = host.ok_or(Malformed::Host("the tool has none"))?.clone();
         let query = decoded(&pieces);
@@ -159,7 +182,6 @@ impl Call {
             resource,
             request: Box::new(request),
             mcp: mcp.map(Box::new),
-            stripped,
             body,
         })
     }
@@ -233,11 +255,6 @@ impl Call {
         self.mcp.as_deref()
     }
 
-    /// The keys that came off.
-    pub fn stripped(&self) -> &[Stripped] {
-        &self.stripped
-    }
-
     /// The head that goes on the wire, its `uri` the upstream's whole one, and the body.
     ///
     /// Hop-by-hop headers are off, but for a WebSocket's handshake, `te: trailers`, and
@@ -283,23 +300,30 @@ fn connection(route: &Route, head: &Head, body: &Body) -> Result<Connection, Uno
     }
 }
 
-/// Takes every key off head and query. A path can't be cut: a key in it is refused.
+/// Takes every key off head and query that does not pass. A path can't be cut: a key in it is refused, or passes.
 fn take_keys(
     pieces: &mut Pieces,
     declarations: &[HeaderName],
-    mode: StripMode,
     connection: Connection,
-) -> Result<Vec<Stripped>, Unobservable> {
-    let is_key = |segment: &String| keys::find(segment.as_bytes()).is_some();
-    if pieces.path.segments.iter().any(is_key) {
-        return Err(Unobservable::KeyRefused("path".to_owned()));
+    notes: &mut Notes<'_>,
+) -> Result<(), Unobservable> {
+    let before = notes.keys.len();
+    for segment in &pieces.path.segments {
+        let passes = notes.passes(segment.as_bytes());
+        let fate = if passes {
+            KeyFate::Reported
+        } else {
+            KeyFate::Refused
+        };
+        if notes.note_known("path", segment.as_bytes(), fate) && !passes {
+            return Err(Unobservable::KeyRefused("path".to_owned()));
+        }
     }
-    let headers = &mut pieces.parts.headers;
-    let mut stripped = strip::take_headers(headers, declarations, connection);
-    stripped.extend(strip::take_query(&mut pieces.query));
-    match (mode, stripped.first()) {
+    strip::take_headers(&mut pieces.parts.headers, declarations, connection, notes);
+    strip::take_query(&mut pieces.query, notes);
+    match (notes.mode, notes.keys.get(before)) {
         (StripMode::Refuse, Some(key)) => Err(Unobservable::KeyRefused(key.place.clone())),
-        (StripMode::Refuse, None) | (StripMode::Strip, _) => Ok(stripped),
+        (StripMode::Refuse, None) | (StripMode::Strip | StripMode::Report, _) => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{FORMATS, Rest, SHORTEST, find};
+use super::{FORMATS, Format, Lead, Rest, SHORTEST, find, find_all, may_hold, signs};
 
 const ALNUM: &str = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0u1V2w3X4y5Z6a7B8c9D0e1F2g3H4";
 
@@ -24,7 +24,7 @@ fn check(key: &str) {
     ] {
         let found = find(text.as_bytes());
         assert!(
-            found.is_some_and(|found| key.as_bytes().starts_with(found)),
+            found.is_some_and(|found| key.as_bytes().starts_with(found.key)),
             "{text}"
         );
     }
@@ -120,6 +120,10 @@ fn ordinary_text_holds_no_key() {
         "SKIP THE 0123456789abcdef",
         "550e8400-e29b-41d4-a716-446655440000",
         "SG.short.short",
+        "hooks.slack.com/services/TXXXXXXXX/BXXXXXXXX/XXXXXXXXXXXXXXXXXXXXXXXX",
+        "hf_thisisnotatokenbutalongidentifier",
+        "sk-aGk3V2hhdCBpcyB0aGlzPw-bHVja3kgeW91",
+        "12:34:56:AAB",
     ] {
         no_key(text);
     }
@@ -137,23 +141,127 @@ proptest! {
     }
 }
 
+/// A key of this format, as short as there is.
+fn example(format: &Format) -> String {
+    let hex = "0123456789abcdef".repeat(10);
+    let joined = |separator: u8, sizes: &[usize]| {
+        let parts: Vec<String> = sizes.iter().map(|size| long(*size)).collect();
+        parts.join(&char::from(separator).to_string())
+    };
+    let rest = match format.rest {
+        Rest::Long(size)
+        | Rest::Plain(size)
+        | Rest::Mixed(size)
+        | Rest::Whole(size)
+        | Rest::Exactly(size)
+        | Rest::Base64(size) => long(size),
+        Rest::Upper(size) => long(size).to_uppercase(),
+        Rest::Hex(size) => hex[..size].to_owned(),
+        Rest::Parts(separator, sizes) | Rest::Joined(separator, sizes) => joined(separator, sizes),
+        Rest::Jwt => "hbGciOi0.eyJzdWIi.c2lnbmF0dXJlc2ln".to_owned(),
+        Rest::Pem => "PRIVATE KEY-----".to_owned(),
+    };
+    let lead = match format.lead {
+        Lead::Nothing => String::new(),
+        Lead::Letters(size) => long(size),
+        Lead::Digits(size) => "1234567890"[..size].to_owned(),
+    };
+    format!("{lead}{}{rest}", format.fixed)
+}
+
+fn long(size: usize) -> String {
+    ALNUM.repeat(4)[..size].to_owned()
+}
+
 #[test]
-fn no_key_is_shorter_than_what_is_looked_at() {
+fn every_format_is_found_and_told_by_its_kind() {
     for format in FORMATS {
-        let rest = match format.rest {
-            Rest::Long(least) | Rest::Plain(least) | Rest::Upper(least) | Rest::Hex(least) => least,
-            Rest::Jwt => 8 + 1 + 8 + 1 + 16,
-            Rest::Pem => "PRIVATE KEY".len(),
-            Rest::Parts(first, second) => first + 1 + second,
-        };
-        assert!(format.prefix.len() + rest >= SHORTEST, "{}", format.prefix);
+        let key = example(format);
+        for text in [key.clone(), format!("\"{key}\""), format!("a: {key}, b")] {
+            let found = find(text.as_bytes());
+            let found = found.unwrap_or_else(|| panic!("{text}"));
+            let end = if matches!(format.rest, Rest::Pem) {
+                text.len()
+            } else {
+                found.start + key.len()
+            };
+            assert_eq!((found.kind, found.end()), (format.kind, end), "{text}");
+        }
+        assert!(key.len() >= SHORTEST, "{key}");
     }
 }
 
 #[test]
-fn a_prefix_needs_no_escape_but_by_number() {
+fn there_are_formats_of_many_issuers() {
+    let kinds: std::collections::BTreeSet<_> = FORMATS.iter().map(|format| format.kind).collect();
+    assert!(
+        FORMATS.len() > 220 && kinds.len() > 110,
+        "{} of {}",
+        FORMATS.len(),
+        kinds.len()
+    );
+    for kind in kinds {
+        // It is a label of a metric.
+        let is_plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        assert!(kind.bytes().all(is_plain), "{kind}");
+    }
+}
+
+#[test]
+fn no_sign_is_so_short_that_all_are_looked_for_slowly() {
+    assert!(signs().iter().all(|sign| sign.len() >= 3));
     for format in FORMATS {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_. ".contains(&byte);
-        assert!(format.prefix.bytes().all(is_plain), "{}", format.prefix);
+        assert!(may_hold(example(format).as_bytes()), "{}", format.fixed);
+    }
+}
+
+#[test]
+fn all_keys_of_a_text_are_found() {
+    let text = format!(
+        "{} and {}, {}",
+        key("ghp_", 36),
+        key("glpat-", 20),
+        key("ghp_", 36)
+    );
+    let kinds: Vec<_> = find_all(text.as_bytes()).map(|found| found.kind).collect();
+    assert_eq!(kinds, ["github", "gitlab", "github"]);
+}
+
+#[test]
+fn a_private_key_ends_where_it_says() {
+    let text = "a -----BEGIN EC PRIVATE KEY-----\nMII\n-----END EC PRIVATE KEY----- b";
+    let found = find(text.as_bytes()).unwrap();
+    assert_eq!((found.start, found.end()), (2, text.len() - 2));
+}
+
+/// Texts that begin many keys and end none: each is read through a bounded number of times. Without that this would take
+/// minutes.
+#[test]
+fn hostile_texts_take_no_longer_than_others() {
+    for text in [
+        "glpat-",
+        "xoxb-",
+        "00D_",
+        "eyJ-",
+        "eyJaaaaaaaa.eyJ-",
+        "+ABSK",
+        "-----BEGIN ",
+        "SG.",
+        "1:AA",
+    ] {
+        let hostile = text.repeat((1 << 20) / text.len());
+        assert_eq!(find(hostile.as_bytes()), None, "{text}");
+    }
+    let hostile = "-----BEGIN PRIVATE KEY-----".repeat(1 << 15);
+    assert_eq!(find_all(hostile.as_bytes()).count(), 1);
+}
+
+#[test]
+fn a_fixed_part_needs_no_escape_but_by_number() {
+    for format in FORMATS {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_. :=~$!".contains(&byte);
+        let fixed = format.fixed.replace('/', "");
+        assert!(fixed.bytes().all(is_plain), "{}", format.fixed);
     }
 }
