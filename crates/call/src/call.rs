@@ -11,6 +11,7 @@ use tasks::{Access, Amount, Costs, Cover, Task, Unit, Unmet};
 use crate::body::Body;
 use crate::found_key::{FoundKey, KeyFate, Notes};
 use crate::head::{Head, Malformed, Pieces};
+use crate::keys;
 use crate::mcp::McpCall;
 use crate::meter::Meter;
 use crate::observed::{Asking, Observed};
@@ -60,6 +61,8 @@ pub struct Call {
     mcp: Option<Box<McpCall>>,
     /// All but the headers, which the request holds.
     parts: Box<Parts>,
+    /// Keys of the agent's that go on to the tool. Neither policy nor people see them.
+    passing: Vec<(HeaderName, HeaderValue)>,
     /// The upstream's own.
     host: HeaderValue,
     body: Body,
@@ -113,7 +116,7 @@ impl Call {
             proofs: &proofs,
             keys,
         };
-        take_keys(&mut pieces, &declarations, connection, &mut notes)?;
+        let passing = take_keys(&mut pieces, &declarations, connection, &mut notes)?;
 
         let segments = below(std::mem::take(&mut pieces.path.segments), skip);
         let wire_path = pieces.path.below(skip);
@@ -171,6 +174,7 @@ impl Call {
         };
         Ok(Self {
             parts,
+            passing,
             host,
             task,
             cover,
@@ -263,12 +267,16 @@ impl Call {
         let Self {
             request,
             mut parts,
+            passing,
             host,
             body,
             tool,
             ..
         } = self;
         parts.headers = request.headers.into_map();
+        for (name, value) in passing {
+            parts.headers.append(name, value);
+        }
         frame(&mut parts.headers, host, &body);
         (*parts, body, tool)
     }
@@ -306,7 +314,7 @@ fn take_keys(
     declarations: &[HeaderName],
     connection: Connection,
     notes: &mut Notes<'_>,
-) -> Result<(), Unobservable> {
+) -> Result<Vec<(HeaderName, HeaderValue)>, Unobservable> {
     let before = notes.keys.len();
     for segment in &pieces.path.segments {
         let passes = notes.passes(segment.as_bytes());
@@ -319,11 +327,12 @@ fn take_keys(
             return Err(Unobservable::KeyRefused("path".to_owned()));
         }
     }
-    strip::take_headers(&mut pieces.parts.headers, declarations, connection, notes);
+    let headers = &mut pieces.parts.headers;
+    let passing = strip::take_headers(headers, declarations, connection, notes);
     strip::take_query(&mut pieces.query, notes);
     match (notes.mode, notes.keys.get(before)) {
         (StripMode::Refuse, Some(key)) => Err(Unobservable::KeyRefused(key.place.clone())),
-        (StripMode::Refuse, None) | (StripMode::Strip | StripMode::Report, _) => Ok(()),
+        (StripMode::Refuse, None) | (StripMode::Strip | StripMode::Report, _) => Ok(passing),
     }
 }
 
@@ -340,7 +349,12 @@ fn decoded(pieces: &Pieces) -> Vec<(String, String)> {
     pieces
         .query
         .iter()
-        .map(|pair| (pair.key.clone(), pair.value.clone()))
+        .map(|pair| {
+            // Under such a name it is a key that goes on to the tool, and that nobody sees before.
+            let is_key = keys::is_query_key(&pair.key);
+            let value = if is_key { keys::MASK } else { &pair.value };
+            (pair.key.clone(), value.to_owned())
+        })
         .collect()
 }
 

@@ -23,6 +23,7 @@ mod operation;
 mod request;
 mod strip;
 mod tools;
+mod watch;
 
 pub use body::Body;
 pub use call::{Call, Unobservable};
@@ -36,3 +37,4 @@ pub use request::{Headers, Request};
 pub use tools::{
     Ambiguous, BodyMode, BodyPlan, Mark, NoRoute, Protocol, Route, StripMode, Tool, Tools,
 };
+pub use watch::Watch;

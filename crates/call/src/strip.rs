@@ -51,13 +51,15 @@ fn is_slot(name: &HeaderName) -> bool {
 }
 
 /// Takes off hop-by-hop headers (RFC 9110 section 7.6.1), what only the gateway may say of the
-/// caller, the declarations, and every key that does not pass.
+/// caller, the declarations, and every key. Those under a name that says so are answered with if they are to pass: they go
+/// on the wire, and nobody sees them before.
 pub(crate) fn take_headers(
     headers: &mut HeaderMap,
     declarations: &[HeaderName],
     connection: Connection,
     notes: &mut Notes<'_>,
-) {
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut passing = Vec::new();
     let mut off: Vec<HeaderName> = Vec::new();
     let may_hold_key = may_hold_key(headers);
     for (name, value) in &*headers {
@@ -67,20 +69,26 @@ pub(crate) fn take_headers(
         } else {
             fate(&folded)
         };
-        let passes = match fate {
+        let stays = match fate {
+            Fate::Ends => false,
             Fate::Stays => {
                 if !holds_key(name, value, may_hold_key) {
                     continue;
                 }
-                notes.passes(value.as_bytes())
+                let passes = notes.passes(value.as_bytes());
+                note_header(name, value, passes, notes);
+                passes
             }
-            Fate::Ends => false,
-            Fate::IsKey => notes.passes(value.as_bytes()) && !keys::is_proof(&folded),
+            Fate::IsKey => {
+                let passes = notes.passes(value.as_bytes()) && !keys::is_proof(&folded);
+                note_header(name, value, passes, notes);
+                if passes {
+                    passing.push((name.clone(), value.clone()));
+                }
+                false
+            }
         };
-        if !matches!(fate, Fate::Ends) {
-            note_header(name, value, passes, notes);
-        }
-        if !passes && off.last() != Some(name) {
+        if !stays && off.last() != Some(name) {
             off.push(name.clone());
         }
     }
@@ -107,6 +115,7 @@ pub(crate) fn take_headers(
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+    passing
 }
 
 /// Writes down the keys in a header that holds one.

@@ -13,6 +13,7 @@ use crate::call::Unobservable;
 use crate::head::{Authority, Head};
 use crate::keys::Fingerprints;
 use crate::meter::{Meter, ResourceRule};
+use crate::watch::Watch;
 pub(crate) use upstream::Upstream;
 
 /// The limit of bodies where the config gives none that fits: 1 MiB.
@@ -159,6 +160,14 @@ impl Route {
     /// The tool.
     pub fn tool(&self) -> &Arc<Tool> {
         &self.tool
+    }
+
+    /// What looks for keys in a body that streams. A WebSocket's frames are masked by the agent, and a body in a content
+    /// coding is packed: in these nothing is looked for.
+    pub fn watch(&self, head: &Head) -> Option<Watch> {
+        let is_plain = head.content_coding().is_none() && !head.is_websocket();
+        let streams = matches!(self.body_plan(head), Ok(BodyPlan::Stream));
+        (is_plain && streams).then(|| Watch::new(self.body_keys, Arc::clone(&self.prints)))
     }
 
     /// What is to be done with the body before the decision.

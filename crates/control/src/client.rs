@@ -9,15 +9,16 @@ use policy::ShadowReport;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tasks::{ApprovalState, ApprovalView, RevocationView, TaskId, TaskView};
+use telemetry::KeyView;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use credentials::LeaseView;
 
 use crate::{
-    ApprovalPage, DelegateRequest, EndRequest, EndedTask, ExplainAnswer, ExplainRequest, LeasePage,
-    OpenRequest, OpenedTask, Problem, Reloaded, RevocationPage, RevokeRequest, RevokedSubject,
-    StatusView, TaskPage, VoteRequest,
+    ApprovalPage, DelegateRequest, EndRequest, EndedTask, ExplainAnswer, ExplainRequest, KeyPage,
+    LeasePage, OpenRequest, OpenedTask, Problem, Reloaded, RevocationPage, RevokeRequest,
+    RevokedSubject, StatusView, TaskPage, VoteRequest,
 };
 
 /// How long an answer may take: a little longer than the gateway takes to give up.
@@ -237,6 +238,23 @@ impl Client {
             leases.extend(page.leases);
             if !more {
                 return Ok(leases);
+            }
+        }
+    }
+
+    /// The keys that agents brought since the start, those last seen first, and how many more are forgotten; only those that
+    /// several agents brought, or only the others, if it is said.
+    pub async fn keys(&self, reused: Option<bool>) -> Result<(Vec<KeyView>, u64), ClientError> {
+        let reused = reused.map(|reused| reused.to_string());
+        let mut keys: Vec<KeyView> = Vec::new();
+        loop {
+            let before = keys.last().map(|key| key.fingerprint.as_str());
+            let query = [("reused", reused.as_deref()), ("before", before)];
+            let page: KeyPage = self.get(&["v1", "keys"], &query).await?;
+            let more = page.more && !page.keys.is_empty();
+            keys.extend(page.keys);
+            if !more {
+                return Ok((keys, page.forgotten));
             }
         }
     }

@@ -55,7 +55,7 @@ pub use live::{Live, Reload, ReloadError, Reloaded};
 pub use opening::event;
 pub use operators::{Caller, InvalidOperators, Operator, Operators, Right, Role};
 pub use owners_of_record::{AgentPattern, InvalidAgentPattern, OwnerOfRecord, OwnersOfRecord};
-pub use page::{ApprovalPage, LeasePage, RevocationPage, TaskPage};
+pub use page::{ApprovalPage, KeyPage, LeasePage, RevocationPage, TaskPage};
 pub use problem::Problem;
 pub use revocation::{RevokeRequest, RevokedSubject};
 pub use server::ServeError;

@@ -3,6 +3,7 @@
 use credentials::LeaseView;
 use serde::{Deserialize, Serialize};
 use tasks::{ApprovalView, RevocationView, TaskView};
+use telemetry::KeyView;
 
 /// The most entries of one answer.
 pub(crate) const PAGE: usize = 1000;
@@ -32,6 +33,17 @@ pub struct LeasePage {
     pub leases: Vec<LeaseView>,
     /// Whether there are older ones: ask again with `?before=` the last id.
     pub more: bool,
+}
+
+/// The answer of `GET /v1/keys`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyPage {
+    /// Those last seen first, at most 1,000.
+    pub keys: Vec<KeyView>,
+    /// Whether there are others: ask again with `?before=` the last fingerprint.
+    pub more: bool,
+    /// How many more there were since the start, which are forgotten.
+    pub forgotten: u64,
 }
 
 /// The answer of `GET /v1/revocations`.

@@ -3,6 +3,7 @@
 mod approvals;
 mod explanations;
 mod gateway;
+mod keys;
 mod leases;
 mod oauth;
 mod revocations;
@@ -64,6 +65,7 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
             may(Approve, post(approvals::refuse)),
         )
         .route("/v1/leases", may(View, get(leases::list)))
+        .route("/v1/keys", may(View, get(keys::list)))
         .route("/v1/revocations", may(Revoke, post(revocations::revoke)))
         .route("/v1/revocations", may(View, get(revocations::list)))
         .route(

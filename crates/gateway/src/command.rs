@@ -5,6 +5,7 @@ mod audit;
 mod config;
 mod doctor;
 mod explain;
+mod keys;
 mod lease;
 mod outcome;
 mod policy;
@@ -75,6 +76,8 @@ enum Command {
     /// List leases of upstream credentials.
     #[command(subcommand)]
     Lease(lease::Lease),
+    /// List the keys that agents bring, by fingerprint.
+    Keys(keys::Keys),
     /// Check, test and evaluate policies.
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -122,6 +125,7 @@ impl Command {
             Self::Revoke(revoke) => revoke.run(screen),
             Self::Revocation(revocation) => revocation.run(screen),
             Self::Lease(lease) => lease.run(screen),
+            Self::Keys(keys) => keys.run(screen),
             Self::Policy(policy) => policy.run(screen),
             Self::Explain(explain) => explain.run(screen),
             Self::Audit(audit) => audit.run(screen),

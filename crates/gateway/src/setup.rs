@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use call::{BodyKeys, Tools};
+use call::{Fingerprints, StripMode, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
 use credentials::{Binding, Cmd, Credentials, Jwt, OAuth, Provider, Static};
 use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
@@ -109,7 +109,7 @@ pub(crate) async fn build(
     let mut tools = Vec::new();
     let mut upstreams = Vec::new();
     let mut bindings = Vec::new();
-    let mut open_bodies = Vec::new();
+    let mut bodies = Vec::new();
     for ToolConfig {
         tool,
         upstream: reached,
@@ -121,9 +121,7 @@ pub(crate) async fn build(
             Ok(upstream) => upstreams.push((tool.name.clone(), upstream)),
             Err(mistake) => mistakes.push(format!("tools.{}: {mistake}", tool.name)),
         }
-        if body_keys == BodyKeys::Allow {
-            open_bodies.push(tool.name.clone());
-        }
+        bodies.push((tool.name.clone(), body_keys));
         for taken in taken {
             match binding(&tool.name, taken, &ground.tokens) {
                 Ok(binding) => bindings.push(binding),
@@ -137,14 +135,16 @@ pub(crate) async fn build(
     let book = config.tasks.book;
     let headers = book.headers.clone();
     let declarations = [headers.task, headers.tool, headers.context];
-    let tools = Tools::new(tools)
-        .map_err(|error| mistakes.push(error.to_string()))
-        .ok();
-    let tools = tools.map(|tools| {
-        let allow = |tools: Tools, name: &ToolName| tools.with_body_keys(name, BodyKeys::Allow);
-        open_bodies
-            .iter()
-            .fold(tools.with_declarations(declarations), allow)
+    let tools = Tools::new(tools).map_err(|error| mistakes.push(error.to_string()));
+    let prints =
+        Fingerprints::new(&ground.tokens).map_err(|error| mistakes.push(error.to_string()));
+    let tools = tools.ok().zip(prints.ok()).map(|(tools, prints)| {
+        let tools = tools
+            .with_declarations(declarations)
+            .with_fingerprints(prints);
+        let with =
+            |tools: Tools, (name, mode): &(ToolName, StripMode)| tools.with_body_keys(name, *mode);
+        bodies.iter().fold(tools, with)
     });
     let (Some(tools), Some(deciding), Some(operators), Some(senders), true) =
         (tools, policy, operators, senders, mistakes.is_empty())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use call::{Body, Head};
+use call::{Body, Head, Unobservable, Watch};
 use credentials::Outbound;
 use http::header::ALT_SVC;
 use http::{HeaderMap, Method, Version};
@@ -40,6 +40,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The task has no more for a call that is under way.
 const USED_UP: ErrorType = ErrorType::Custom("UsedUp");
 
+/// A key came in a body that streams.
+const KEY_REFUSED: ErrorType = ErrorType::Custom("KeyRefused");
+
 /// Nobody can say whether the answer holds the injected secret.
 const UNSCRUBBABLE: ErrorType = ErrorType::Custom("Unscrubbable");
 
@@ -57,6 +60,8 @@ pub(crate) struct Phases {
 pub(crate) struct Context {
     exchange: Arc<Exchange>,
     forward: Option<Forward>,
+    /// What looks for keys in its body, where that streams.
+    watch: Option<Watch>,
     /// Why its task has no more for it, if it was stopped by that.
     used_up: Option<Refusal>,
     /// Gives the inspected bytes back to the budget when the call is over.
@@ -79,6 +84,33 @@ impl Context {
             self.exchange.stop();
         }
         sent.map_err(|exhausted| self.use_up(exhausted))
+    }
+
+    /// Looks for keys in a piece that is about to go up.
+    fn look_for_keys(&mut self, body: &mut Option<Bytes>, is_last: bool) -> Result<(), BError> {
+        let (Some(watch), Some(piece)) = (&mut self.watch, body.as_mut()) else {
+            return Ok(());
+        };
+        let mut keys = Vec::new();
+        let seen = watch.see(piece, is_last, &mut keys);
+        self.exchange.found(keys);
+        match seen {
+            Ok(Some(masked)) => *piece = masked,
+            Ok(None) => {}
+            Err(unobservable) => return Err(self.refuse_key(unobservable)),
+        }
+        Ok(())
+    }
+
+    fn refuse_key(&mut self, unobservable: Unobservable) -> BError {
+        if self.forward.as_ref().is_some_and(|way| way.is_http2) {
+            // pingora would let the upstream wait for the rest.
+            self.exchange.stop();
+        }
+        let refusal = Refusal::from(unobservable);
+        self.exchange.used_up(&refusal);
+        self.used_up = Some(refusal);
+        Error::new(KEY_REFUSED)
     }
 
     /// Counts bytes that are about to go down; they wait as long as the answer says.
@@ -178,7 +210,7 @@ impl Phases {
         let head = head.over(transport(session));
         context.exchange.note(|record| {
             record.host = head.host().to_owned();
-            record.path = head.path().to_owned();
+            record.path = call::masked(head.path()).into_owned();
         });
         let body = Reader {
             session,
@@ -256,6 +288,7 @@ impl ProxyHttp for Phases {
         Context {
             exchange,
             forward: None,
+            watch: None,
             used_up: None,
             _held: None,
         }
@@ -288,6 +321,7 @@ impl ProxyHttp for Phases {
                     session.set_read_timeout(None);
                 }
                 context.forward = Some(forward);
+                context.watch = context.exchange.take_watch();
                 Ok(false)
             }
             Err(refusal) => {
@@ -331,7 +365,7 @@ impl ProxyHttp for Phases {
         context.exchange.note(|record| {
             record.forwarded = Some(jiff::Timestamp::now());
             record.upstream = Some(upstream);
-            record.upstream_url = Some(url);
+            record.upstream_url = Some(call::masked(&url).into_owned());
         });
         Ok(())
     }
@@ -340,9 +374,10 @@ impl ProxyHttp for Phases {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        is_last: bool,
         context: &mut Context,
     ) -> Result<(), BError> {
+        context.look_for_keys(body, is_last)?;
         if let Some(forward) = &mut context.forward {
             // Whatever pingora replays first stands for the whole body that was inspected.
             if std::mem::take(&mut forward.body_due)

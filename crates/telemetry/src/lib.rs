@@ -15,6 +15,7 @@ mod endpoint;
 mod envelope;
 mod export;
 mod json;
+mod key_book;
 mod logs;
 mod metrics;
 pub mod names;
@@ -34,9 +35,8 @@ pub use audit::{Broken, Verified, verify};
 pub use config::{Audit, AuditFailure, Config, Otlp, OtlpProtocol};
 pub use decision::DecisionId;
 pub use endpoint::{Endpoint, NotAnEndpoint};
-pub use record::{
-    CallRecord, Delegated, Ending, LeaseNote, Mcp, PolicyFailure, StrippedKey, Verdict,
-};
+pub use key_book::{KeyView, KeysSeen};
+pub use record::{CallRecord, Delegated, Ending, KeyNote, LeaseNote, Mcp, PolicyFailure, Verdict};
 pub use recorder::{AuditUnavailable, Recorder, StartError, Telemetry};
 pub use revocation_event::{RevocationEvent, RevocationEventKind};
 pub use signal_result::SignalResult;

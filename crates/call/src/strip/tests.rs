@@ -35,7 +35,8 @@ fn take_as(
     let mut map = map(headers);
     let declarations = ["agent-task", "agent-tool"].map(HeaderName::from_static);
     let keys = noted(mode, |notes| {
-        take_headers(&mut map, &declarations, connection, notes);
+        let passing = take_headers(&mut map, &declarations, connection, notes);
+        map.extend(passing);
     });
     (map, keys)
 }
