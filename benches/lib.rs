@@ -14,13 +14,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use call::{Body, BodyMode, Call, Head, Protocol, Route, StripMode, Tool, Tools};
-use credentials::{Binding, Credentials, Injection, Leases, SecretRef, Static};
+use credentials::{
+    Binding, Credentials, Injection, Leases, Place, Seal, SealedStore, SecretRef, Static,
+};
+use futures::future::join_all;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request};
 use identity::{Identity, KeyKind, TaskClaims, TaskTokens};
 use policy::{Opener, Permit, Policy, Ruling, Source};
-use serde_json::{Map, json};
-use tasks::{Access, DeclarationHeaders, Embedded, Store, Task, Tasks};
+use serde_json::{Map, Value, json};
+use tasks::{Access, DeclarationHeaders, Embedded, Store, Task, TaskId, Tasks};
 use telemetry::DecisionId;
 use tokio::runtime::{Builder, Runtime};
 
@@ -172,20 +175,15 @@ impl World {
             "agent": "bench", "owner": "alice@example.org", "purpose": "close OPS-1234",
             "grants": grants, "ttl_seconds": 3600,
         });
-        let opening = tasks
-            .opening(serde_json::from_value(wish).unwrap())
-            .unwrap();
-        let opener = Opener::Operator {
-            name: "bench".to_owned(),
-            role: "operator".to_owned(),
-        };
-        let view = policy.admit(opening, &opener).unwrap().open(&tasks).await;
+        let id = open_task(&policy, &tasks, wish).await;
         let open = Arc::clone(&tasks);
+        let seal = Arc::new(Seal::from_secret(&[7; 32]).unwrap());
+        let store = Arc::new(SealedStore::new(store, seal));
         let leases = Leases::load(store, move |task| open.is_open(task))
             .await
             .unwrap();
         let claims = TaskClaims {
-            txn: view.unwrap().id.to_string(),
+            txn: id.to_string(),
             owner: "alice@example.org".to_owned(),
             agent: "bench".parse().unwrap(),
             chain: Vec::new(),
@@ -194,6 +192,32 @@ impl World {
             expires_at: i64::from(u32::MAX),
         };
         (policy, tasks, leases, claims)
+    }
+
+    /// Opens more tasks that may read notes.
+    pub fn open_tasks(&self, count: usize) -> Vec<TaskId> {
+        let wish = json!({
+            "agent": "bench", "owner": "alice@example.org", "purpose": "close OPS-1234",
+            "grants": [{ "tool": "notes", "access": ["read"] }], "ttl_seconds": 3600,
+        });
+        let opening = (0..count).map(|_| open_task(&self.policy, &self.tasks, wish.clone()));
+        self.runtime.block_on(join_all(opening))
+    }
+
+    /// A permit for `GET /notes/notes` of one of these.
+    pub fn permit_of(&self, task: &TaskId) -> Permit {
+        let claims = TaskClaims {
+            txn: task.to_string(),
+            ..self.claims.clone()
+        };
+        let token = self.identity.tokens().mint(&claims).unwrap();
+        let mut request = self.request(Sent::Get);
+        let token = format!("Bearer {token}").parse().unwrap();
+        request.headers.insert("authorization", token);
+        let head = Head::canonical(request, None).unwrap();
+        let (task, route, head, body) = self.bind(Sent::Get, head);
+        let call = Call::observe(task, route, head, body).unwrap();
+        self.permitted(call)
     }
 
     /// A folder that goes with the world.
@@ -229,7 +253,10 @@ impl World {
 
     /// Its head, bound and routed.
     pub fn bound(&self, sent: Sent) -> (Task, Route, Head, Body) {
-        let head = self.head(sent);
+        self.bind(sent, self.head(sent))
+    }
+
+    fn bind(&self, sent: Sent, head: Head) -> (Task, Route, Head, Body) {
         let agent = self
             .runtime
             .block_on(self.identity.authenticate(&head.presented()));
@@ -250,10 +277,14 @@ impl World {
 
     /// It, permitted.
     pub fn permit(&self, sent: Sent) -> Permit {
-        let deciding = self.policy.decide(self.call(sent), DecisionId::new());
+        self.permitted(self.call(sent))
+    }
+
+    fn permitted(&self, call: Call) -> Permit {
+        let deciding = self.policy.decide(call, DecisionId::new());
         match self.runtime.block_on(deciding).unwrap() {
             Ruling::Allow(permit) => permit,
-            Ruling::Escalate(_) => panic!("{} escalates", sent.name()),
+            Ruling::Escalate(pending) => panic!("{pending:?} escalates"),
         }
     }
 }
@@ -262,6 +293,17 @@ impl Default for World {
     fn default() -> Self {
         Self::new()
     }
+}
+
+async fn open_task(policy: &Policy, tasks: &Arc<Tasks>, wish: Value) -> TaskId {
+    let wish = serde_json::from_value(wish).unwrap();
+    let opening = tasks.opening(wish).unwrap();
+    let opener = Opener::Operator {
+        name: "bench".to_owned(),
+        role: "operator".to_owned(),
+    };
+    let admitted = policy.admit(opening, &opener).unwrap();
+    admitted.open(tasks).await.unwrap().id
 }
 
 fn notes() -> Tool {
@@ -304,6 +346,15 @@ fn tool(name: &str, protocol: Protocol, access: &[(Access, &str)]) -> Tool {
     }
 }
 
+/// Where most tools want their key.
+pub fn bearer() -> Injection {
+    Place::Header {
+        name: http::header::AUTHORIZATION,
+        prefix: "Bearer ".to_owned(),
+    }
+    .into()
+}
+
 fn credentials(folder: &Path, leases: Arc<Leases>) -> Credentials {
     let secret = folder.join("secret");
     std::fs::write(&secret, "the-upstream-s-own-key").unwrap();
@@ -320,10 +371,7 @@ fn credentials(folder: &Path, leases: Arc<Leases>) -> Credentials {
             SecretRef::File(secret.clone()),
             "9999-12-31".parse().unwrap(),
         )),
-        injection: Injection::Header {
-            name: http::header::AUTHORIZATION,
-            prefix: "Bearer ".to_owned(),
-        },
+        injections: vec![bearer()],
     });
     Credentials::new(bindings.into(), leases)
 }

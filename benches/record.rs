@@ -70,12 +70,12 @@ fn filled() -> CallRecord {
         ..Mcp::default()
     });
     record.verdict = Verdict::Allow;
-    record.lease = Some(LeaseNote {
+    record.leases = vec![LeaseNote {
         id: "0190a2b4-7f00-7000-8000-000000000002".into(),
         provider: "static",
         expires_at: Some("2026-01-01T00:00:00Z".to_owned()),
         bridge: true,
-    });
+    }];
     record.status = Some(200);
     record.total_time = Duration::from_micros(300);
     record

@@ -3,7 +3,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use credentials::{Flow, Injection, Scrubber, Secret};
+use credentials::{Flow, Place, Scrubber, Secret};
 use criterion::{Criterion, Throughput};
 
 /// A body as it comes, in bytes.
@@ -11,14 +11,16 @@ const PIECE: usize = 16 * 1024;
 
 pub(crate) fn scrub(criterion: &mut Criterion) {
     let secret = Secret::new(b"ghp_0123456789abcdefABCDEF0123456789abcd".to_vec()).unwrap();
-    let injection = Injection::Header {
+    let injection = Place::Header {
         name: http::header::AUTHORIZATION,
         prefix: "Bearer ".to_owned(),
     };
-    let scrubber = Arc::new(Scrubber::new(&secret, &injection).unwrap());
+    let (material, injections) = (secret.into(), [injection.into()]);
+    let make = || Scrubber::new([(&material, injections.as_slice())]);
+    let scrubber = Arc::new(make().unwrap());
     let mut group = criterion.benchmark_group("scrub");
     group.bench_function("build", |bench| {
-        bench.iter(|| Scrubber::new(&secret, &injection));
+        bench.iter(make);
     });
     group.throughput(Throughput::Bytes(PIECE as u64));
     for (name, body) in bodies() {

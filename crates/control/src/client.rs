@@ -13,7 +13,7 @@ use telemetry::KeyView;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use credentials::LeaseView;
+use credentials::{LeaseDetail, LeaseView};
 
 use crate::{
     ApprovalPage, DelegateRequest, EndRequest, EndedTask, ExplainAnswer, ExplainRequest, KeyPage,
@@ -37,6 +37,19 @@ impl std::fmt::Debug for Client {
             .field("base", &self.base.as_str())
             .finish_non_exhaustive()
     }
+}
+
+/// Which leases to list: all, unless something is named.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseFilter {
+    /// Of this task.
+    pub task: Option<TaskId>,
+    /// For this tool.
+    pub tool: Option<String>,
+    /// Of this agent.
+    pub agent: Option<String>,
+    /// In this state: `active`, `ending`, `orphaned`, `ended`.
+    pub state: Option<&'static str>,
 }
 
 /// Why the control API did not do what was asked.
@@ -227,12 +240,18 @@ impl Client {
         self.post(&["v1", "approvals", id, "refuse"], vote).await
     }
 
-    /// All leases, newest first; only those of a task if one is named.
-    pub async fn leases(&self, task: Option<&TaskId>) -> Result<Vec<LeaseView>, ClientError> {
+    /// All leases that are wanted, newest first.
+    pub async fn leases(&self, wanted: &LeaseFilter) -> Result<Vec<LeaseView>, ClientError> {
         let mut leases: Vec<LeaseView> = Vec::new();
         loop {
             let before = leases.last().map(|lease| lease.id.as_str());
-            let query = [("task", task.map(TaskId::as_str)), ("before", before)];
+            let query = [
+                ("task", wanted.task.as_ref().map(TaskId::as_str)),
+                ("tool", wanted.tool.as_deref()),
+                ("agent", wanted.agent.as_deref()),
+                ("state", wanted.state),
+                ("before", before),
+            ];
             let page: LeasePage = self.get(&["v1", "leases"], &query).await?;
             let more = page.more && !page.leases.is_empty();
             leases.extend(page.leases);
@@ -257,6 +276,16 @@ impl Client {
                 return Ok((keys, page.forgotten));
             }
         }
+    }
+
+    /// One lease, with everything that is known of it but its secret.
+    pub async fn lease(&self, id: &str) -> Result<LeaseDetail, ClientError> {
+        self.get(&["v1", "leases", id], &[]).await
+    }
+
+    /// Takes one lease back, or tries to once more.
+    pub async fn revoke_lease(&self, id: &str) -> Result<LeaseDetail, ClientError> {
+        self.post(&["v1", "leases", id, "revoke"], &()).await
     }
 
     /// Revokes everything of an agent, an issuer, a tool or an owner.

@@ -49,7 +49,7 @@ use url::Url;
 
 pub use approval_request::VoteRequest;
 pub use bundle_board::{BundleBoard, BundleProblem, BundleStatus};
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, LeaseFilter};
 pub use explain::{Explain, ExplainAnswer, ExplainError, ExplainRequest};
 pub use live::{Live, Reload, ReloadError, Reloaded};
 pub use opening::event;

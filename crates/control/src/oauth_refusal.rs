@@ -246,6 +246,7 @@ fn other_row(refusal: &Refusal) -> Row {
         | Refusal::ParentEnded
         | Refusal::Unbound(_)
         | Refusal::UnknownRevocation(_)
+        | Refusal::UnknownLease(_)
         | Refusal::UnknownApproval(_)
         | Refusal::NotWaiting(_)
         | Refusal::OwnTask

@@ -54,6 +54,8 @@ pub(crate) enum Refusal {
     UnknownRevocation(String),
     #[error("task can't be opened: {0}")]
     Blocked(Blocked),
+    #[error("no lease `{0}`")]
+    UnknownLease(String),
     #[error("no approval `{0}`")]
     UnknownApproval(String),
     #[error("approval is {} already", .0.as_str())]
@@ -107,6 +109,7 @@ impl Refusal {
             Self::Agent(agent) => agent_row(agent),
             Self::Unbound(unbound) => unbound_row(unbound),
             Self::UnknownRevocation(_) => (StatusCode::NOT_FOUND, "unknown_revocation"),
+            Self::UnknownLease(_) => (StatusCode::NOT_FOUND, "unknown_lease"),
             Self::Blocked(blocked) => blocked_row(blocked),
             Self::UnknownApproval(_) => (StatusCode::NOT_FOUND, "unknown_approval"),
             Self::NotWaiting(_) => (StatusCode::CONFLICT, "approval_not_waiting"),
@@ -155,6 +158,7 @@ impl Refusal {
             Self::UnknownRevocation(_) => {
                 "list those that stand with `remit revocation list` or GET /v1/revocations"
             }
+            Self::UnknownLease(_) => "list the leases with `remit lease list` or GET /v1/leases",
             Self::UnknownApproval(_) => {
                 "list the approvals with `remit approval list` or GET /v1/approvals"
             }
@@ -231,6 +235,7 @@ impl Refusal {
             | Self::Agent(_)
             | Self::Unbound(_)
             | Self::UnknownRevocation(_)
+            | Self::UnknownLease(_)
             | Self::Blocked(_)
             | Self::UnknownApproval(_)
             | Self::NotWaiting(_)
@@ -275,6 +280,7 @@ impl Refusal {
             | Self::Agent(_)
             | Self::Unbound(_)
             | Self::UnknownRevocation(_)
+            | Self::UnknownLease(_)
             | Self::Blocked(_)
             | Self::UnknownApproval(_)
             | Self::NotWaiting(_)
@@ -646,6 +652,7 @@ mod tests {
             Refusal::UnknownTask(nil()),
             Refusal::TaskNotOpen(nil()),
             Refusal::UnknownRevocation(text()),
+            Refusal::UnknownLease(text()),
             Refusal::UnknownApproval(text()),
             Refusal::NotWaiting(ApprovalState::Spent),
             Refusal::OwnTask,

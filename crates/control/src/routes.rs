@@ -66,6 +66,8 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         )
         .route("/v1/leases", may(View, get(leases::list)))
         .route("/v1/keys", may(View, get(keys::list)))
+        .route("/v1/leases/{id}", may(View, get(leases::show)))
+        .route("/v1/leases/{id}/revoke", may(Revoke, post(leases::revoke)))
         .route("/v1/revocations", may(Revoke, post(revocations::revoke)))
         .route("/v1/revocations", may(View, get(revocations::list)))
         .route(

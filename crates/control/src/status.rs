@@ -94,6 +94,12 @@ pub struct Counts {
     pub ended_tasks: u64,
     /// Leases that are active.
     pub active_leases: u64,
+    /// Leases that could not be taken back yet.
+    #[serde(default)]
+    pub ending_leases: u64,
+    /// Leases that nobody could take back: their secrets may live on.
+    #[serde(default)]
+    pub orphaned_leases: u64,
     /// Operators.
     pub operators: u64,
 }

@@ -499,6 +499,18 @@ async fn who_may_ask_what() {
         (Method::POST, &refuse, "", [401, 403, 404, 403, 404]),
         (Method::GET, "/v1/leases", "", [401, 200, 200, 200, 200]),
         (
+            Method::GET,
+            "/v1/leases/none",
+            "",
+            [401, 404, 404, 404, 404],
+        ),
+        (
+            Method::POST,
+            "/v1/leases/none/revoke",
+            "",
+            [401, 403, 403, 403, 404],
+        ),
+        (
             Method::POST,
             "/v1/explain",
             &explain,

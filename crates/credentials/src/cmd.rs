@@ -1,12 +1,15 @@
 //! A command that prints a credential.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use crate::program::Program;
-use crate::{LeaseView, Obtained, Provider, ProviderError, Revocation, Secret, Wish};
+use crate::{
+    Field, Fields, LeaseView, Material, Obtained, Provider, ProviderError, Revocation, Secret, Wish,
+};
 
 /// A command that prints a credential.
 ///
@@ -18,7 +21,8 @@ pub struct Cmd {
 }
 
 impl Cmd {
-    /// Runs `argv` with the wish as JSON on stdin; takes `{"secret","ttl_seconds"?,"handle"?}` from stdout.
+    /// Runs `argv` with the wish as JSON on stdin; takes `{"secret" | "fields","public"?,"ttl_seconds"?,"handle"?}` from
+    /// stdout: `fields` are several secrets by name, of which answers may show those that `public` names.
     ///
     /// There is no shell and no environment but `PATH` and `HOME`; stdout may have 64 KiB. After `timeout` the program
     /// and its children are killed. `ttl` is the life of a secret whose answer tells none.
@@ -34,16 +38,63 @@ impl Cmd {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Answer {
-    #[serde(deserialize_with = "wiped")]
-    secret: Zeroizing<String>,
+    #[serde(default)]
+    secret: Option<Wiped>,
+    #[serde(default)]
+    fields: BTreeMap<String, Wiped>,
+    #[serde(default)]
+    public: Vec<String>,
     #[serde(default)]
     ttl_seconds: Option<u64>,
     #[serde(default)]
     handle: Option<String>,
 }
 
-fn wiped<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, D::Error> {
-    String::deserialize(text).map(Zeroizing::new)
+/// A text that is wiped.
+struct Wiped(Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for Wiped {
+    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
+        Ok(Self(String::deserialize(text)?.into()))
+    }
+}
+
+impl Wiped {
+    fn secret(mut self) -> Result<Secret, ProviderError> {
+        Secret::new(std::mem::take(&mut *self.0).into_bytes())
+    }
+}
+
+impl Answer {
+    /// The secret, or the secrets, that it holds.
+    fn material(self) -> Result<Material, ProviderError> {
+        let failed = |problem: &str| Err(ProviderError::Failed(problem.to_owned()));
+        let Some(secret) = self.secret else {
+            if self.fields.is_empty() {
+                return failed("stdout holds neither `secret` nor `fields`");
+            }
+            if self
+                .public
+                .iter()
+                .any(|name| !self.fields.contains_key(name))
+            {
+                return failed("stdout says that a field is `public` which it does not hold");
+            }
+            let fields = self.fields.into_iter().map(|(name, text)| {
+                Ok(Field {
+                    secret: text.secret()?,
+                    is_public: self.public.contains(&name),
+                    name,
+                })
+            });
+            let fields: Result<Vec<Field>, ProviderError> = fields.collect();
+            return Ok(Material::Fields(Fields::new(fields?)?));
+        };
+        if !self.fields.is_empty() || !self.public.is_empty() {
+            return failed("stdout holds `secret` beside `fields` or `public`");
+        }
+        Ok(secret.secret()?.into())
+    }
 }
 
 #[async_trait::async_trait]
@@ -64,19 +115,17 @@ impl Provider for Cmd {
             .map_err(|error| ProviderError::Failed(format!("wish can't be written: {error}")))?;
         let output = self.program.run(&wish).await?;
         // Only where it went wrong, since the parser's own words may quote the secret.
-        let mut answer: Answer = serde_json::from_slice(&output).map_err(|error| {
+        let answer: Answer = serde_json::from_slice(&output).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             ProviderError::Failed(format!(
                 "stdout is not the JSON asked for, at line {line} column {column}"
             ))
         })?;
-        let secret = std::mem::take(&mut *answer.secret).into_bytes();
+        let ttl = self.ttl.map(|ttl| ttl.as_secs());
         Ok(Obtained {
-            secret: Secret::new(secret)?,
-            ttl_seconds: answer
-                .ttl_seconds
-                .or_else(|| self.ttl.map(|ttl| ttl.as_secs())),
-            handle: answer.handle,
+            ttl_seconds: answer.ttl_seconds.or(ttl),
+            handle: answer.handle.clone(),
+            material: answer.material()?,
         })
     }
 

@@ -14,7 +14,7 @@ use crate::{Injection, Outbound};
 ///
 /// ```compile_fail,E0451
 /// fn forge(permit: policy::Permit) -> credentials::Credential {
-///     credentials::Credential { permit, grant: None }
+///     credentials::Credential { permit, grants: Vec::new() }
 /// }
 /// ```
 /// ```compile_fail,E0599
@@ -32,37 +32,21 @@ use crate::{Injection, Outbound};
 #[must_use]
 pub struct Credential {
     permit: Permit,
-    grant: Option<Grant>,
+    grants: Vec<Grant>,
 }
 
 /// A lease, and where its secret goes.
 #[derive(Debug)]
-struct Grant {
-    lease: Arc<Lease>,
-    injection: Arc<Injection>,
-    bridge: bool,
+pub(crate) struct Grant {
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) injections: Arc<[Injection]>,
+    pub(crate) bridge: bool,
 }
 
 impl Credential {
-    pub(crate) fn new(
-        permit: Permit,
-        lease: Arc<Lease>,
-        injection: Arc<Injection>,
-        bridge: bool,
-    ) -> Self {
-        let grant = Some(Grant {
-            lease,
-            injection,
-            bridge,
-        });
-        Self { permit, grant }
-    }
-
-    pub(crate) fn without_secret(permit: Permit) -> Self {
-        Self {
-            permit,
-            grant: None,
-        }
+    /// Of no lease, where the tool takes no credential.
+    pub(crate) fn new(permit: Permit, grants: Vec<Grant>) -> Self {
+        Self { permit, grants }
     }
 
     /// The permit it belongs to.
@@ -70,10 +54,9 @@ impl Credential {
         &self.permit
     }
 
-    /// What is told of its lease; none if the tool takes no credential.
-    pub fn lease(&self) -> Option<LeaseNote> {
-        let grant = self.grant.as_ref()?;
-        Some(LeaseNote {
+    /// What is told of its leases; nothing if the tool takes no credential.
+    pub fn leases(&self) -> impl Iterator<Item = LeaseNote> {
+        self.grants.iter().map(|grant| LeaseNote {
             id: Arc::clone(&grant.lease.id),
             provider: grant.lease.provider.name(),
             expires_at: Some(grant.lease.expires_at()),
@@ -81,26 +64,40 @@ impl Credential {
         })
     }
 
-    /// Puts the secret on its call.
+    /// Puts the secrets on their call, signatures last.
     ///
     /// A secret in a query is part of the request's `uri` from here on: it must not be logged.
     pub fn inject(self) -> Result<Outbound, Uninjectable> {
         let (call, spending) = self.permit.spend();
         let meters = call.meters().to_vec();
-        let mut wire = call.into_wire();
-        let mut scrubber = None;
-        let mut isolation = None;
-        if let Some(Grant {
-            lease, injection, ..
-        }) = self.grant
-        {
-            injection.apply(&mut wire.0, &lease.secret)?;
-            if injection.binds_connection() {
-                isolation = Some(Arc::clone(&lease.id));
+        let (mut head, mut body, tool) = call.into_wire();
+        for is_last in [false, true] {
+            for grant in &self.grants {
+                let injections = grant.injections.iter();
+                for injection in injections.filter(|one| one.comes_last() == is_last) {
+                    injection.apply((&mut head, &mut body), &grant.lease.material)?;
+                }
             }
-            scrubber = lease.scrubber(&injection);
         }
+        let mut binding = self.grants.iter().filter(|grant| grant.binds_connection());
+        let isolation = binding.next().map(|grant| Arc::clone(&grant.lease.id));
+        let parts = self
+            .grants
+            .iter()
+            .map(|grant| (&grant.lease, &grant.injections));
+        let scrubber = self
+            .grants
+            .first()
+            .and_then(|first| first.lease.scrubber(parts));
+        let wire = (head, body, tool);
         Ok(Outbound::new(wire, scrubber, isolation, spending, meters))
+    }
+}
+
+impl Grant {
+    fn binds_connection(&self) -> bool {
+        let mut injections = self.injections.iter();
+        injections.any(Injection::binds_connection)
     }
 }
 

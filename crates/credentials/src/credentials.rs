@@ -8,8 +8,10 @@ use jiff::tz::TimeZone;
 use policy::Permit;
 use tasks::{Access, StoreError, ToolName};
 
+use crate::context::Circumstances;
+use crate::credential::Grant;
 use crate::lease::{self, Asking, Source};
-use crate::{Credential, Injection, Leases, Provider};
+use crate::{ContextRule, Credential, Injection, Leases, Provider};
 
 /// Which credential a tool takes for an access class.
 #[derive(Debug)]
@@ -20,14 +22,16 @@ pub struct Binding {
     pub access: Access,
     /// Who obtains it.
     pub provider: Arc<dyn Provider>,
-    /// Where it goes.
-    pub injection: Injection,
+    /// Where it goes; more than one place where several fields go to several.
+    pub injections: Vec<Injection>,
 }
 
-/// Gives out credentials, one binding per tool and access class, from leases.
+/// Gives out credentials, by tool and access class, from leases.
 #[derive(Debug)]
 pub struct Credentials {
-    bound: HashMap<ToolName, Vec<(Access, Bound)>>,
+    bound: HashMap<ToolName, Vec<(Access, Vec<Bound>)>>,
+    contexts: HashMap<ToolName, ContextRule>,
+    no_rule: ContextRule,
     leases: Arc<Leases>,
 }
 
@@ -35,7 +39,7 @@ pub struct Credentials {
 #[derive(Debug)]
 struct Bound {
     source: Source,
-    injection: Arc<Injection>,
+    injections: Arc<[Injection]>,
     bridge: Option<Bridge>,
 }
 
@@ -48,35 +52,60 @@ struct Bridge {
 }
 
 impl Credentials {
-    /// Makes the table. A tool without a binding for an access class is called without a credential; of two
-    /// bindings for one the last holds.
+    /// Makes the table. A tool without a binding for an access class is called without a credential; of several for one
+    /// a call takes all.
     pub fn new(bindings: Vec<Binding>, leases: Arc<Leases>) -> Self {
-        let mut bound: HashMap<ToolName, Vec<(Access, Bound)>> = HashMap::new();
+        let mut bound: HashMap<ToolName, Vec<(Access, Vec<Bound>)>> = HashMap::new();
         for binding in bindings {
             let of_tool = bound.entry(binding.tool).or_default();
-            of_tool.retain(|(access, _)| *access != binding.access);
             let entry = Bound {
                 bridge: binding.provider.bridge_until().map(Bridge::new),
                 source: Source::new(binding.provider),
-                injection: Arc::new(binding.injection),
+                injections: binding.injections.into(),
             };
-            of_tool.push((binding.access, entry));
+            let of_access = of_tool
+                .iter_mut()
+                .find(|(access, _)| *access == binding.access);
+            match of_access {
+                Some((_, entries)) => entries.push(entry),
+                None => of_tool.push((binding.access, vec![entry])),
+            }
         }
-        leases.register(bound.values().flatten().map(|(_, bound)| &bound.source));
-        Self { bound, leases }
+        let all = bound.values().flatten().flat_map(|(_, bound)| bound);
+        leases.register(all.map(|bound| &bound.source));
+        Self {
+            bound,
+            contexts: HashMap::new(),
+            no_rule: ContextRule::default(),
+            leases,
+        }
+    }
+
+    /// Says which circumstances the leases of tools belong to; those of others to none that an agent declares.
+    #[must_use]
+    pub fn with_contexts(mut self, contexts: HashMap<ToolName, ContextRule>) -> Self {
+        self.contexts = contexts;
+        self
     }
 
     /// Gives out the credential for one permitted call.
     ///
-    /// For a live lease this reads memory only; else the provider is asked, once for all calls that wait.
+    /// For live leases this reads memory only; else the provider is asked, once for all calls that wait.
     pub async fn issue(&self, permit: Permit) -> Result<Credential, Unavailable> {
         let call = permit.call();
-        let Some(bound) = self.bound(&call.tool().name, call.access()) else {
-            return Ok(Credential::without_secret(permit));
-        };
-        bound.check_bridge(&call.tool().name, lease::now())?;
+        let bound = self.bound(&call.tool().name, call.access());
+        if bound.is_empty() {
+            return Ok(Credential::new(permit, Vec::new()));
+        }
+        let now = lease::now();
+        for one in bound {
+            one.check_bridge(&call.tool().name, now)?;
+        }
         let task = call.task();
         let narrowing = permit.narrowing();
+        // Those of now, and not of when the call came: another one may have given the task labels meanwhile.
+        let marks = task.marks();
+        let tool = call.tool();
         let asking = Asking {
             agent: task.agent().id().as_str(),
             task: task.id(),
@@ -85,16 +114,29 @@ impl Credentials {
             access: call.access(),
             scopes: &narrowing.scopes,
             narrow: &narrowing.narrow,
+            circumstances: Circumstances {
+                environment: tool.environment.as_deref(),
+                owner: task.owner(),
+                labels: [task.facts().labels(), &marks],
+                client: call.request().client.map(|client| client.ip()),
+                declared: &task.declared().context,
+                rule: self.contexts.get(&tool.name).unwrap_or(&self.no_rule),
+            },
             ttl_seconds: narrowing.ttl_seconds,
             task_expires_at: task.expires_at_epoch(),
             task_ended: &task.ended(),
             cut: &task.cut(),
             decision: permit.id().as_str(),
         };
-        let lease = self.leases.lease(asking, &bound.source).await?;
-        let injection = Arc::clone(&bound.injection);
-        let bridge = bound.bridge.is_some();
-        Ok(Credential::new(permit, lease, injection, bridge))
+        let mut grants = Vec::with_capacity(bound.len());
+        for one in bound {
+            grants.push(Grant {
+                lease: self.leases.lease(asking, &one.source).await?,
+                injections: Arc::clone(&one.injections),
+                bridge: one.bridge.is_some(),
+            });
+        }
+        Ok(Credential::new(permit, grants))
     }
 
     /// The leases.
@@ -108,9 +150,10 @@ impl Credentials {
             .bound
             .iter()
             .flat_map(|(tool, of_tool)| {
-                of_tool
-                    .iter()
-                    .map(move |(access, bound)| (tool, access, bound))
+                let of_access = of_tool.iter();
+                of_access.flat_map(move |(access, bound)| {
+                    bound.iter().map(move |bound| (tool, access, bound))
+                })
             })
             .filter_map(|(tool, access, bound)| Some((tool.clone(), *access, bound.bridge?.until)))
             .collect();
@@ -118,11 +161,10 @@ impl Credentials {
         bridges
     }
 
-    fn bound(&self, tool: &ToolName, access: Access) -> Option<&Bound> {
-        let of_tool = self.bound.get(tool)?;
-        of_tool
-            .iter()
-            .find_map(|(of, bound)| (*of == access).then_some(bound))
+    fn bound(&self, tool: &ToolName, access: Access) -> &[Bound] {
+        let of_tool = self.bound.get(tool).map_or([].as_slice(), Vec::as_slice);
+        let bound = of_tool.iter().find(|(of, _)| *of == access);
+        bound.map_or(&[], |(_, bound)| bound)
     }
 }
 
@@ -188,7 +230,7 @@ mod tests {
         let reference = SecretRef::Env("UNUSED".into());
         let bound = Bound {
             source: Source::new(Arc::new(Static::new(reference, until))),
-            injection: Arc::new(Injection::Query { key: "key".into() }),
+            injections: Arc::new([]),
             bridge: Some(Bridge::new(until)),
         };
         let checked = bound.check_bridge(&"notes".parse().unwrap(), now.as_second());

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use call::Body;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -10,11 +11,20 @@ use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use zeroize::Zeroizing;
 
-use crate::{Secret, Uninjectable};
+use crate::{Material, Uninjectable};
 
-/// Where a secret enters a request.
+/// Where a secret enters a request, and which it is.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Injection {
+pub struct Injection {
+    /// Where it goes.
+    pub place: Place,
+    /// Which of several secrets goes there; none where there is only one.
+    pub field: Option<String>,
+}
+
+/// A place in a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Place {
     /// A header.
     Header {
         /// Its name.
@@ -30,8 +40,24 @@ pub enum Injection {
     /// HTTP basic: the secret is the password.
     Basic {
         /// The user.
-        user: String,
+        user: User,
     },
+}
+
+/// The user of HTTP basic authentication.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum User {
+    /// This one.
+    Named(String),
+    /// The one in a field.
+    Field(String),
+}
+
+impl From<Place> for Injection {
+    /// For the only secret there is.
+    fn from(place: Place) -> Self {
+        Self { place, field: None }
+    }
 }
 
 /// All but the unreserved characters of RFC 3986, section 2.3.
@@ -42,39 +68,112 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 impl Injection {
+    /// Whether two go to one place, of which only one would arrive.
+    pub fn meets(&self, other: &Self) -> bool {
+        match (&self.place, &other.place) {
+            (Place::Query { key }, Place::Query { key: other }) => key == other,
+            (one, other) => one
+                .header()
+                .is_some_and(|name| other.header() == Some(name)),
+        }
+    }
+
     /// Puts the secret in its place. Whatever else is in that place goes.
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place where a secret enters a request"
     )]
-    pub(crate) fn apply(&self, head: &mut Parts, secret: &Secret) -> Result<(), Uninjectable> {
-        let secret = secret.expose();
-        match self {
-            Self::Header { name, prefix } => {
+    pub(crate) fn apply(
+        &self,
+        (head, _body): (&mut Parts, &mut Body),
+        material: &Material,
+    ) -> Result<(), Uninjectable> {
+        let secret = material.secret(self.field.as_deref())?.expose();
+        match &self.place {
+            Place::Header { name, prefix } => {
                 let value = [prefix.as_bytes(), secret].concat();
                 insert(head, name.clone(), value)
             }
-            Self::Query { key } => {
+            Place::Query { key } => {
                 head.uri = with_query(&head.uri, key, secret)?;
                 Ok(())
             }
-            // RFC 7617, section 2: the first colon ends the user.
-            Self::Basic { user } if user.contains(':') => {
-                Err(Uninjectable("basic: user has a colon"))
-            }
-            Self::Basic { user } => {
-                let pair = Zeroizing::new([user.as_bytes(), b":", secret].concat());
-                let value = format!("Basic {}", STANDARD.encode(&pair));
+            Place::Basic { user } => {
+                let value = format!("Basic {}", user.with(material, secret)?.as_str());
                 insert(head, AUTHORIZATION, value.into_bytes())
             }
         }
     }
 
+    /// What stands in a request besides the secret itself, and gives it away too.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what must not come back has to be known"
+    )]
+    pub(crate) fn written(&self, material: &Material) -> Option<Zeroizing<Vec<u8>>> {
+        let secret = material.secret(self.field.as_deref()).ok()?.expose();
+        let text = match &self.place {
+            Place::Header { prefix, .. } => [prefix.as_bytes(), secret].concat(),
+            Place::Query { key } => [key.as_bytes(), b"=", secret].concat(),
+            Place::Basic { user } => {
+                let pair = user.with(material, secret).ok()?;
+                return Some(Zeroizing::new(pair.as_bytes().to_vec()));
+            }
+        };
+        Some(Zeroizing::new(text))
+    }
+
+    /// Whether the secret stands there in another form.
+    pub(crate) fn encodes(&self) -> bool {
+        match self.place {
+            Place::Basic { .. } => true,
+            Place::Header { .. } | Place::Query { .. } => false,
+        }
+    }
+
+    /// Whether it is made of all the rest of a request, and so comes last.
+    pub(crate) fn comes_last(&self) -> bool {
+        match self.place {
+            Place::Header { .. } | Place::Query { .. } | Place::Basic { .. } => false,
+        }
+    }
+
     /// Whether the upstream takes the credential for a whole connection, so that it can't be shared.
     pub(crate) fn binds_connection(&self) -> bool {
-        match self {
-            Self::Header { .. } | Self::Query { .. } | Self::Basic { .. } => false,
+        match self.place {
+            Place::Header { .. } | Place::Query { .. } | Place::Basic { .. } => false,
         }
+    }
+}
+
+impl Place {
+    /// The header that it fills.
+    fn header(&self) -> Option<&HeaderName> {
+        match self {
+            Self::Header { name, .. } => Some(name),
+            Self::Basic { .. } => Some(&AUTHORIZATION),
+            Self::Query { .. } => None,
+        }
+    }
+}
+
+impl User {
+    /// User and secret as HTTP basic authentication has them.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a user may be a field like a secret"
+    )]
+    fn with(&self, material: &Material, secret: &[u8]) -> Result<Zeroizing<String>, Uninjectable> {
+        let user = match self {
+            Self::Named(user) => user.as_bytes(),
+            Self::Field(name) => material.secret(Some(name))?.expose(),
+        };
+        // RFC 7617, section 2: the first colon ends the user.
+        if user.contains(&b':') {
+            return Err(Uninjectable("basic: user has a colon"));
+        }
+        let pair = Zeroizing::new([user, b":", secret].concat());
+        Ok(Zeroizing::new(STANDARD.encode(&pair)))
     }
 }
 
@@ -116,6 +215,7 @@ fn names(pair: &str, key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Field, Fields, Secret};
 
     fn apply(
         injection: &Injection,
@@ -123,15 +223,20 @@ mod tests {
         secret: &str,
     ) -> Result<Parts, Uninjectable> {
         let (mut head, ()) = head.body(()).unwrap().into_parts();
-        let secret = Secret::new(secret.into()).unwrap();
-        injection.apply(&mut head, &secret).map(|()| head)
+        let material = Secret::new(secret.into()).unwrap().into();
+        let applied = injection.apply((&mut head, &mut Body::Empty), &material);
+        applied.map(|()| head)
     }
 
     fn header(name: &'static str, prefix: &str) -> Injection {
-        Injection::Header {
-            name: HeaderName::from_static(name),
-            prefix: prefix.into(),
-        }
+        let name = HeaderName::from_static(name);
+        let prefix = prefix.into();
+        Place::Header { name, prefix }.into()
+    }
+
+    fn basic(user: &str) -> Injection {
+        let user = User::Named(user.into());
+        Place::Basic { user }.into()
     }
 
     #[track_caller]
@@ -152,9 +257,8 @@ mod tests {
 
     #[track_caller]
     fn check_query(uri: &str, secret: &str, expect: &str) {
-        let injection = Injection::Query {
-            key: "api_key".into(),
-        };
+        let key = "api_key".into();
+        let injection = Place::Query { key }.into();
         let head = apply(&injection, http::Request::get(uri), secret).unwrap();
         assert_eq!(head.uri, expect);
     }
@@ -188,9 +292,7 @@ mod tests {
     }
     #[test]
     fn basic_encodes_user_and_secret() {
-        let basic = Injection::Basic {
-            user: "Aladdin".into(),
-        };
+        let basic = basic("Aladdin");
         check_header(
             &basic,
             "open sesame",
@@ -200,8 +302,27 @@ mod tests {
     }
     #[test]
     fn basic_takes_no_user_with_a_colon() {
-        let basic = Injection::Basic { user: "a:b".into() };
-        check_header(&basic, "c", "authorization", None);
+        check_header(&basic("a:b"), "c", "authorization", None);
+    }
+    #[test]
+    fn basic_takes_user_and_secret_of_two_fields() {
+        let secret = |text: &str| Secret::new(text.into()).unwrap();
+        let fields = vec![
+            Field::public("username", secret("Aladdin")),
+            Field::new("password", secret("open sesame")),
+        ];
+        let material = Material::Fields(Fields::new(fields).unwrap());
+        let injection = Injection {
+            place: Place::Basic {
+                user: User::Field("username".into()),
+            },
+            field: Some("password".into()),
+        };
+        let (mut head, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+        let parts = (&mut head, &mut Body::Empty);
+        injection.apply(parts, &material).unwrap();
+        let value = head.headers.get("authorization").unwrap();
+        assert_eq!(value, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
     }
     #[test]
     fn a_query_begins_with_the_key() {

@@ -60,7 +60,7 @@ impl Provider for Jwt {
             .sign(&self.tokens, wish, &scopes, life)
             .await?;
         Ok(Obtained {
-            secret: Secret::new(token.as_bytes().to_vec())?,
+            material: Secret::new(token.as_bytes().to_vec())?.into(),
             ttl_seconds: Some(life),
             handle: None,
         })
@@ -114,7 +114,8 @@ mod tests {
     async fn claims(wish: &Wish) -> Value {
         let provider = provider();
         let obtained = provider.obtain(wish).await.unwrap();
-        let jwt = std::str::from_utf8(obtained.secret.expose()).unwrap();
+        let secret = obtained.material.secret(None).unwrap();
+        let jwt = std::str::from_utf8(secret.expose()).unwrap();
         assert_eq!(provider.tokens.claims_of(jwt), None);
         let (_, claims) = verified(jwt, &provider.tokens.jwks()["keys"][0]).unwrap();
         let life = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();

@@ -15,13 +15,20 @@
 //! }
 //! ```
 
+mod azure;
 mod cmd;
+mod context;
 mod credential;
 mod credentials;
+mod endpoint;
+mod federated;
+mod github_app;
+mod google;
 mod injection;
 mod jwt;
 mod lease;
 mod leases;
+mod material;
 mod narrowing;
 mod oauth;
 mod outbound;
@@ -30,22 +37,33 @@ mod provider;
 mod reference;
 mod scrubber;
 mod seal;
+mod sealed_store;
 mod secret;
 mod statement;
 mod static_key;
+#[cfg(test)]
+mod testing;
 
+pub use azure::{Azure, AzureConfig, AzureIdentity};
 pub use cmd::Cmd;
+pub use context::{Context, ContextRule, Network, NetworkRule};
 pub use credential::{Credential, Uninjectable};
 pub use credentials::{Binding, Credentials, Unavailable};
-pub use injection::Injection;
+pub use federated::Federated;
+pub use github_app::{GithubApp, GithubAppConfig, Installation, InvalidLevel, Level};
+pub use google::{BoundaryRule, Google, GoogleConfig, GoogleIdentity, Impersonation};
+pub use injection::{Injection, Place, User};
 pub use jwt::Jwt;
-pub use lease::LeaseView;
+pub use lease::{LeaseDetail, LeaseView};
 pub use leases::Leases;
+pub use material::{ClientIdentity, Field, Fields, Material};
 pub use oauth::{ClientAuthentication, Grant, OAuth, OAuthConfig};
 pub use outbound::Outbound;
 pub use provider::{Obtained, Provider, ProviderError, Revocation, Wish};
 pub use reference::{InvalidSecretRef, SecretRef};
 pub use scrubber::{Flow, Scrubber};
+pub use seal::{Opened, Seal, Unopened};
+pub use sealed_store::SealedStore;
 pub use secret::Secret;
 pub use statement::{InvalidSubject, KeyRef, Signer, Statement, Subject};
-pub use static_key::Static;
+pub use static_key::{Kept, KeptField, Static};

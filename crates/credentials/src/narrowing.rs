@@ -18,22 +18,27 @@ pub(crate) fn scopes(wish: &Wish, most: &[String]) -> Result<Vec<String>, Provid
 /// A narrowing by anything else can't be kept, so it is refused.
 pub(crate) fn resources(wish: &Wish, most: &[String]) -> Result<Vec<String>, ProviderError> {
     only(&wish.narrow, &["resource"])?;
-    let asked = match wish.narrow.get("resource") {
-        None => return Ok(most.to_vec()),
-        Some(Value::String(one)) => vec![one.clone()],
-        Some(Value::Array(several)) => {
-            let several = several.iter().map(|one| one.as_str().map(str::to_owned));
-            several.collect::<Option<Vec<_>>>().unwrap_or_default()
-        }
-        Some(_) => Vec::new(),
+    let Some(asked) = wish.narrow.get("resource") else {
+        return Ok(most.to_vec());
     };
-    if asked.is_empty() {
-        return Err(failed(
-            "decision's `narrow.resource` is neither a text nor a list of texts".to_owned(),
-        ));
-    }
+    let asked = texts(asked).ok_or_else(|| {
+        failed("decision's `narrow.resource` is neither a text nor a list of texts".to_owned())
+    })?;
     within("resource", &asked, most)?;
     Ok(asked)
+}
+
+/// One text or several; none if there is no text, or something else.
+pub(crate) fn texts(value: &Value) -> Option<Vec<String>> {
+    let texts = match value {
+        Value::String(one) => vec![one.clone()],
+        Value::Array(several) => {
+            let several = several.iter().map(|one| one.as_str().map(str::to_owned));
+            several.collect::<Option<Vec<_>>>()?
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return None,
+    };
+    (!texts.is_empty()).then_some(texts)
 }
 
 /// Refuses a narrowing by anything but these.

@@ -1,8 +1,7 @@
 //! Tokens of an OAuth 2.0 authorization server.
 
-mod answer;
-mod client;
-mod endpoint;
+pub(crate) mod answer;
+pub(crate) mod client;
 mod refresh_token;
 
 use std::path::PathBuf;
@@ -17,8 +16,8 @@ use zeroize::Zeroizing;
 
 use self::answer::{Answer, Expected, Issued};
 use self::client::Fields;
-use self::endpoint::{Endpoint, Form};
 use self::refresh_token::RefreshToken;
+use crate::endpoint::{Endpoint, Form};
 use crate::seal::Seal;
 use crate::{
     LeaseView, Obtained, Provider, ProviderError, Revocation, Secret, Statement, Wish, narrowing,
@@ -174,11 +173,14 @@ impl Provider for OAuth {
             tracing::warn!(lease = %lease.id, "token can't be taken back: it was sealed by another key");
             return Revocation::ExpiresAt;
         };
+        if self.0.revocation.is_none() {
+            return Revocation::ExpiresAt;
+        }
         match self.0.take_back(&token).await {
             Ok(()) => Revocation::Revoked,
             Err(error) => {
                 tracing::warn!(lease = %lease.id, %error, "token could not be taken back");
-                Revocation::ExpiresAt
+                Revocation::Failed
             }
         }
     }
@@ -303,7 +305,7 @@ impl Server {
                 let sealed = self.revocation.as_ref();
                 let sealed = sealed.map(|_| self.seal.seal(&wish.task, &answer.access_token));
                 return Ok(Obtained {
-                    secret: answer.access_token,
+                    material: answer.access_token.into(),
                     ttl_seconds: Some(life),
                     handle: sealed.transpose()?,
                 });

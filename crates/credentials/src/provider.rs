@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde_json::{Map, Value};
 use tasks::{Access, TaskId, ToolName};
 
-use crate::{LeaseView, Secret};
+use crate::{LeaseView, Material};
 
 /// Obtains secrets from one kind of source. Strangers add implementations.
 ///
@@ -27,7 +27,7 @@ pub trait Provider: Send + Sync + Debug {
     }
     /// Obtains a secret.
     async fn obtain(&self, wish: &Wish) -> Result<Obtained, ProviderError>;
-    /// Takes it back, where the upstream can. May be asked twice for one lease.
+    /// Takes it back, where the upstream can. May be asked twice for one lease, and is after [`Revocation::Failed`].
     async fn revoke(&self, lease: &LeaseView) -> Revocation;
     /// Takes it back by the handle that came with it; as [`Provider::revoke`] unless the provider gives handles.
     async fn revoke_by_handle(&self, lease: &LeaseView, handle: &str) -> Revocation {
@@ -57,11 +57,11 @@ pub struct Wish {
     pub ttl_seconds: u64,
 }
 
-/// A secret that was obtained.
+/// What was obtained.
 #[derive(Debug)]
 pub struct Obtained {
-    /// The secret.
-    pub secret: Secret,
+    /// What must not be seen.
+    pub material: Material,
     /// Seconds it lives; none if it never expires by itself.
     pub ttl_seconds: Option<u64>,
     /// What the provider needs to revoke it; it goes into the ledger. No secret, unless sealed.
@@ -78,6 +78,8 @@ pub enum Revocation {
     ExpiresAt,
     /// It was dropped here; the upstream still takes it.
     DropOnly,
+    /// The upstream could take it back and did not this time: to be asked again. No lease ends with it.
+    Failed,
 }
 
 impl Revocation {
@@ -87,6 +89,7 @@ impl Revocation {
             Self::Revoked => "revoked",
             Self::ExpiresAt => "expires_at",
             Self::DropOnly => "drop_only",
+            Self::Failed => "failed",
         }
     }
 }

@@ -7,14 +7,12 @@ mod form;
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use memchr::memchr3_iter;
 use zeroize::Zeroizing;
 
 use self::escapes::{Escapes, LONGEST_UNIT};
 use self::form::{Form, Found};
-use crate::{Injection, Secret};
+use crate::{Injection, Material};
 
 pub use self::flow::Flow;
 
@@ -65,29 +63,34 @@ struct Scan {
 }
 
 impl Scrubber {
-    /// Makes one for a secret that goes where `injection` says; none where all that could be found is too short.
+    /// Makes one for what was obtained, each with where it goes; none where all that could be found is too short.
     #[expect(
         clippy::disallowed_methods,
         reason = "what must not come back has to be known"
     )]
-    pub fn new(secret: &Secret, injection: &Injection) -> Option<Self> {
-        let secret = secret.expose();
-        let mut texts = vec![Zeroizing::new(secret.to_vec())];
-        match injection {
-            Injection::Basic { user } => {
-                let pair = Zeroizing::new([user.as_bytes(), b":", secret].concat());
-                texts.push(Zeroizing::new(STANDARD.encode(&pair).into_bytes()));
+    pub fn new<'a>(
+        materials: impl IntoIterator<Item = (&'a Material, &'a [Injection])>,
+    ) -> Option<Self> {
+        let mut texts: Vec<Zeroizing<Vec<u8>>> = Vec::new();
+        for (material, injections) in materials {
+            for secret in material.secrets() {
+                texts.push(Zeroizing::new(secret.expose().to_vec()));
             }
-            Injection::Header { prefix, .. } if secret.len() < SHORTEST => {
-                texts.push(Zeroizing::new([prefix.as_bytes(), secret].concat()));
+            for injection in injections {
+                let secret = material.secret(injection.field.as_deref());
+                let is_short = secret.is_ok_and(|secret| secret.expose().len() < SHORTEST);
+                // A secret that stands there as it is was taken already.
+                if is_short || injection.encodes() {
+                    texts.extend(injection.written(material));
+                }
             }
-            Injection::Query { key } if secret.len() < SHORTEST => {
-                texts.push(Zeroizing::new([key.as_bytes(), b"=", secret].concat()));
-            }
-            Injection::Header { .. } | Injection::Query { .. } => {}
         }
         texts.retain(|text| text.len() >= SHORTEST);
-        let forms: Vec<Form> = texts.iter().flat_map(|text| Form::all(text)).collect();
+        let apart = texts
+            .iter()
+            .enumerate()
+            .filter(|(place, text)| !texts.iter().take(*place).any(|other| other == *text));
+        let forms: Vec<Form> = apart.flat_map(|(_, text)| Form::all(text)).collect();
         Self::of(forms)
     }
 

@@ -1,23 +1,86 @@
-//! The legacy bridge: one static key, until a date.
+//! The legacy bridge: a static key, or several that go together, until a date.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use crate::{LeaseView, Obtained, Provider, ProviderError, Revocation, SecretRef, Wish};
+use crate::{
+    Field, Fields, LeaseView, Material, Obtained, Provider, ProviderError, Revocation, SecretRef,
+    Wish,
+};
 
-/// The legacy bridge: one static key, until a date.
+/// The legacy bridge: a static key, or several that go together, until a date.
 ///
 /// The key outlives every task: its leases end with `drop_only`.
 #[derive(Debug)]
 pub struct Static {
-    secret: SecretRef,
+    kept: Kept,
     until: Date,
 }
 
+/// Where a static key is kept.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// One secret.
+    One(SecretRef),
+    /// Several, by name.
+    Fields(Vec<KeptField>),
+}
+
+/// One of several secrets that are kept.
+#[derive(Clone, Debug)]
+pub struct KeptField {
+    /// Its name.
+    pub name: String,
+    /// Where it is kept.
+    pub secret: SecretRef,
+    /// Whether an answer may show it.
+    pub is_public: bool,
+}
+
+impl From<SecretRef> for Kept {
+    fn from(secret: SecretRef) -> Self {
+        Self::One(secret)
+    }
+}
+
 impl Static {
-    /// `secret` is read at each use of a new lease; `until` is the last day, in UTC, on which it is used.
-    pub fn new(secret: SecretRef, until: Date) -> Self {
-        Self { secret, until }
+    /// What is kept is read at each use of a new lease; `until` is the last day, in UTC, on which it is used.
+    pub fn new(kept: impl Into<Kept>, until: Date) -> Self {
+        let kept = kept.into();
+        Self { kept, until }
+    }
+}
+
+impl Kept {
+    async fn read(&self) -> Result<Material, ProviderError> {
+        match self {
+            Self::One(secret) => Ok(secret.read().await?.into()),
+            Self::Fields(kept) => {
+                let mut fields = Vec::with_capacity(kept.len());
+                for field in kept {
+                    fields.push(Field {
+                        name: field.name.clone(),
+                        secret: field.secret.read().await?,
+                        is_public: field.is_public,
+                    });
+                }
+                Ok(Material::Fields(Fields::new(fields)?))
+            }
+        }
+    }
+
+    /// What of it makes a config.
+    fn texts(&self) -> Vec<String> {
+        match self {
+            Self::One(secret) => vec![secret.to_string()],
+            Self::Fields(kept) => {
+                let texts = kept.iter().flat_map(|field| {
+                    let is_public = field.is_public.to_string();
+                    [field.name.clone(), field.secret.to_string(), is_public]
+                });
+                texts.collect()
+            }
+        }
     }
 }
 
@@ -29,7 +92,9 @@ impl Provider for Static {
 
     fn digest(&self) -> String {
         // The date is no part of it: a bridge that is prolonged is the same.
-        crate::provider::digest(&[&self.secret.to_string()])
+        let texts = self.kept.texts();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        crate::provider::digest(&texts)
     }
 
     fn bridge_until(&self) -> Option<Date> {
@@ -48,7 +113,7 @@ impl Provider for Static {
             return Err(ProviderError::BridgeExpired(self.until));
         }
         Ok(Obtained {
-            secret: self.secret.read().await?,
+            material: self.kept.read().await?,
             ttl_seconds: None,
             handle: None,
         })

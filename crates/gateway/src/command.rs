@@ -73,7 +73,7 @@ enum Command {
     /// List and lift what is revoked.
     #[command(subcommand)]
     Revocation(revocation::Revocation),
-    /// List leases of upstream credentials.
+    /// List, show and revoke leases of upstream credentials.
     #[command(subcommand)]
     Lease(lease::Lease),
     /// List the keys that agents bring, by fingerprint.

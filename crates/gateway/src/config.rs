@@ -4,11 +4,16 @@
 //! secrets, and one that contains them is refused without being repeated.
 
 mod approvals;
+mod azure;
 mod binding;
 mod book;
 mod clusters;
 mod collection;
 mod control_plane;
+mod endpoint;
+mod federated;
+mod github_app;
+mod google;
 mod issuers;
 mod limits;
 mod listen;
@@ -22,6 +27,7 @@ mod scalar;
 mod shape;
 mod signals;
 mod spiffe;
+mod state;
 mod tools;
 mod transactions;
 mod usage;
@@ -41,6 +47,7 @@ pub use clusters::ClusterAsked;
 pub use control_plane::{
     BundleConfig, BundleOrigin, DecisionLogsConfig, Polling, Rollback, ServiceConfig, StatusConfig,
 };
+pub use endpoint::Asked;
 pub use issuers::IdentityConfig;
 pub use listen::{ClientCertificates, Listen, Plaintext, ServerTls};
 pub use mistake::{Mistake, Mistakes};
@@ -48,6 +55,7 @@ pub use oauth::OAuthAsked;
 pub use operators::{ControlConfig, OperatorConfig};
 pub use rules::{PolicyConfig, PolicyOrigin, RecordConfig, VerifyConfig};
 pub use signals::SignalsConfig;
+pub use state::StateConfig;
 pub use tools::{ClientCertificate, ToolConfig, UpstreamConfig};
 
 use collection::Table;
@@ -67,6 +75,8 @@ pub struct Config {
     pub identity: IdentityConfig,
     /// How long tasks live, who signs their tokens, where they are kept.
     pub tasks: TasksConfig,
+    /// By which key what the gateway keeps is sealed.
+    pub state: StateConfig,
     /// How people are asked for approvals.
     pub approvals: ApprovalsConfig,
     /// Whose security events end tasks; no two of one issuer.
@@ -96,6 +106,8 @@ section! {
         identity: issuers::RawIdentity = default({});
         /// How long tasks live, who signs their tokens, where they are kept.
         tasks: book::RawTasks = default({});
+        /// By which key the ledger of leases is sealed in the store.
+        state: state::RawState = default({});
         /// How people are asked for approvals.
         approvals: approvals::RawApprovals = default({});
         /// Transmitters of shared signals: what they say was revoked ends the tasks of whom it is about.
@@ -178,6 +190,7 @@ impl RawConfig {
             .identity
             .and_then(|raw| raw.value.parse(listen.as_ref(), notes));
         let tasks = self.tasks.and_then(|raw| raw.value.parse(notes));
+        let state = self.state.and_then(|raw| raw.value.parse());
         let approvals = self.approvals.and_then(|raw| raw.value.parse(notes));
         let signals = self
             .signals
@@ -196,6 +209,7 @@ impl RawConfig {
             listen: listen?,
             identity: identity?,
             tasks: tasks?,
+            state: state?,
             approvals: approvals?,
             signals: signals?,
             tools: tools?,

@@ -4,7 +4,7 @@ use crate::config::Config;
 
 /// The parts of a config that are taken once, by their names in the file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Fixed([(&'static str, String); 7]);
+pub(crate) struct Fixed([(&'static str, String); 8]);
 
 impl Fixed {
     /// Those of a config as it stands in its file.
@@ -14,6 +14,7 @@ impl Fixed {
             tasks,
             telemetry,
             limits,
+            state,
             ..
         } = config;
         let mut outputs = telemetry.clone();
@@ -24,6 +25,7 @@ impl Fixed {
             ("limits", format!("{limits:?}")),
             ("telemetry", format!("{outputs:?}")),
             ("audit", format!("{audit:?}")),
+            ("state", format!("{state:?}")),
             ("tasks.signing_key", format!("{:?}", tasks.signing_key)),
             ("tasks.issuer", format!("{:?}", tasks.issuer)),
             ("tasks.store", format!("{:?}", tasks.store)),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use control::Signals;
-use credentials::Leases;
+use credentials::{Leases, Seal, SealedStore, SecretRef};
 use identity::{KeyKind, TaskTokens};
 use tasks::{Approvals, Embedded, Store, TaskId, Tasks};
 use telemetry::{Recorder, Telemetry};
@@ -110,7 +110,9 @@ impl Ground {
         let is_open = move |task: &TaskId| open.is_open(task);
         let asking = config.approvals.asking(&config.listen.control.to_string());
         let approvals = Approvals::load(asking, Arc::clone(&store), is_open.clone()).await?;
-        let leases = Leases::load(store, is_open).await?;
+        let seal = Arc::new(seal(config, &tokens).await?);
+        let leases = Leases::load(Arc::new(SealedStore::new(store, seal)), is_open).await?;
+        leases.count_by(recorder.clone());
         let signals = Signals::new(Arc::clone(&tasks), Arc::clone(&leases), recorder.clone());
         Ok((
             Self {
@@ -137,6 +139,31 @@ impl Ground {
         self.signals.configure(senders.all.clone());
         self.polls.configure(senders.polled.clone());
     }
+}
+
+/// By which key the ledger of leases is sealed.
+async fn seal(config: &Config, tokens: &TaskTokens) -> Result<Seal, StartError> {
+    let wrong = |what: &str, cause: String| StartError::Secret {
+        what: what.to_owned(),
+        cause,
+    };
+    let read = async |what: &str, reference: &SecretRef| {
+        let secret = reference.read_document().await;
+        secret.map_err(|error| wrong(what, error.to_string()))
+    };
+    let mut seal = match &config.state.key {
+        Some(reference) => {
+            let key = read("state.key", reference).await?;
+            Seal::from_secret(&key).map_err(|error| wrong("state.key", error.to_string()))?
+        }
+        None => Seal::new(tokens)?,
+    };
+    for reference in &config.state.old_keys {
+        let key = read("state.old_keys", reference).await?;
+        let with_old = seal.with_old(&key);
+        seal = with_old.map_err(|error| wrong("state.old_keys", error.to_string()))?;
+    }
+    Ok(seal)
 }
 
 async fn task_tokens(config: &Config, state: &Path) -> Result<TaskTokens, StartError> {

@@ -110,6 +110,8 @@ impl Keeping {
         let handle = control.handle();
         open.spawn_on(Arc::clone(&ground.tasks).keep(stop.clone()), handle);
         open.spawn_on(end_leases(ground.clone(), stop.clone()), handle);
+        let leases = Arc::clone(&ground.leases);
+        open.spawn_on(leases.keep(stop.clone()), handle);
         let approvals = Arc::clone(&ground.approvals);
         open.spawn_on(forget_approvals(approvals, stop.clone()), handle);
         let (webhook, approvals) = (Arc::clone(&ground.webhook), Arc::clone(&ground.approvals));

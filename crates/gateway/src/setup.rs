@@ -1,11 +1,14 @@
 //! From a parsed config to what calls meet.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use call::{Fingerprints, StripMode, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
-use credentials::{Binding, Cmd, Credentials, Jwt, OAuth, Provider, Static};
+use credentials::{
+    Azure, Binding, Cmd, Credentials, GithubApp, Google, Jwt, OAuth, Provider, Static,
+};
 use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
@@ -20,8 +23,8 @@ use zeroize::Zeroizing;
 
 use crate::bundles::{Choice, Gathered, client};
 use crate::config::{
-    ApprovalsConfig, BindingConfig, ClusterAsked, Config, OAuthAsked, PolicyConfig, PolicyOrigin,
-    ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
+    ApprovalsConfig, Asked, BindingConfig, ClusterAsked, Config, OAuthAsked, PolicyConfig,
+    PolicyOrigin, ProviderConfig, ToolConfig, UpstreamConfig, VerifyConfig,
 };
 use crate::ground::Ground;
 use crate::signals::Senders;
@@ -109,14 +112,17 @@ pub(crate) async fn build(
     let mut tools = Vec::new();
     let mut upstreams = Vec::new();
     let mut bindings = Vec::new();
+    let mut contexts = HashMap::new();
     let mut bodies = Vec::new();
     for ToolConfig {
         tool,
         upstream: reached,
         bindings: taken,
         body_keys,
+        context,
     } in config.tools
     {
+        contexts.insert(tool.name.clone(), context);
         match upstream(&tool.upstream, &reached) {
             Ok(upstream) => upstreams.push((tool.name.clone(), upstream)),
             Err(mistake) => mistakes.push(format!("tools.{}: {mistake}", tool.name)),
@@ -155,7 +161,9 @@ pub(crate) async fn build(
         identity: Arc::new(identity),
         tools: Arc::new(tools),
         policy: Arc::new(deciding.point),
-        credentials: Arc::new(Credentials::new(bindings, Arc::clone(&ground.leases))),
+        credentials: Arc::new(
+            Credentials::new(bindings, Arc::clone(&ground.leases)).with_contexts(contexts),
+        ),
         upstreams: Arc::new(Upstreams::new(upstreams)),
         oauth: oauth.map(Arc::new),
     };
@@ -399,7 +407,7 @@ fn binding(
     tokens: &Arc<TaskTokens>,
 ) -> Result<Binding, String> {
     let provider: Arc<dyn Provider> = match taken.provider {
-        ProviderConfig::Static { secret, until } => Arc::new(Static::new(secret, until)),
+        ProviderConfig::Static { kept, until } => Arc::new(Static::new(kept, until)),
         ProviderConfig::Cmd { argv, timeout, ttl } => Arc::new(Cmd::new(argv, timeout, ttl)),
         ProviderConfig::OAuth(asked) => {
             let OAuthAsked { mut oauth, ca } = *asked;
@@ -407,6 +415,21 @@ fn binding(
                 oauth.authorities = certificates(&ca)?;
             }
             Arc::new(OAuth::new(oauth, Arc::clone(tokens))?)
+        }
+        ProviderConfig::GithubApp(asked) => {
+            let Asked { mut config, ca } = *asked;
+            config.authorities = authorities(ca.as_deref())?;
+            Arc::new(GithubApp::new(config, tokens)?)
+        }
+        ProviderConfig::Google(asked) => {
+            let Asked { mut config, ca } = *asked;
+            config.authorities = authorities(ca.as_deref())?;
+            Arc::new(Google::new(config, Arc::clone(tokens))?)
+        }
+        ProviderConfig::Azure(asked) => {
+            let Asked { mut config, ca } = *asked;
+            config.authorities = authorities(ca.as_deref())?;
+            Arc::new(Azure::new(config, Arc::clone(tokens))?)
         }
         ProviderConfig::Jwt {
             statement,
@@ -418,7 +441,7 @@ fn binding(
         tool: tool.clone(),
         access: taken.access,
         provider,
-        injection: taken.injection,
+        injections: taken.injections,
     })
 }
 
@@ -443,6 +466,11 @@ fn upstream(url: &Url, reached: &UpstreamConfig) -> Result<Upstream, String> {
         reached.timeouts,
     )
     .map_err(|error| error.to_string())
+}
+
+/// The authorities of a file; none for the system's.
+fn authorities(ca: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, String> {
+    ca.map_or_else(|| Ok(Vec::new()), certificates)
 }
 
 /// Reads the certificates of a PEM file; at least one.

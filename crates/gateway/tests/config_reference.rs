@@ -88,8 +88,10 @@ fn reference() -> String {
         } else if schema["items"].is_object() {
             next.push_back((format!("{path}[]"), schema["items"].clone()));
         }
-        for variant in schema["oneOf"].as_array().into_iter().flatten() {
-            next.push_back((path.clone(), variant.clone()));
+        for variants in [&schema["oneOf"], &schema["anyOf"]] {
+            for variant in variants.as_array().into_iter().flatten() {
+                next.push_back((path.clone(), variant.clone()));
+            }
         }
     }
     text

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use call::BodyMode;
-use credentials::{Injection, SecretRef};
+use credentials::{ContextRule, Injection, Kept, NetworkRule, Place, SecretRef, User};
 use gateway::config::{Config, PolicyOrigin, ProviderConfig, StoreConfig, load, parse};
 use identity::Vouching;
 use proptest::prelude::*;
@@ -724,10 +724,7 @@ fn an_mcp_body_is_read() {
 fn protocols_to_come_are_said_to_come() {
     check_tool("protocol: a2a", &["tools.x.protocol not_built"]);
     check_tool("protocol: soap", &["tools.x.protocol wrong_value"]);
-    check_tool(
-        "lease_context: [branch]",
-        &["tools.x.lease_context not_built"],
-    );
+    check_tool("provider: { a: b }", &["tools.x.provider unknown_key"]);
 }
 
 #[test]
@@ -810,7 +807,7 @@ fn a_credential_names_its_provider() {
         &[&format!("{PATH} missing_key")],
     );
     check_credential(
-        "provider: github_app, app_id: 1",
+        "provider: sts, role: r",
         &[&format!("{PATH}.provider not_built")],
     );
     check_credential(
@@ -879,6 +876,213 @@ fn a_token_is_asked_for_with_what_its_grant_and_client_need() {
     );
 }
 
+/// What is right of a provider, in pieces, so that a test can take one away.
+#[track_caller]
+fn check_provider(right: &[&str], (without, more): (&str, &str), expected: &[&str]) {
+    let keys = right
+        .iter()
+        .filter(|key| !key.starts_with(without) || without.is_empty());
+    let mut keys: Vec<&str> = keys.copied().collect();
+    keys.extend((!more.is_empty()).then_some(more));
+    check_credential(&keys.join(", "), expected);
+}
+
+#[test]
+fn a_github_app_says_where_it_is_installed_and_what_it_permits_at_most() {
+    let right = [
+        "provider: github_app",
+        "app_id: 1",
+        "private_key: 'file:k'",
+        "installation_id: 2",
+        "permissions: { contents: read, issues: write }",
+        "repositories: [site]",
+    ];
+    let check = |change: (&str, &str), expected: &[&str]| check_provider(&right, change, expected);
+    let at = |what: &str| format!("{PATH}{what}");
+    check(("", ""), &[]);
+    check(("app_id", "app_id: Iv23liAbc"), &[]);
+    check(("repositories", ""), &[]);
+    check(("installation_id", "account: acme"), &[]);
+    check(("installation_id", "repository: acme/site"), &[]);
+    check(
+        ("", "api: 'https://github.example/api/v3', ca: ca.pem"),
+        &[],
+    );
+    let nowhere = at(".app_id missing_key");
+    check(("installation_id", ""), &[&nowhere]);
+    check(("", "account: acme"), &[&nowhere]);
+    check(("app_id", "app_id: 0"), &[&at(".app_id wrong_type")]);
+    check(
+        ("installation_id", "installation_id: 0"),
+        &[&nowhere, &at(".installation_id wrong_value")],
+    );
+    check(
+        ("installation_id", "installation_id: '2'"),
+        &[&nowhere, &at(".installation_id wrong_type")],
+    );
+    check(
+        ("installation_id", "account: a/b"),
+        &[&at(".account wrong_value")],
+    );
+    for wrong in ["acme", "acme/", "acme/..", "a/b/c"] {
+        let repository = format!("repository: {wrong}");
+        check(
+            ("installation_id", &repository),
+            &[&at(".repository wrong_value")],
+        );
+    }
+    check(
+        ("repositories", "repositories: [acme/site]"),
+        &[&at(".repositories[0] wrong_value")],
+    );
+    check(("permissions", ""), &[&at(" missing_key")]);
+    check(
+        ("permissions", "permissions: {}"),
+        &[&at(".permissions wrong_value")],
+    );
+    check(
+        (
+            "permissions",
+            "permissions: { contents: all, issues: read }",
+        ),
+        &[&at(".permissions.contents wrong_value")],
+    );
+    check(
+        ("permissions", "permissions: { Contents: read }"),
+        &[&at(".permissions.Contents wrong_value")],
+    );
+    check(
+        ("private_key", "private_key: 'MIIE'"),
+        &[&at(".private_key literal_secret")],
+    );
+    check(
+        ("", "api: 'http://github.example'"),
+        &[&at(".api plaintext_token_url")],
+    );
+    check(("", "timeout: 1m"), &[&at(".timeout wrong_value")]);
+}
+
+#[test]
+fn google_is_asked_by_a_key_or_by_a_federation() {
+    let by_key = ["provider: google", "scopes: [s]", "key: 'file:k'"];
+    let pool = "audience: //iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a/providers/b";
+    let federated = ["provider: google", "scopes: [s]", pool, "statement: {}"];
+    let at = |what: &str| format!("{PATH}{what}");
+    let check = |change: (&str, &str), expected: &[&str]| check_provider(&by_key, change, expected);
+    check(("", ""), &[]);
+    check(("", "subject: anna@example.org"), &[]);
+    check(
+        (
+            "",
+            "impersonate: a@p.iam.gserviceaccount.com, delegates: [b@p.iam.gserviceaccount.com]",
+        ),
+        &[],
+    );
+    check(
+        (
+            "",
+            "access_boundary: [{ resource: r, permissions: [p], condition: c }]",
+        ),
+        &[],
+    );
+    check(("scopes", ""), &[&at(" missing_key")]);
+    check(("scopes", "scopes: []"), &[&at(".scopes wrong_value")]);
+    check(("key", ""), &[&at(".scopes missing_key")]);
+    check(("", pool), &[&at(".audience wrong_auth")]);
+    check(("", "token: 'file:t'"), &[&at(".token wrong_auth")]);
+    check(("", "statement: {}"), &[&at(".statement wrong_auth")]);
+    check(
+        ("", "delegates: [b@p.example]"),
+        &[&at(".delegates wrong_auth")],
+    );
+    check(("", "impersonate: a/b"), &[&at(".impersonate wrong_value")]);
+    check(
+        ("", "subject: anna@example.org, impersonate: a@p.example"),
+        &[&at(".subject wrong_auth")],
+    );
+    check(
+        ("", "access_boundary: [{ resource: r, permissions: [] }]"),
+        &[&at(".access_boundary[0].permissions wrong_value")],
+    );
+    check(
+        ("", "sts_url: 'http://sts.example'"),
+        &[&at(".sts_url plaintext_token_url")],
+    );
+    let check =
+        |change: (&str, &str), expected: &[&str]| check_provider(&federated, change, expected);
+    check(("", ""), &[]);
+    check(("statement", "token: 'file:t'"), &[]);
+    check(("statement", ""), &[&at(".scopes missing_key")]);
+    check(("", "token: 'file:t'"), &[&at(".token wrong_auth")]);
+    check(
+        ("", "subject: anna@example.org"),
+        &[&at(".subject wrong_auth")],
+    );
+    check(
+        ("audience", "audience: pool"),
+        &[&at(".audience wrong_value")],
+    );
+    check(
+        ("statement", "statement: { issuer: i }"),
+        &[&at(".statement.issuer wrong_issuer")],
+    );
+}
+
+#[test]
+fn azure_is_asked_by_a_certificate_or_by_a_federation() {
+    let right = [
+        "provider: azure",
+        "tenant: contoso.example",
+        "client_id: c",
+        "scope: 'https://graph.example/.default'",
+        "certificate: c.pem",
+        "key: 'file:k'",
+    ];
+    let federated = [
+        "provider: azure",
+        "tenant: t",
+        "client_id: c",
+        "scope: 'x/.default'",
+        "token: 'file:t'",
+    ];
+    let check = |change: (&str, &str), expected: &[&str]| check_provider(&right, change, expected);
+    let at = |what: &str| format!("{PATH}{what}");
+    check(("", ""), &[]);
+    check(("", "authority: 'https://login.microsoftonline.us'"), &[]);
+    check(("key", ""), &[&at(".certificate missing_key")]);
+    check(("certificate", ""), &[&at(".key missing_key")]);
+    check(("scope", "scope: User.Read"), &[&at(".scope wrong_value")]);
+    check(("", "token: 'file:t'"), &[&at(".token wrong_auth")]);
+    for tenant in ["common", "a/b", ".."] {
+        let tenant = format!("tenant: {tenant}");
+        check(("tenant", &tenant), &[&at(".tenant wrong_value")]);
+    }
+    check(
+        ("", "authority: 'http://login.example'"),
+        &[&at(".authority plaintext_token_url")],
+    );
+    let check =
+        |change: (&str, &str), expected: &[&str]| check_provider(&federated, change, expected);
+    check(("", ""), &[]);
+    check(("token", ""), &[&at(".client_id missing_key")]);
+    check(
+        (
+            "token",
+            "statement: { issuer: i, key: { secret: 'file:k' } }",
+        ),
+        &[],
+    );
+    let config = accept(
+        "tools: { x: { upstream: 'https://x.example', credentials: { read: {\
+         provider: azure, tenant: t, client_id: c, scope: 'x/.default', statement: {} } } } }",
+    );
+    let mut warnings = config.warnings.iter();
+    assert!(
+        warnings.any(|warning| warning.code == "wrong_auth"),
+        "the gateway has no key for RS256"
+    );
+}
+
 #[test]
 fn a_jwt_of_ours_lives_for_an_hour_at_most() {
     check_credential(
@@ -922,7 +1126,8 @@ fn a_credential_goes_where_the_tool_says_unless_it_says_otherwise() {
         panic!("two bindings")
     };
     assert_eq!(read.access, Access::Read);
-    assert_eq!(read.injection, Injection::Query { key: "key".into() });
+    let key = "key".into();
+    assert_eq!(read.injections, [Place::Query { key }.into()]);
     let ProviderConfig::Cmd { argv, timeout, ttl } = &read.provider else {
         panic!("a command")
     };
@@ -932,13 +1137,17 @@ fn a_credential_goes_where_the_tool_says_unless_it_says_otherwise() {
         (Duration::from_secs(10), Some(Duration::from_secs(300)))
     );
     assert_eq!(
-        write.injection,
-        Injection::Header {
+        write.injections,
+        [Injection::from(Place::Header {
             name: "x-key".parse().unwrap(),
             prefix: String::new(),
-        }
+        })]
     );
-    let ProviderConfig::Static { secret, .. } = &write.provider else {
+    let ProviderConfig::Static {
+        kept: Kept::One(secret),
+        ..
+    } = &write.provider
+    else {
         panic!("a bridge")
     };
     assert_eq!(secret, &SecretRef::Env("X".into()));
@@ -950,11 +1159,82 @@ fn a_credential_is_a_bearer_token_unless_somebody_says_otherwise() {
         "tools: { x: { upstream: 'https://x.example', credentials: { read: { provider: cmd, command: [c] } } } }",
     );
     assert_eq!(
-        config.tools[0].bindings[0].injection,
-        Injection::Header {
+        config.tools[0].bindings[0].injections,
+        [Injection::from(Place::Header {
             name: http::header::AUTHORIZATION,
             prefix: "Bearer ".into(),
-        }
+        })]
+    );
+}
+
+#[test]
+fn a_bridge_keeps_one_key_or_several() {
+    const BRIDGE: &str = "provider: static, bridge_until: 2999-01-01";
+    let check = |keys: &str, expected: &str| {
+        check_credential(&format!("{BRIDGE}{keys}"), &[&format!("{PATH}.{expected}")]);
+    };
+    check("", "bridge_until missing_key");
+    check(
+        ", secret: 'env:X', fields: { a: 'env:A' }",
+        "fields wrong_value",
+    );
+    check(", fields: {}", "fields wrong_value");
+    check(
+        ", fields: { a: literal, b: 'env:B' }",
+        "fields.a literal_secret",
+    );
+    check(
+        ", fields: { a: 'env:A' }, public: [b]",
+        "public[0] wrong_value",
+    );
+    check(", secret: 'env:X', public: [a]", "public[0] wrong_value");
+}
+
+#[test]
+fn a_tool_takes_several_credentials_and_a_credential_goes_to_several_places() {
+    let config = accept(
+        "tools: { x: { upstream: 'https://x.example', credentials: { read: [\
+         { provider: cmd, command: [c], inject: [\
+         { header: X-Id, field: id }, { basic_field: username, field: password } ] },\
+         { provider: cmd, command: [d], inject: { query: key } } ] } } }",
+    );
+    let [first, second] = config.tools[0].bindings.as_slice() else {
+        panic!("two bindings")
+    };
+    let user = User::Field("username".into());
+    let field = |field: &str| Some(field.to_owned());
+    let expect = [
+        Injection {
+            place: Place::Header {
+                name: "x-id".parse().unwrap(),
+                prefix: String::new(),
+            },
+            field: field("id"),
+        },
+        Injection {
+            place: Place::Basic { user },
+            field: field("password"),
+        },
+    ];
+    assert_eq!(first.injections, expect);
+    let key = "key".into();
+    assert_eq!(second.injections, [Place::Query { key }.into()]);
+}
+
+#[test]
+fn two_secrets_never_go_to_one_place() {
+    check_credential(
+        "provider: cmd, command: [c], inject: [{ header: X-Key }, { header: x-key }]",
+        &[&format!("{PATH} injected_twice")],
+    );
+    check_credential(
+        "provider: cmd, command: [c], inject: [{ header: Authorization }, { basic: user }]",
+        &[&format!("{PATH} injected_twice")],
+    );
+    check(
+        "tools: { x: { upstream: 'https://x.example', credentials: { read: [\
+         { provider: cmd, command: [c] }, { provider: cmd, command: [d] } ] } } }",
+        &["tools.x.credentials.read[1] injected_twice"],
     );
 }
 

@@ -17,7 +17,12 @@ fn text(path: &Path) -> String {
 /// Every page for people, but for those of other folders.
 fn pages() -> Vec<PathBuf> {
     let mut pages = vec![house().join("README.md")];
-    for folder in ["docs", "examples/http-api", "examples/mcp-server"] {
+    for folder in [
+        "docs",
+        "examples/clouds",
+        "examples/http-api",
+        "examples/mcp-server",
+    ] {
         let entries = std::fs::read_dir(house().join(folder)).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
         pages.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "md")));
@@ -58,6 +63,26 @@ fn every_test_of_the_threat_model_exists() {
         .filter(|name| !code.contains(&format!("fn {name}(")))
         .collect();
     assert!(missing.is_empty(), "no such tests: {missing:?}");
+}
+
+#[test]
+fn every_config_of_the_pages_on_clouds_is_right() {
+    for (page, expect) in [("github-app.md", 2), ("google.md", 1), ("azure.md", 1)] {
+        let page = text(&house().join("docs").join(page));
+        let blocks: Vec<_> = page
+            .split("```yaml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+            .filter(|block| block.starts_with("tools:"))
+            .collect();
+        assert_eq!(blocks.len(), expect);
+        for block in blocks {
+            let listen = "listen: { calls: 127.0.0.1:1, control: 127.0.0.1:2 }";
+            let text = format!("policy: {{ path: p }}\n{listen}\n{block}");
+            let parsed = gateway::config::parse(&text, "remit.yaml");
+            parsed.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        }
+    }
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn every_config_and_every_policy_is_right() {
             says_yes(&["policy", "test"], &folder.join("policy"));
         }
     }
-    assert_eq!(seen, 2);
+    assert_eq!(seen, 3);
 }
 
 /// An example's tool, at a port that the system chose.
@@ -55,8 +55,13 @@ struct Tool {
 
 impl Tool {
     fn start(script: &Path, key: &str) -> Self {
+        Self::start_in(Path::new("."), script, key)
+    }
+
+    fn start_in(folder: &Path, script: &Path, key: &str) -> Self {
         let mut child = Command::new("python3")
             .arg(script)
+            .current_dir(folder)
             .env(key, "the-key-of-the-tool")
             .env("PORT", "0")
             .stdout(Stdio::piped())
@@ -77,6 +82,54 @@ impl Drop for Tool {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+}
+
+/// What plays GitHub, Google and Azure, and a gateway in front of it: in a folder where the keys are, made by nobody.
+#[test]
+fn the_clouds_run() {
+    let example = examples().join("clouds").canonicalize().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    std::fs::write(place("app.key"), testkit::rsa::pem()).unwrap();
+    std::fs::write(place("app.crt"), testkit::rsa::certificate()).unwrap();
+    private(&place("app.key"));
+    let tool = Tool::start_in(folder.path(), &example.join("clouds.py"), "UNUSED");
+    let policy = format!("path: {}", example.join("policy").display());
+    let config = std::fs::read_to_string(example.join("remit.yaml")).unwrap();
+    let config = config
+        .replace("http://127.0.0.1:8303", &tool.url)
+        .replace("path: policy", &policy);
+    std::fs::write(place("remit.yaml"), config).unwrap();
+    let remit = Remit::serve(REMIT, &place("state"), &place("remit.yaml"));
+    let tools = ["github", "storage", "graph"];
+    let mut asked: Vec<&str> = tools.iter().flat_map(|tool| ["--tool", tool]).collect();
+    asked.extend(["--access", "read", "--agent", "triage"]);
+    let (task, token) = remit.open_task(&asked);
+    let get = |path: &str| {
+        let request = testkit::http().get(remit.call(path)).bearer_auth(&token);
+        let answer = request.send().unwrap();
+        (answer.status().as_u16(), answer.text().unwrap())
+    };
+    let issues = get("/github/repos/acme/site/issues");
+    assert!(
+        issues.0 == 200 && issues.1.contains("an issue of site"),
+        "{issues:?}"
+    );
+    let other = get("/github/repos/acme/payroll/issues");
+    assert!(other.1.contains("credential_unavailable"), "{other:?}");
+    assert_eq!(get("/storage/b/reports/o").0, 200);
+    assert_eq!(get("/graph/users").0, 200);
+    assert!(remit.command(&["task", "end", &task]).status.success());
+    let output = remit.command(&["lease", "list", "--json"]);
+    let leases: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    for (provider, outcome) in [
+        ("github_app", "revoked"),
+        ("google", "expires_at"),
+        ("azure", "expires_at"),
+    ] {
+        let lease = leases.iter().find(|lease| lease["provider"] == provider);
+        assert_eq!(lease.unwrap()["outcome"], outcome);
     }
 }
 

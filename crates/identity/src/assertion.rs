@@ -1,5 +1,7 @@
 //! Assertions: short-lived JWTs by which others know whom we speak for (RFC 7523 section 3).
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::EncodingKey;
 use ring::hkdf;
 use serde_json::{Map, Value, json};
@@ -58,6 +60,8 @@ pub struct SigningKey {
     algorithm: Algorithm,
     key: EncodingKey,
     key_id: Option<String>,
+    /// The thumbprint of its certificate.
+    certificate: Option<String>,
 }
 
 impl SigningKey {
@@ -75,7 +79,32 @@ impl SigningKey {
             algorithm,
             key,
             key_id: key_id.map(str::to_owned),
+            certificate: None,
         })
+    }
+
+    /// Names the certificate (DER) that goes with an RSA key by its thumbprint (`x5t#S256`, RFC 7515 section 4.1.8), and
+    /// signs with PS256.
+    ///
+    /// # Errors
+    /// Where the key is not RSA.
+    pub fn with_certificate(mut self, certificate: &[u8]) -> Result<Self, InvalidKey> {
+        self.rsa()?;
+        let thumbprint = ring::digest::digest(&ring::digest::SHA256, certificate);
+        self.algorithm = Algorithm::PS256;
+        self.certificate = Some(URL_SAFE_NO_PAD.encode(thumbprint));
+        Ok(self)
+    }
+
+    /// That it is an RSA key, where no other is taken.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub fn rsa(&self) -> Result<(), InvalidKey> {
+        match self.algorithm {
+            Algorithm::RS256 | Algorithm::PS256 => Ok(()),
+            _ => Err(InvalidKey("expected an RSA key".to_owned())),
+        }
     }
 
     /// Signs an assertion of `issuer`.
@@ -83,11 +112,19 @@ impl SigningKey {
     /// # Errors
     /// Where the key can't sign.
     pub fn assert(&self, issuer: &str, assertion: &Assertion) -> Result<String, InvalidKey> {
+        self.sign(&claims(issuer, assertion)?)
+    }
+
+    /// Signs claims as they are: for those who take these and no others.
+    ///
+    /// # Errors
+    /// Where the key can't sign.
+    pub fn sign(&self, claims: &Map<String, Value>) -> Result<String, InvalidKey> {
         let mut header = jsonwebtoken::Header::new(self.algorithm.into());
         header.typ = Some(KIND.to_owned());
         header.kid.clone_from(&self.key_id);
-        let claims = claims(issuer, assertion)?;
-        jsonwebtoken::encode(&header, &claims, &self.key)
+        header.x5t_s256.clone_from(&self.certificate);
+        jsonwebtoken::encode(&header, claims, &self.key)
             .map_err(|error| InvalidKey(error.to_string()))
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn install() {
     });
 }
 
-/// Signs with ES256, RS256 and `EdDSA`, verifies with these and ES384, RS and PS. There is no HMAC, so that no
+/// Signs with ES256, RS256, PS256 and `EdDSA`, verifies with these and ES384, RS and PS. There is no HMAC, so that no
 /// public key can ever be taken for a shared secret.
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory,
@@ -130,7 +130,10 @@ fn signer_factory(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn Jw
         (Algorithm::EdDSA, AlgorithmFamily::Ed) => {
             Ok(Box::new(EdDsaSigner(ed25519(key.as_bytes())?)))
         }
-        (Algorithm::RS256, AlgorithmFamily::Rsa) => Ok(Box::new(Rs256Signer(rsa(key.as_bytes())?))),
+        (Algorithm::RS256 | Algorithm::PS256, AlgorithmFamily::Rsa) => Ok(Box::new(RsaSigner {
+            algorithm: *algorithm,
+            pair: rsa(key.as_bytes())?,
+        })),
         _ => Err(unsupported()),
     }
 }
@@ -173,23 +176,30 @@ impl JwtSigner for Es256Signer {
     }
 }
 
-struct Rs256Signer(RsaKeyPair);
+struct RsaSigner {
+    algorithm: Algorithm,
+    pair: RsaKeyPair,
+}
 
-impl Signer<Vec<u8>> for Rs256Signer {
+impl Signer<Vec<u8>> for RsaSigner {
     fn try_sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, signature::Error> {
-        let mut signature = vec![0; self.0.public().modulus_len()];
-        let padding = &ring_signature::RSA_PKCS1_SHA256;
+        let padding: &dyn ring_signature::RsaEncoding = match self.algorithm {
+            Algorithm::RS256 => &ring_signature::RSA_PKCS1_SHA256,
+            Algorithm::PS256 => &ring_signature::RSA_PSS_SHA256,
+            _ => return Err(signature::Error::new()),
+        };
+        let mut signature = vec![0; self.pair.public().modulus_len()];
         let signed = self
-            .0
+            .pair
             .sign(padding, &SystemRandom::new(), message, &mut signature);
         signed.map_err(|_| signature::Error::new())?;
         Ok(signature)
     }
 }
 
-impl JwtSigner for Rs256Signer {
+impl JwtSigner for RsaSigner {
     fn algorithm(&self) -> Algorithm {
-        Algorithm::RS256
+        self.algorithm
     }
 }
 

@@ -383,6 +383,6 @@ impl Seen for Permit {
 impl Seen for Credential {
     fn tell(&self, open: &mut Open, took: Duration) {
         open.record.lease_time = took;
-        open.record.lease = self.lease();
+        open.record.leases = self.leases().collect();
     }
 }

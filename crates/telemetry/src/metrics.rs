@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::{CallRecord, KeyNote, PolicyFailure, SignalResult, names};
+use crate::{CallRecord, KeyNote, LeaseEnd, PolicyFailure, SignalResult, names};
 
 mod otlp;
 
@@ -42,6 +42,7 @@ pub(crate) struct Metrics {
     reloads: [Counter; 2],
     revocations: [Counter; 4],
     signals: [Counter; 5],
+    lease_ends: [Counter; 5],
     config: Family<RevisionLabels, Gauge>,
     bundles: Family<BundleLabels, Gauge>,
     durations: OnceLock<Durations>,
@@ -219,12 +220,14 @@ impl Metrics {
             reloads: Default::default(),
             revocations: Default::default(),
             signals: Default::default(),
+            lease_ends: Default::default(),
             config: Family::default(),
             bundles: Family::default(),
             durations: OnceLock::new(),
         };
         metrics.register();
         metrics.register_signals();
+        metrics.register_lease_ends();
         metrics
     }
 
@@ -314,6 +317,23 @@ impl Metrics {
         }
         let about = "Signals of identity providers, by what came of them";
         self.registry.register("signals", about, signals);
+    }
+
+    fn register_lease_ends(&mut self) {
+        let ends = Family::<[(&str, &str); 1], Counter>::default();
+        for (result, counter) in LeaseEnd::ALL.iter().zip(&mut self.lease_ends) {
+            *counter = ends.get_or_create_owned(&[("result", result.as_str())]);
+        }
+        let about = "Attempts to take leases back, by what came of them";
+        self.registry.register("lease_ends", about, ends);
+    }
+
+    /// Counts the end of a lease.
+    pub(crate) fn lease_ended(&self, end: LeaseEnd) {
+        let mut counters = LeaseEnd::ALL.iter().zip(&self.lease_ends);
+        if let Some((_, counter)) = counters.find(|(known, _)| **known == end) {
+            counter.inc();
+        }
     }
 
     /// Counts a signal.
@@ -464,6 +484,13 @@ impl Metrics {
         let signals = self.signals.clone();
         otlp::counter(meter, names::METRIC_SIGNALS, "{signal}", move |tell| {
             for (result, counter) in SignalResult::ALL.iter().zip(&signals) {
+                let result = KeyValue::new(names::RESULT, result.as_str());
+                tell(counter.get(), &[result]);
+            }
+        });
+        let ends = self.lease_ends.clone();
+        otlp::counter(meter, names::METRIC_LEASE_ENDS, "{lease}", move |tell| {
+            for (result, counter) in LeaseEnd::ALL.iter().zip(&ends) {
                 let result = KeyValue::new(names::RESULT, result.as_str());
                 tell(counter.get(), &[result]);
             }

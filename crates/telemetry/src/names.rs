@@ -85,6 +85,8 @@ pub const POLICY_REVISION: &str = "remit.policy.revision";
 pub const POLICY_TIME: &str = "remit.policy.time";
 /// The lease.
 pub const LEASE_ID: &str = "remit.lease.id";
+/// The other leases of a call that takes more than one.
+pub const LEASE_OTHERS: &str = "remit.lease.others";
 /// Who issued it.
 pub const LEASE_PROVIDER: &str = "remit.lease.provider";
 /// Is it a legacy static key?
@@ -191,6 +193,8 @@ pub const METRIC_DROPPED: &str = "remit.telemetry.dropped";
 pub const METRIC_AUDIT_FAILURES: &str = "remit.audit.failures";
 /// Counter of reloads.
 pub const METRIC_RELOADS: &str = "remit.reload";
+/// Counter of attempts to take leases back.
+pub const METRIC_LEASE_ENDS: &str = "remit.lease.ends";
 /// Counter of signals of identity providers.
 pub const METRIC_SIGNALS: &str = "remit.signals";
 /// Counter of what was revoked as a whole.

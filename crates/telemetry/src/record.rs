@@ -68,8 +68,8 @@ pub struct CallRecord {
     pub policy_failure: Option<PolicyFailure>,
     /// The policy revision that the call began with, the only one that judges it.
     pub policy_revision: Option<Arc<str>>,
-    /// The lease that was used.
-    pub lease: Option<LeaseNote>,
+    /// The leases that were used.
+    pub leases: Vec<LeaseNote>,
     /// What the agent was answered.
     pub status: Option<u16>,
     /// Body bytes from the agent.
@@ -159,7 +159,7 @@ impl CallRecord {
             approval: None,
             policy_failure: None,
             policy_revision: None,
-            lease: None,
+            leases: Vec::new(),
             status: None,
             bytes_in: 0,
             bytes_out: 0,

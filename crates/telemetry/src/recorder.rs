@@ -14,7 +14,8 @@ use crate::metrics::{Metrics, Signal};
 use crate::queue::Queue;
 use crate::record::Told;
 use crate::{
-    CallRecord, Config, RevocationEvent, RevocationEventKind, SignalResult, TaskEvent, stderr,
+    CallRecord, Config, LeaseEnd, RevocationEvent, RevocationEventKind, SignalResult, TaskEvent,
+    stderr,
 };
 
 /// Takes records without ever waiting for a collector. Cheap to clone.
@@ -214,6 +215,11 @@ impl Recorder {
     /// The keys that agents brought since the start, by fingerprint.
     pub fn keys_seen(&self) -> KeysSeen {
         self.outputs.keys.seen()
+    }
+
+    /// Counts what came of taking a lease back.
+    pub fn lease_ended(&self, end: LeaseEnd) {
+        self.outputs.metrics.lease_ended(end);
     }
 
     /// The metrics in Prometheus' text format: `application/openmetrics-text; version=1.0.0`.

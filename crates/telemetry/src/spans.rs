@@ -310,8 +310,13 @@ pub(crate) fn ruling(record: &CallRecord, attributes: &mut Attributes<'_>) {
 
 /// With which lease.
 pub(crate) fn lease(record: &CallRecord, attributes: &mut Attributes<'_>) {
-    let Some(lease) = &record.lease else { return };
+    let Some((lease, others)) = record.leases.split_first() else {
+        return;
+    };
     attributes.put(names::LEASE_ID, &*lease.id);
+    if !others.is_empty() {
+        attributes.texts(names::LEASE_OTHERS, others.iter().map(|other| &*other.id));
+    }
     attributes.put(names::LEASE_PROVIDER, lease.provider);
     attributes.put(names::LEASE_BRIDGE, lease.bridge);
     attributes.text(names::LEASE_EXPIRES_AT, lease.expires_at.as_deref());

@@ -9,8 +9,8 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use reqwest::Url;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
-    UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
+    RsaPublicKeyComponents, UnparsedPublicKey,
 };
 use rustls::ServerConfig;
 use serde_json::{Map, Value, json};
@@ -259,6 +259,11 @@ pub fn verified(jwt: &str, key: &Value) -> Option<(Value, Value)> {
             e: bytes("e")?,
         }
         .verify(&RSA_PKCS1_2048_8192_SHA256, message.as_bytes(), &signature),
+        "PS256" => RsaPublicKeyComponents {
+            n: bytes("n")?,
+            e: bytes("e")?,
+        }
+        .verify(&RSA_PSS_2048_8192_SHA256, message.as_bytes(), &signature),
         _ => return None,
     };
     checked.ok()?;

@@ -7,11 +7,15 @@
 )]
 
 pub mod authorization_server;
+pub mod azure;
 pub mod certificates;
 pub mod collector;
+pub mod github_app;
+pub mod google;
 pub mod issuer;
 pub mod parts;
 pub mod remit;
+pub mod rsa;
 pub mod site;
 pub mod spire;
 pub mod transmitter;

@@ -56,7 +56,12 @@ fn counts(control: &Control, live: &Live) -> Counts {
         }
     }
     for lease in live.credentials.leases().list() {
-        counts.active_leases += u64::from(lease.state == "active");
+        match lease.state.as_str() {
+            "active" => counts.active_leases += 1,
+            "ending" => counts.ending_leases += 1,
+            "orphaned" => counts.orphaned_leases += 1,
+            _ => {}
+        }
     }
     counts
 }

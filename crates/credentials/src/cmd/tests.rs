@@ -27,7 +27,8 @@ fn wish() -> Wish {
 #[expect(clippy::disallowed_methods, reason = "to compare it")]
 async fn check(script: &str, secret: &str, ttl_seconds: u64, handle: Option<&str>) {
     let obtained = run(script).await.unwrap();
-    assert_eq!(obtained.secret.expose(), secret.as_bytes());
+    let obtained_secret = obtained.material.secret(None).unwrap();
+    assert_eq!(obtained_secret.expose(), secret.as_bytes());
     assert_eq!(obtained.ttl_seconds, Some(ttl_seconds));
     assert_eq!(obtained.handle.as_deref(), handle);
 }
@@ -166,4 +167,32 @@ async fn a_slow_program_is_killed_with_its_children() {
     while alive() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "to compare them")]
+async fn it_may_answer_with_several_secrets() {
+    let script = r#"echo '{"fields":{"user":"alice","password":"s3cr3t"},"public":["user"]}'"#;
+    let obtained = run(script).await.unwrap();
+    let field = |name| obtained.material.secret(Some(name)).unwrap().expose();
+    assert_eq!(field("user"), b"alice");
+    assert_eq!(field("password"), b"s3cr3t");
+    assert_eq!(obtained.material.secrets().count(), 1);
+}
+#[tokio::test]
+async fn an_answer_that_can_be_read_in_two_ways_is_refused() {
+    check_failed(
+        r#"echo '{"secret":"a","fields":{"b":"c"}}'"#,
+        "stdout holds `secret` beside `fields` or `public`",
+    )
+    .await;
+    check_failed(
+        r#"echo '{"ttl_seconds":1}'"#,
+        "stdout holds neither `secret` nor `fields`",
+    )
+    .await;
+    check_failed(
+        r#"echo '{"fields":{"b":"c"},"public":["d"]}'"#,
+        "stdout says that a field is `public` which it does not hold",
+    )
+    .await;
 }

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Closing, unavailable};
-use crate::Unavailable;
 use crate::lease::{Asking, Lease, LeaseKey, Line, Source, State};
+use crate::{Revocation, Unavailable};
 
 /// What a flight brings: none while it is under way.
 pub(super) type Landing = Option<Result<Arc<Lease>, Unavailable>>;
@@ -22,16 +22,35 @@ const PER_TASK: usize = 64;
 /// How many ended leases stay listed.
 const ENDED: usize = 1_000;
 
+/// How many leases that nobody could take back stay listed.
+const ORPHANED: usize = 10_000;
+
+/// How often the circumstances of a task's leases for one tool may change in quick succession, and how long it takes
+/// until they may once more, in seconds: calls that alternate would otherwise ask the upstream for two leases each.
+const CHANGES: i64 = 8;
+const CHANGE_PAUSE: i64 = 30;
+
 /// The leases in memory. Every change is one call under one lock, so that an end and an arrival can't miss each other.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     tasks: HashMap<TaskId, OfTask>,
     /// Of tasks that ended while the gateway was down.
-    pub(super) orphans: Vec<Arc<Line>>,
+    pub(super) left_over: Vec<Arc<Line>>,
     /// Being taken back.
-    closing: Vec<Arc<Line>>,
+    closing: HashMap<TaskId, Vec<Arc<Line>>>,
+    /// To be taken back again.
+    ending: HashMap<TaskId, Vec<Retry>>,
     /// Oldest first.
-    pub(super) ended: VecDeque<Arc<Line>>,
+    orphaned: VecDeque<Arc<Line>>,
+    /// Oldest first.
+    ended: VecDeque<Arc<Line>>,
+}
+
+/// A lease that could not be taken back, and when it is tried again.
+#[derive(Debug)]
+struct Retry {
+    closing: Closing,
+    due: i64,
 }
 
 /// The leases of one task. Few, so they are searched one by one.
@@ -42,6 +61,8 @@ struct OfTask {
     kept: Vec<Arc<Line>>,
     /// The task's expiry and end, known since its first call.
     life: Option<(i64, CancellationToken)>,
+    /// When the last of its changes will be forgotten, in seconds since the epoch, by tool.
+    changes: HashMap<ToolName, i64>,
 }
 
 /// The place of one lease.
@@ -78,8 +99,10 @@ pub(super) struct Ticket {
     pub(super) landing: watch::Sender<Landing>,
     /// The lease of before the restart that goes on.
     pub(super) resumed: Option<Arc<Line>>,
-    /// Leases whose time is over.
-    pub(super) over: Vec<Arc<Lease>>,
+    /// Leases whose time is over, and those of other circumstances.
+    pub(super) over: Vec<Closing>,
+    /// The lease that is used meanwhile.
+    pub(super) renews: Option<Arc<Lease>>,
 }
 
 /// What came of a landing.
@@ -87,7 +110,7 @@ pub(super) struct Ticket {
 pub(super) enum Landed {
     /// The lease may be used.
     Kept,
-    /// The task ended meanwhile: whatever there is must be taken back.
+    /// The lease was taken back meanwhile: whatever there is must be, too.
     TooLate,
 }
 
@@ -100,7 +123,8 @@ impl Book {
         now: i64,
     ) -> Option<Arc<Lease>> {
         let leases = self.tasks.get(asking.task)?;
-        leases.slots.iter().find_map(|slot| match slot {
+        // The newest first: the one that it renews is used no more.
+        leases.slots.iter().rev().find_map(|slot| match slot {
             Slot::Live(lease) if lease.fresh(now) && lease.line.key.fits(asking, source) => {
                 Some(Arc::clone(lease))
             }
@@ -127,31 +151,39 @@ impl Book {
         if let Some(landing) = leases.flying(asking, source) {
             return Ok(Boarding::Join(landing));
         }
-        let over = leases.take_over(now);
-        if leases.slots.len() >= PER_TASK {
-            // Those just taken out are closed with the task.
-            leases.slots.extend(over.into_iter().map(Slot::Live));
+        let is_over = |slot: &Slot| slot.is_over(now) || slot.is_changed(asking);
+        if leases.slots.iter().filter(|slot| !is_over(slot)).count() >= PER_TASK {
             return Err(unavailable(asking, "task holds too many leases"));
         }
+        leases.count_change(asking, now)?;
+        let over = leases.take_over(asking, now);
         let resumed = leases.take_kept(asking, source, now);
-        let id = Uuid::now_v7();
-        let key = Arc::new(LeaseKey::new(asking, source));
-        let (sender, landing) = watch::channel(None);
-        leases.slots.push(Slot::Flying(Flight {
-            id,
-            key: Arc::clone(&key),
-            landing: landing.clone(),
-        }));
-        Ok(Boarding::Start(
-            landing,
-            Box::new(Ticket {
-                id,
-                key,
-                landing: sender,
-                resumed,
-                over,
-            }),
-        ))
+        let (landing, mut ticket) = leases.depart(asking, source);
+        (ticket.over, ticket.resumed) = (over, resumed);
+        for closing in &ticket.over {
+            note(&mut self.closing, &closing.line);
+        }
+        Ok(Boarding::Start(landing, ticket))
+    }
+
+    /// Starts the flight for the lease that takes over from another one; none where there is no need or no room.
+    pub(super) fn renew(
+        &mut self,
+        asking: &Asking<'_>,
+        source: &Source,
+        lease: &Arc<Lease>,
+        now: i64,
+    ) -> Option<Box<Ticket>> {
+        if asking.task_is_over(now) {
+            return None;
+        }
+        let leases = self.tasks.get_mut(asking.task)?;
+        if leases.slots.len() >= PER_TASK || leases.flying(asking, source).is_some() {
+            return None;
+        }
+        let (_, mut ticket) = leases.depart(asking, source);
+        ticket.renews = Some(Arc::clone(lease));
+        Some(ticket)
     }
 
     /// Lands a flight with a lease. Too late if its task was closed or cancelled.
@@ -189,9 +221,7 @@ impl Book {
             return Vec::new();
         };
         let closing = leases.into_closing();
-        self.closing
-            .extend(closing.iter().map(|closing| Arc::clone(&closing.line)));
-        closing
+        self.note_closing(closing)
     }
 
     /// Takes out all leases for these tools. Flights under way find themselves too late.
@@ -201,8 +231,65 @@ impl Book {
             .values_mut()
             .flat_map(|leases| leases.take_tools(&is_meant).into_closing())
             .collect();
-        self.closing
-            .extend(closing.iter().map(|closing| Arc::clone(&closing.line)));
+        self.note_closing(closing)
+    }
+
+    /// Takes out one lease, by its id; none if it is not there, is being taken back or has ended.
+    pub(super) fn close_one(&mut self, id: &str) -> Option<Closing> {
+        let mut all = self.tasks.values_mut();
+        let closing = all.find_map(|leases| leases.take_one(id));
+        let closing = closing
+            .or_else(|| self.take_retries(|retry| retry.closing.line.id == id).pop())
+            .or_else(|| {
+                let place = self.orphaned.iter().position(|line| line.id == id)?;
+                self.orphaned.remove(place).map(Closing::known)
+            })?;
+        note(&mut self.closing, &closing.line);
+        Some(closing)
+    }
+
+    /// Takes out the leases whose time is over.
+    pub(super) fn close_over(&mut self, now: i64) -> Vec<Closing> {
+        let all = self.tasks.values_mut();
+        let over = all.flat_map(|leases| leases.take_slots(|slot| slot.is_over(now)));
+        let over = over.collect();
+        self.note_closing(over)
+    }
+
+    /// Takes out the leases that are due to be taken back again.
+    pub(super) fn close_due(&mut self, now: i64) -> Vec<Closing> {
+        let due = self.take_retries(|retry| retry.due <= now || retry.closing.line.dead(now));
+        self.note_closing(due)
+    }
+
+    fn take_retries(&mut self, is_meant: impl Fn(&Retry) -> bool) -> Vec<Closing> {
+        let all = self.ending.values_mut();
+        let taken = all.flat_map(|retries| retries.extract_if(.., |retry| is_meant(retry)));
+        let taken = taken.map(|retry| retry.closing).collect();
+        self.ending.retain(|_, retries| !retries.is_empty());
+        taken
+    }
+
+    /// Takes out the orphans whose secrets have died: nothing is left of them.
+    pub(super) fn take_dead(&mut self, now: i64) -> Vec<Closing> {
+        let (dead, alive) = std::mem::take(&mut self.orphaned)
+            .into_iter()
+            .partition(|line| line.dead(now));
+        self.orphaned = alive;
+        let dead: VecDeque<Arc<Line>> = dead;
+        let ended = dead.iter().map(|line| line.ended(Revocation::ExpiresAt));
+        ended.map(|line| Closing::known(Arc::new(line))).collect()
+    }
+
+    /// When the next lease is due to be taken back again.
+    pub(super) fn next_due(&self) -> Option<i64> {
+        self.ending.values().flatten().map(|retry| retry.due).min()
+    }
+
+    fn note_closing(&mut self, closing: Vec<Closing>) -> Vec<Closing> {
+        for each in &closing {
+            note(&mut self.closing, &each.line);
+        }
         closing
     }
 
@@ -215,15 +302,10 @@ impl Book {
         over.map(|(task, _)| task.clone()).collect()
     }
 
-    /// Takes out the orphans.
-    pub(super) fn close_orphans(&mut self) -> Vec<Closing> {
-        let orphans = std::mem::take(&mut self.orphans);
-        self.closing.extend(orphans.iter().cloned());
-        let closing = orphans.into_iter().map(|line| Closing {
-            line,
-            provider: None,
-        });
-        closing.collect()
+    /// Takes out those of tasks that ended while the gateway was down.
+    pub(super) fn close_left_over(&mut self) -> Vec<Closing> {
+        let left_over = std::mem::take(&mut self.left_over).into_iter();
+        self.note_closing(left_over.map(Closing::known).collect())
     }
 
     /// Takes out the leases of before a restart that no call can use again: only what `rereads` has its secret back.
@@ -235,30 +317,57 @@ impl Book {
             .collect();
         // An empty place would be taken for that of a task that is over.
         self.tasks.retain(|_, leases| !leases.is_empty());
-        self.closing.extend(lost.iter().cloned());
-        let closing = lost.into_iter().map(|line| Closing {
-            line,
-            provider: None,
-        });
-        closing.collect()
+        self.note_closing(lost.into_iter().map(Closing::known).collect())
     }
 
     /// Notes a lease that is taken back outside an end.
-    pub(super) fn closing(&mut self, line: Arc<Line>) {
-        self.closing.push(line);
+    pub(super) fn closing(&mut self, line: &Arc<Line>) {
+        note(&mut self.closing, line);
     }
 
-    /// Notes what became of leases.
-    pub(super) fn ended(&mut self, lines: &[Arc<Line>]) {
-        let ids: HashSet<&str> = lines.iter().map(|line| line.id.as_str()).collect();
-        self.closing.retain(|line| !ids.contains(line.id.as_str()));
-        self.ended.extend(lines.iter().cloned());
+    /// Notes what became of leases that were taken out, or could not be taken back.
+    pub(super) fn settle(&mut self, settled: Vec<Closing>, now: i64) {
+        for closing in settled {
+            let line = &closing.line;
+            if let Some(noted) = self.closing.get_mut(&line.key.task) {
+                noted.retain(|other| other.id != line.id);
+                if noted.is_empty() {
+                    self.closing.remove(&line.key.task);
+                }
+            }
+            match line.state {
+                State::Ending => self.keep_ending(closing, now),
+                State::Orphaned => self.orphaned.push_back(closing.line),
+                State::Obtaining | State::Active | State::Ended => {
+                    self.ended.push_back(closing.line)
+                }
+            }
+        }
     }
 
-    /// Forgets the oldest ended leases; they must be deleted from the ledger.
+    /// Keeps one that is to be taken back again.
+    pub(super) fn keep_ending(&mut self, closing: Closing, now: i64) {
+        let due = closing.line.ending.map_or(now, |ending| ending.due(now));
+        let retries = self
+            .ending
+            .entry(closing.line.key.task.clone())
+            .or_default();
+        retries.push(Retry { closing, due });
+    }
+
+    /// Keeps one that is given up, in order of age.
+    pub(super) fn keep_orphaned(&mut self, line: Arc<Line>) {
+        let place = self.orphaned.partition_point(|other| other.id <= line.id);
+        self.orphaned.insert(place, line);
+    }
+
+    /// Forgets the oldest ended leases and orphans; they must be deleted from the ledger.
     pub(super) fn prune(&mut self) -> Vec<Arc<Line>> {
         let surplus = self.ended.len().saturating_sub(ENDED);
-        self.ended.drain(..surplus).collect()
+        let mut pruned: Vec<_> = self.ended.drain(..surplus).collect();
+        let surplus = self.orphaned.len().saturating_sub(ORPHANED);
+        pruned.extend(self.orphaned.drain(..surplus));
+        pruned
     }
 
     /// Keeps a line of an open task.
@@ -275,19 +384,78 @@ impl Book {
 
     /// All leases, in no order. They are told from outside after the lock.
     pub(super) fn lines(&self) -> Vec<Arc<Line>> {
-        let live = self.tasks.values().flat_map(|leases| {
-            let live = leases.slots.iter().filter_map(|slot| match slot {
-                Slot::Live(lease) => Some(&lease.line),
-                Slot::Flying(_) => None,
-            });
-            live.chain(&leases.kept)
-        });
-        live.chain(&self.orphans)
-            .chain(&self.closing)
+        let closing = self.closing.values().flatten();
+        let ending = self.ending.values().flatten();
+        let held = self.tasks.values().flat_map(OfTask::lines);
+        held.chain(&self.left_over)
+            .chain(closing)
+            .chain(ending.map(|retry| &retry.closing.line))
+            .chain(&self.orphaned)
             .chain(&self.ended)
             .cloned()
             .collect()
     }
+
+    /// The leases of some tasks, in no order.
+    pub(super) fn lines_of(&self, tasks: &HashSet<&TaskId>) -> Vec<Arc<Line>> {
+        let held = tasks.iter().filter_map(|task| self.tasks.get(*task));
+        let closing = tasks.iter().filter_map(|task| self.closing.get(*task));
+        let ending = tasks.iter().filter_map(|task| self.ending.get(*task));
+        let others = self.left_over.iter();
+        let others = others.chain(&self.orphaned).chain(&self.ended);
+        held.flat_map(OfTask::lines)
+            .chain(closing.flatten())
+            .chain(ending.flatten().map(|retry| &retry.closing.line))
+            .chain(others.filter(|line| tasks.contains(&line.key.task)))
+            .cloned()
+            .collect()
+    }
+
+    /// When one lease is tried to be taken back again.
+    pub(super) fn due(&self, line: &Line) -> Option<i64> {
+        let mut retries = self.ending.get(&line.key.task)?.iter();
+        let retry = retries.find(|retry| retry.closing.line.id == line.id)?;
+        Some(retry.due)
+    }
+}
+
+fn note(closing: &mut HashMap<TaskId, Vec<Arc<Line>>>, line: &Arc<Line>) {
+    let noted = closing.entry(line.key.task.clone()).or_default();
+    noted.push(Arc::clone(line));
+}
+
+impl Slot {
+    /// What there is to take back: of a flight nothing yet.
+    fn into_closing(self) -> Option<Closing> {
+        match self {
+            Self::Live(lease) => Some(Closing::of(&lease)),
+            Self::Flying(_) => None,
+        }
+    }
+
+    fn key(&self) -> &LeaseKey {
+        match self {
+            Self::Live(lease) => &lease.line.key,
+            Self::Flying(flight) => &flight.key,
+        }
+    }
+
+    /// Whether its time is over. A stale one stays till then: calls on their way still use it.
+    fn is_over(&self, now: i64) -> bool {
+        match self {
+            Self::Live(lease) => lease.line.ends_at <= now,
+            Self::Flying(_) => false,
+        }
+    }
+
+    fn is_changed(&self, asking: &Asking<'_>) -> bool {
+        is_changed(self.key(), asking)
+    }
+}
+
+/// Whether a lease for the same tool belongs to other circumstances than the call.
+fn is_changed(key: &LeaseKey, asking: &Asking<'_>) -> bool {
+    key.tool == *asking.tool && !key.context.fits(&asking.circumstances)
 }
 
 impl OfTask {
@@ -303,25 +471,85 @@ impl OfTask {
         })
     }
 
-    /// Takes out the leases whose time is over. A stale one stays till then: calls on their way still use it.
-    fn take_over(&mut self, now: i64) -> Vec<Arc<Lease>> {
-        let taken = self.slots.extract_if(.., |slot| match slot {
-            Slot::Live(lease) => lease.line.ends_at <= now,
-            Slot::Flying(_) => false,
+    /// Takes out the leases whose time is over, and those for the tool that belong to other circumstances. Flights of
+    /// these find themselves too late.
+    fn take_over(&mut self, asking: &Asking<'_>, now: i64) -> Vec<Closing> {
+        let mut over = self.take_slots(|slot| slot.is_over(now) || slot.is_changed(asking));
+        let changed = self
+            .kept
+            .extract_if(.., |line| is_changed(&line.key, asking));
+        over.extend(changed.map(Closing::known));
+        over
+    }
+
+    fn take_slots(&mut self, is_meant: impl Fn(&Slot) -> bool) -> Vec<Closing> {
+        let taken = self.slots.extract_if(.., |slot| is_meant(slot));
+        taken.filter_map(Slot::into_closing).collect()
+    }
+
+    fn take_one(&mut self, id: &str) -> Option<Closing> {
+        let is_meant = |slot: &Slot| matches!(slot, Slot::Live(lease) if *lease.id == *id);
+        let live = self.take_slots(is_meant).pop();
+        live.or_else(|| {
+            let place = self.kept.iter().position(|line| line.id == id)?;
+            Some(Closing::known(self.kept.swap_remove(place)))
+        })
+    }
+
+    /// Counts a change of circumstances that may be undone by the next call; refused where they come too fast.
+    fn count_change(&mut self, asking: &Asking<'_>, now: i64) -> Result<(), Unavailable> {
+        let mut keys = self.slots.iter().map(Slot::key);
+        let alternates = |key: &LeaseKey| {
+            key.tool == *asking.tool && key.context.alternates(&asking.circumstances)
+        };
+        if !keys.any(alternates) {
+            return Ok(());
+        }
+        let forgotten_at = self.changes.entry(asking.tool.clone()).or_insert(now);
+        let next = (*forgotten_at).max(now).saturating_add(CHANGE_PAUSE);
+        if next.saturating_sub(now) > CHANGES * CHANGE_PAUSE {
+            let cause = "what its leases belong to (network, declared keys) changes too often";
+            return Err(unavailable(asking, cause));
+        }
+        *forgotten_at = next;
+        Ok(())
+    }
+
+    /// Takes the place of a lease that is to be obtained.
+    fn depart(
+        &mut self,
+        asking: &Asking<'_>,
+        source: &Source,
+    ) -> (watch::Receiver<Landing>, Box<Ticket>) {
+        let id = Uuid::now_v7();
+        let key = Arc::new(LeaseKey::new(asking, source));
+        let (sender, landing) = watch::channel(None);
+        self.slots.push(Slot::Flying(Flight {
+            id,
+            key: Arc::clone(&key),
+            landing: landing.clone(),
+        }));
+        let ticket = Ticket {
+            id,
+            key,
+            landing: sender,
+            resumed: None,
+            over: Vec::new(),
+            renews: None,
+        };
+        (landing, Box::new(ticket))
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &Arc<Line>> {
+        let live = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Live(lease) => Some(&lease.line),
+            Slot::Flying(_) => None,
         });
-        taken
-            .filter_map(|slot| match slot {
-                Slot::Live(lease) => Some(lease),
-                Slot::Flying(_) => None,
-            })
-            .collect()
+        live.chain(&self.kept)
     }
 
     fn take_tools(&mut self, is_meant: impl Fn(&ToolName) -> bool) -> Self {
-        let is_of = |slot: &mut Slot| match slot {
-            Slot::Live(lease) => is_meant(&lease.line.key.tool),
-            Slot::Flying(flight) => is_meant(&flight.key.tool),
-        };
+        let is_of = |slot: &mut Slot| is_meant(&slot.key().tool);
         Self {
             slots: self.slots.extract_if(.., is_of).collect(),
             kept: self
@@ -329,6 +557,7 @@ impl OfTask {
                 .extract_if(.., |line| is_meant(&line.key.tool))
                 .collect(),
             life: None,
+            changes: HashMap::new(),
         }
     }
 
@@ -374,14 +603,8 @@ impl OfTask {
     }
 
     fn into_closing(self) -> Vec<Closing> {
-        let live = self.slots.into_iter().filter_map(|slot| match slot {
-            Slot::Live(lease) => Some(Closing::of(&lease)),
-            Slot::Flying(_) => None,
-        });
-        let kept = self.kept.into_iter().map(|line| Closing {
-            line,
-            provider: None,
-        });
-        live.chain(kept).collect()
+        let live = self.slots.into_iter().filter_map(Slot::into_closing);
+        live.chain(self.kept.into_iter().map(Closing::known))
+            .collect()
     }
 }

@@ -20,9 +20,13 @@ impl Ledger {
     pub(super) async fn lines(&self) -> Result<Vec<Line>, StoreError> {
         let rows = self.store.scan(Table::Leases).await?;
         rows.into_iter()
-            .map(|(key, value)| {
-                serde_json::from_slice(&value)
-                    .map_err(|error| StoreError(format!("lease `{key}` can't be read: {error}")))
+            .map(|(row, value)| {
+                let line: Line = serde_json::from_slice(&value)
+                    .map_err(|error| StoreError(format!("lease `{row}` can't be read: {error}")))?;
+                if key(&line) != row {
+                    return Err(StoreError(format!("lease `{row}` is that of another row")));
+                }
+                Ok(line)
             })
             .collect()
     }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::book::{Landed, Ticket};
 use super::{Closing, Shared};
-use crate::lease::{Asking, Lease, Line, Source, State};
+use crate::lease::{Asking, Failure, Lease, Line, Source, State};
 use crate::{Obtained, Provider, ProviderError, Revocation, Unavailable, Wish, lease};
 
 /// How long a provider may take: longer than any token endpoint needs, short enough that no call waits for ever.
@@ -49,6 +49,7 @@ impl Mint {
             obtained_at: now,
             ends_at: now.saturating_add_unsigned(wish.ttl_seconds),
             dies_at: None,
+            ending: None,
         });
         Self {
             shared,
@@ -59,44 +60,49 @@ impl Mint {
         }
     }
 
-    /// Flies: obtains, lands, tells those who wait, and only then takes back what is left over.
+    /// Flies: obtains, lands, tells those who wait, and only then takes back what is left over. What the lease replaces is
+    /// taken back meanwhile.
     pub(super) async fn fly(mut self) {
+        let over = std::mem::take(&mut self.ticket.over);
+        if !over.is_empty() {
+            let shared = Arc::clone(&self.shared);
+            drop(tokio::spawn(async move { shared.take_back(over).await }));
+        }
         let obtained = self.obtain().await;
-        let mut leftover: Vec<Closing> = self
-            .ticket
-            .over
-            .drain(..)
-            .map(|old| Closing::of(&old))
-            .collect();
+        let mut leftover: Option<Closing> = None;
         let landing = {
             let mut book = self.shared.book.write();
             let landing = match obtained {
                 Ok(lease) => match book.land(&self.wish.task, self.ticket.id, &lease) {
                     Landed::Kept => Ok(lease),
                     Landed::TooLate => {
-                        leftover.push(Closing::of(&lease));
-                        Err(Unavailable::TaskEnded)
+                        leftover = Some(Closing::of(&lease));
+                        Err(self.failed("lease was taken back while it was obtained"))
                     }
                 },
                 Err(unavailable) => {
                     let resumed = self.ticket.resumed.take();
                     let left = book.crash(&self.wish.task, self.ticket.id, resumed);
-                    leftover.extend(left.map(|line| Closing {
+                    leftover = left.map(|line| Closing {
                         line,
                         provider: Some(Arc::clone(&self.provider)),
-                    }));
+                    });
                     Err(unavailable)
                 }
             };
-            for closing in &leftover {
-                book.closing(Arc::clone(&closing.line));
+            if let Some(closing) = &leftover {
+                book.closing(&closing.line);
             }
             landing
         };
+        if let (Some(lease), Err(error)) = (&self.ticket.renews, &landing) {
+            lease.renewal_failed(lease::now());
+            tracing::warn!(lease = %lease.id, %error, "lease could not be renewed before its end");
+        }
         // Nobody waits any more? The lease is there for the next call.
         self.ticket.landing.send_replace(Some(landing));
-        if !leftover.is_empty() {
-            self.shared.take_back(leftover).await;
+        if let Some(closing) = leftover {
+            Arc::clone(&self.shared).take_back(vec![closing]).await;
         }
     }
 
@@ -157,16 +163,23 @@ impl Mint {
         Arc::new(Lease::new(
             Arc::new(self.line.clone()),
             Arc::clone(&self.provider),
-            obtained.secret,
+            obtained.material,
         ))
     }
 
-    /// Takes back a secret that was never used.
+    /// Takes back a secret that was never used; if that fails, it is tried again.
     async fn give_back(&self) {
-        if !self.line.dead(lease::now()) {
-            revoke(self.provider.as_ref(), &self.line).await;
+        if self.line.dead(lease::now()) {
+            return self.forget().await;
         }
-        self.forget().await;
+        match self.shared.revoke(&self.provider, &self.line).await {
+            Ok(_) => self.forget().await,
+            Err(failure) => {
+                let line = Arc::new(self.line.failed(failure, lease::now()));
+                let provider = Some(Arc::clone(&self.provider));
+                self.shared.settle(vec![Closing { line, provider }]).await;
+            }
+        }
     }
 
     /// Takes out the line of a lease that never came to be.
@@ -190,8 +203,8 @@ impl Mint {
     }
 }
 
-/// Takes a lease back at its upstream; one that can't be reached is as one that can't revoke.
-pub(super) async fn revoke(provider: &dyn Provider, line: &Line) -> Revocation {
+/// Takes a lease back at its upstream.
+pub(super) async fn revoke(provider: &dyn Provider, line: &Line) -> Result<Revocation, Failure> {
     let view = line.view(lease::now());
     let revoked = async {
         match &line.handle {
@@ -201,13 +214,12 @@ pub(super) async fn revoke(provider: &dyn Provider, line: &Line) -> Revocation {
     };
     let revoked = AssertUnwindSafe(revoked).catch_unwind();
     match timeout(REVOKE_PATIENCE, revoked).await {
-        Ok(Ok(Revocation::Revoked)) => Revocation::Revoked,
+        Ok(Ok(Revocation::Revoked)) => Ok(Revocation::Revoked),
         // What a provider says of expiry is believed only if it told when.
-        Ok(Ok(Revocation::ExpiresAt | Revocation::DropOnly)) => unrevoked(line),
-        Ok(Err(_)) | Err(_) => {
-            tracing::warn!(lease = %line.id, provider = %line.key.provider, "lease could not be revoked");
-            unrevoked(line)
-        }
+        Ok(Ok(Revocation::ExpiresAt | Revocation::DropOnly)) => Ok(unrevoked(line)),
+        Ok(Ok(Revocation::Failed)) => Err(Failure::Failed),
+        Ok(Err(_panic)) => Err(Failure::Panic),
+        Err(_elapsed) => Err(Failure::Timeout),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::context::{Circumstances, Context, ContextRule, Network};
 use crate::{Obtained, ProviderError, Secret, SecretRef, Static, Wish};
 
 const SECRET: &str = "s3cr3t-0f-the-upstream";
@@ -21,7 +22,7 @@ const OTHER_TASK: &str = "0190a2b4-7f00-7000-8000-000000000002";
 #[derive(Debug)]
 struct FileStore {
     path: PathBuf,
-    lock: parking_lot::Mutex<()>,
+    lock: Mutex<()>,
 }
 
 impl FileStore {
@@ -70,15 +71,17 @@ struct Counting {
     store: Arc<FileStore>,
     asked: AtomicUsize,
     /// Handles taken back.
-    revoked: parking_lot::Mutex<Vec<String>>,
+    revoked: Mutex<Vec<String>>,
     /// Asked only as far as there are permits.
     gate: Semaphore,
     /// The secret's life; `u64::MAX` for one that never dies.
     ttl: AtomicU64,
     /// The next failures: `fail`, `panic`.
-    trouble: parking_lot::Mutex<Vec<&'static str>>,
+    trouble: Mutex<Vec<&'static str>>,
+    /// What comes of the next attempts to take back; all is well after.
+    resistance: Mutex<Vec<&'static str>>,
     /// The ledger at the time of the last asking.
-    ledger: parking_lot::Mutex<BTreeMap<String, Value>>,
+    ledger: Mutex<BTreeMap<String, Value>>,
     config: &'static str,
 }
 
@@ -107,18 +110,28 @@ impl Provider for Counting {
         let ttl = self.ttl.load(Ordering::SeqCst);
         assert!(wish.ttl_seconds > 0);
         Ok(Obtained {
-            secret: Secret::new(SECRET.into())?,
+            material: Secret::new(SECRET.into())?.into(),
             ttl_seconds: (ttl != u64::MAX).then_some(ttl),
             handle: Some(format!("handle-{count}")),
         })
     }
 
     async fn revoke(&self, _lease: &LeaseView) -> Revocation {
-        self.revoked.lock().push("without handle".to_owned());
-        Revocation::Revoked
+        self.take_back("without handle")
     }
 
     async fn revoke_by_handle(&self, _lease: &LeaseView, handle: &str) -> Revocation {
+        self.take_back(handle)
+    }
+}
+
+impl Counting {
+    fn take_back(&self, handle: &str) -> Revocation {
+        match self.resistance.lock().pop() {
+            Some("panic") => panic!("as asked"),
+            Some(_) => return Revocation::Failed,
+            None => {}
+        }
         self.revoked.lock().push(handle.to_owned());
         Revocation::Revoked
     }
@@ -140,7 +153,7 @@ impl World {
         std::fs::create_dir(&inner).unwrap();
         let store = Arc::new(FileStore {
             path: inner.join("ledger.json"),
-            lock: parking_lot::Mutex::new(()),
+            lock: Mutex::new(()),
         });
         let (provider, source) = counting(&store, "config");
         let leases = Leases::load(store.clone(), |_| true).await.unwrap();
@@ -178,6 +191,16 @@ impl World {
             .collect()
     }
 
+    /// What is due within the next hour is done at once.
+    async fn later(&self) -> Vec<LeaseView> {
+        self.leases.retry(lease::now() + 3_600).await
+    }
+
+    /// The next attempts to take back fail like this, the last one first.
+    fn resists(&self, resistance: &[&'static str]) {
+        self.provider.resistance.lock().extend(resistance);
+    }
+
     /// Lets other tasks run until it is so.
     async fn until(&self, so: impl Fn(&Self) -> bool) {
         while !so(self) {
@@ -190,11 +213,12 @@ fn counting(store: &Arc<FileStore>, config: &'static str) -> (Arc<Counting>, Sou
     let provider = Arc::new(Counting {
         store: Arc::clone(store),
         asked: AtomicUsize::new(0),
-        revoked: parking_lot::Mutex::default(),
+        revoked: Mutex::default(),
         gate: Semaphore::new(1_000),
         ttl: AtomicU64::new(3_600),
-        trouble: parking_lot::Mutex::default(),
-        ledger: parking_lot::Mutex::default(),
+        trouble: Mutex::default(),
+        resistance: Mutex::default(),
+        ledger: Mutex::default(),
         config,
     });
     (provider.clone(), Source::new(provider))
@@ -210,6 +234,11 @@ struct Wanted {
     scopes: Vec<String>,
     narrow: Map<String, Value>,
     ttl_seconds: Option<u64>,
+    environment: Option<&'static str>,
+    labels: Vec<String>,
+    client: &'static str,
+    declared: Map<String, Value>,
+    rule: ContextRule,
     task_life: i64,
     ended: CancellationToken,
 }
@@ -224,6 +253,14 @@ impl Wanted {
             scopes: Vec::new(),
             narrow: Map::new(),
             ttl_seconds: None,
+            environment: None,
+            labels: Vec::new(),
+            client: "192.0.2.1",
+            declared: Map::new(),
+            rule: ContextRule {
+                declared: vec!["ticket".to_owned()],
+                ..ContextRule::default()
+            },
             task_life: 600,
             ended: CancellationToken::new(),
         }
@@ -238,6 +275,14 @@ impl Wanted {
             access: self.access,
             scopes: &self.scopes,
             narrow: &self.narrow,
+            circumstances: Circumstances {
+                environment: self.environment,
+                owner: "alice",
+                labels: [&[], &self.labels],
+                client: self.client.parse().ok(),
+                declared: &self.declared,
+                rule: &self.rule,
+            },
             ttl_seconds: self.ttl_seconds,
             task_expires_at: lease::now() + self.task_life,
             task_ended: &self.ended,
@@ -672,9 +717,11 @@ async fn ended_leases_are_listed_for_a_while() {
                 obtained_at: 0,
                 ends_at: 1,
                 dies_at: None,
+                ending: None,
             }
         };
-        world.leases.shared.book.write().ended(&[Arc::new(line)]);
+        let ended = vec![Closing::known(Arc::new(line))];
+        world.leases.shared.book.write().settle(ended, 0);
     }
     world.lease(&Wanted::new()).await.unwrap();
     world.leases.end(&task(TASK)).await;
@@ -753,13 +800,18 @@ async fn after_a_restart_the_leases_of_other_tasks_are_taken_back() {
     assert_eq!(world.states(), ["ended"]);
 }
 #[tokio::test]
-async fn a_lease_whose_provider_is_gone_expires_by_itself() {
+async fn a_lease_whose_provider_is_gone_is_taken_back_once_it_is_there_again() {
     let mut world = World::new().await;
     world.lease(&Wanted::new()).await.unwrap();
     world.restart(false).await;
     world.leases.register(std::iter::empty());
     let swept = world.leases.sweep(|_| false).await;
-    assert_eq!(swept[0].outcome.as_deref(), Some("expires_at"));
+    assert_eq!((&*swept[0].state, &swept[0].outcome), ("ending", &None));
+    let shown = world.leases.show(&swept[0].id).unwrap();
+    assert_eq!(shown.last_error.as_deref(), Some("provider_gone"));
+    world.leases.register([&world.source].into_iter());
+    world.later().await;
+    assert_eq!(world.revoked(), ["handle-1"]);
 }
 #[tokio::test]
 async fn a_crash_while_a_secret_was_obtained_is_taken_back_without_a_handle() {
@@ -812,13 +864,13 @@ async fn a_line_that_cant_be_read_stops_the_start() {
     assert!(error.to_string().contains("`a/b`"), "{error}");
 }
 
-/// Whether a secret with this life is given out so many seconds after it came.
+/// Looks at a lease that came at 1,000, for a task that ends at 1,600.
 #[track_caller]
-fn check_fresh(life: Option<i64>, after: i64, fresh: bool) {
+fn check_lease(life: Option<i64>, look: impl FnOnce(&Lease)) {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(FileStore {
         path: folder.path().join("unused"),
-        lock: parking_lot::Mutex::new(()),
+        lock: Mutex::new(()),
     });
     let (provider, source) = counting(&store, "config");
     let line = Line {
@@ -831,13 +883,33 @@ fn check_fresh(life: Option<i64>, after: i64, fresh: bool) {
         obtained_at: 1_000,
         ends_at: 1_000 + life.unwrap_or(600).min(600),
         dies_at: life.map(|life| 1_000 + life),
+        ending: None,
     };
-    let lease = Lease::new(
+    look(&Lease::new(
         Arc::new(line),
         provider,
-        Secret::new(SECRET.into()).unwrap(),
-    );
-    assert_eq!(lease.fresh(1_000 + after), fresh);
+        Secret::new(SECRET.into()).unwrap().into(),
+    ));
+}
+
+#[tokio::test]
+async fn a_line_in_the_place_of_another_stops_the_start() {
+    let world = World::new().await;
+    world.lease(&Wanted::new()).await.unwrap();
+    let mut rows = world.store.rows().unwrap();
+    let (_, line) = rows.pop_first().unwrap();
+    rows.insert(format!("{OTHER_TASK}/1"), line);
+    std::fs::write(&world.store.path, serde_json::to_vec(&rows).unwrap()).unwrap();
+    let error = Leases::load(world.store.clone(), |_| true)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("another row"), "{error}");
+}
+
+/// Whether a secret with this life is given out so many seconds after it came.
+#[track_caller]
+fn check_fresh(life: Option<i64>, after: i64, fresh: bool) {
+    check_lease(life, |lease| assert_eq!(lease.fresh(1_000 + after), fresh));
 }
 
 #[test]
@@ -855,4 +927,379 @@ fn a_secret_that_outlives_its_task_is_given_out_to_the_end() {
     check_fresh(Some(3_600), 599, true);
     check_fresh(None, 599, true);
     check_fresh(None, 600, false);
+}
+
+/// What is told of a lease whose taking back fails like this at first; it must be taken back in the end.
+async fn check_tried_again(resistance: &'static str) {
+    let mut world = World::new().await;
+    world.lease(&Wanted::new()).await.unwrap();
+    world.resists(&[resistance]);
+    let ended = world.leases.end(&task(TASK)).await;
+    assert_eq!((&*ended[0].state, &ended[0].outcome), ("ending", &None));
+    assert_eq!(world.states(), ["ending"]);
+    let shown = world.leases.show(&ended[0].id).unwrap();
+    assert_eq!(
+        (shown.attempts, shown.last_error.as_deref()),
+        (1, Some(resistance))
+    );
+    assert!(shown.next_attempt_at.is_some() && shown.has_handle);
+    // A crash forgets nothing of it, and nothing is due yet.
+    world.restart(true).await;
+    assert!(world.leases.sweep(|_| false).await.is_empty());
+    assert_eq!(world.leases.list()[0].state, "ending");
+    assert!(world.revoked().is_empty());
+    let told = world.later().await;
+    assert_eq!(told[0].outcome.as_deref(), Some("revoked"));
+    assert_eq!(
+        (world.revoked(), world.states()),
+        (vec!["handle-1".to_owned()], vec!["ended".to_owned()])
+    );
+    assert_eq!(
+        world.leases.show(&told[0].id).unwrap().next_attempt_at,
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_lease_that_the_upstream_does_not_take_back_is_tried_again() {
+    check_tried_again("failed").await;
+}
+#[tokio::test]
+async fn a_provider_that_panics_when_it_takes_back_is_asked_again() {
+    check_tried_again("panic").await;
+}
+#[tokio::test]
+async fn a_task_ends_though_one_of_its_leases_is_tried_again() {
+    let world = World::new().await;
+    let mut other = Wanted::new();
+    other.access = Access::Write;
+    world.lease(&Wanted::new()).await.unwrap();
+    world.lease(&other).await.unwrap();
+    world.resists(&["failed"]);
+    let told = world.leases.conclude(&[task(TASK)], FAR).await;
+    let mut told: Vec<_> = told
+        .iter()
+        .map(|lease| (&*lease.state, lease.outcome.as_deref()))
+        .collect();
+    told.sort_unstable();
+    assert_eq!(told, [("ended", Some("revoked")), ("ending", None)]);
+}
+#[tokio::test]
+async fn an_operator_need_not_wait_for_the_next_attempt() {
+    let world = World::new().await;
+    let lease = world.lease(&Wanted::new()).await.unwrap();
+    world.resists(&["failed"]);
+    world.leases.end(&task(TASK)).await;
+    let shown = world.leases.revoke(&lease.id).await.unwrap();
+    assert_eq!(shown.lease.outcome.as_deref(), Some("revoked"));
+}
+#[tokio::test]
+async fn a_lease_that_nobody_takes_back_for_a_day_is_an_orphan() {
+    let mut world = World::new().await;
+    world.provider.ttl.store(u64::MAX, Ordering::SeqCst);
+    world.lease(&Wanted::new()).await.unwrap();
+    world.resists(&["failed"; 3]);
+    let ended = world.leases.end(&task(TASK)).await;
+    let mut rows = world.store.rows().unwrap();
+    let row = rows.values_mut().next().unwrap();
+    row["ending"]["since"] = json!(lease::now() - 24 * 3_600);
+    std::fs::write(&world.store.path, serde_json::to_vec(&rows).unwrap()).unwrap();
+    world.restart(true).await;
+    let told = world.later().await;
+    assert_eq!((&*told[0].state, &told[0].outcome), ("orphaned", &None));
+    // It stays listed over a restart, and is not tried any more by itself.
+    world.restart(true).await;
+    assert!(world.later().await.is_empty());
+    assert_eq!(world.leases.list()[0].state, "orphaned");
+    assert_eq!(world.states(), ["orphaned"]);
+    // Somebody who has looked after it may ask once more.
+    let shown = world.leases.revoke(&ended[0].id).await.unwrap();
+    assert_eq!(shown.lease.state, "orphaned");
+    let shown = world.leases.revoke(&ended[0].id).await.unwrap();
+    assert_eq!(shown.lease.outcome.as_deref(), Some("revoked"));
+}
+#[tokio::test]
+async fn nobody_is_asked_to_take_back_what_has_died_meanwhile() {
+    let mut world = World::new().await;
+    world.lease(&Wanted::new()).await.unwrap();
+    world.resists(&["failed"]);
+    world.leases.end(&task(TASK)).await;
+    let mut rows = world.store.rows().unwrap();
+    rows.values_mut().next().unwrap()["dies_at"] = json!(lease::now() - 1);
+    std::fs::write(&world.store.path, serde_json::to_vec(&rows).unwrap()).unwrap();
+    world.restart(true).await;
+    let told = world.later().await;
+    assert_eq!(told[0].outcome.as_deref(), Some("expires_at"));
+    assert!(world.revoked().is_empty());
+}
+#[tokio::test]
+async fn an_operator_takes_back_one_lease_and_the_next_call_has_another() {
+    let world = World::new().await;
+    let lease = world.lease(&Wanted::new()).await.unwrap();
+    let shown = world.leases.revoke(&lease.id).await.unwrap();
+    assert_eq!(shown.lease.outcome.as_deref(), Some("revoked"));
+    assert_eq!(world.revoked(), ["handle-1"]);
+    let again = world.leases.revoke(&lease.id).await.unwrap();
+    assert_eq!(again.lease.state, "ended");
+    assert_eq!(world.revoked().len(), 1);
+    assert_ne!(world.lease(&Wanted::new()).await.unwrap().id, lease.id);
+    assert!(world.leases.revoke("nobody").await.is_none());
+}
+#[tokio::test]
+async fn a_secret_that_was_never_used_and_not_taken_back_is_tried_again() {
+    let world = World::new().await;
+    world.provider.trouble.lock().push("no folder");
+    world.resists(&["failed"]);
+    world.lease(&Wanted::new()).await.unwrap_err();
+    assert_eq!(world.leases.list()[0].state, "ending");
+    std::fs::create_dir(world.store.path.parent().unwrap()).unwrap();
+    world.later().await;
+    assert_eq!(
+        (world.revoked(), world.states()),
+        (vec!["handle-1".to_owned()], vec!["ended".to_owned()])
+    );
+}
+#[test]
+fn attempts_come_later_and_later_and_never_all_at_once() {
+    let dues: Vec<_> = [1, 2, 3, 20, u32::MAX]
+        .map(|attempts| {
+            let ending = lease::Ending {
+                since: 0,
+                attempts,
+                error: Failure::Failed,
+            };
+            ending.due(1_000) - 1_000
+        })
+        .into();
+    for (due, most) in dues.into_iter().zip([5, 10, 20, 600, 600]) {
+        assert!((most / 2..=most).contains(&due), "{due} of {most}");
+    }
+}
+
+/// What becomes of a lease when the next call comes under other circumstances.
+async fn check_changed(change: impl FnOnce(&mut Wanted), changed: bool) {
+    let world = World::new().await;
+    let first = Wanted::new();
+    let mut second = first.clone();
+    change(&mut second);
+    // Another lease of the tool, of the other access class, belongs to them, too.
+    let mut write = first.clone();
+    write.access = Access::Write;
+    world.lease(&write).await.unwrap();
+    let first = world.lease(&first).await.unwrap();
+    let second = world.lease(&second).await.unwrap();
+    assert_eq!(first.id != second.id, changed);
+    let taken_back = if changed { 2 } else { 0 };
+    world
+        .until(|world| world.revoked().len() == taken_back)
+        .await;
+    assert_eq!(world.asked(), if changed { 3 } else { 2 });
+}
+
+#[tokio::test]
+async fn a_lease_is_taken_back_when_its_task_gets_a_label() {
+    check_changed(|wanted| wanted.labels = vec!["untrusted".into()], true).await;
+}
+#[tokio::test]
+async fn a_lease_is_taken_back_when_the_environment_changes() {
+    check_changed(|wanted| wanted.environment = Some("prod"), true).await;
+}
+#[tokio::test]
+async fn a_lease_is_taken_back_when_calls_come_from_elsewhere() {
+    check_changed(|wanted| wanted.client = "198.51.100.1", true).await;
+    check_changed(|wanted| wanted.client = "192.0.2.254", false).await;
+}
+#[tokio::test]
+async fn a_lease_is_taken_back_when_a_named_key_is_declared_otherwise() {
+    check_changed(
+        |wanted| drop(wanted.declared.insert("ticket".into(), json!("OPS-2"))),
+        true,
+    )
+    .await;
+    check_changed(
+        |wanted| drop(wanted.declared.insert("mood".into(), json!("good"))),
+        false,
+    )
+    .await;
+}
+#[tokio::test]
+async fn other_tools_keep_their_leases_when_circumstances_change() {
+    let world = World::new().await;
+    let mut other = Wanted::new();
+    other.tool = "desk".parse().unwrap();
+    let kept = world.lease(&other).await.unwrap();
+    let mut wanted = Wanted::new();
+    world.lease(&wanted).await.unwrap();
+    wanted.client = "198.51.100.1";
+    world.lease(&wanted).await.unwrap();
+    world.until(|world| world.revoked() == ["handle-2"]).await;
+    assert_eq!(world.lease(&other).await.unwrap().id, kept.id);
+}
+#[tokio::test]
+async fn circumstances_that_alternate_do_not_flood_the_upstream() {
+    let world = World::new().await;
+    let mut wanted = Wanted::new();
+    let mut refused = 0;
+    for round in 0..100 {
+        wanted.client = if round % 2 == 0 {
+            "192.0.2.1"
+        } else {
+            "198.51.100.1"
+        };
+        if let Err(error) = world.lease(&wanted).await {
+            assert!(error.to_string().contains("changes too often"), "{error}");
+            refused += 1;
+        }
+    }
+    assert_eq!(world.asked(), 9);
+    // Those that come from where the last lease belongs go on.
+    assert_eq!(refused, 46);
+}
+#[tokio::test]
+async fn labels_that_become_more_are_not_counted_as_alternating() {
+    let world = World::new().await;
+    let mut wanted = Wanted::new();
+    for label in 0..20 {
+        wanted.labels.push(label.to_string());
+        world.lease(&wanted).await.unwrap();
+    }
+    assert_eq!(world.asked(), 20);
+}
+#[tokio::test]
+async fn a_secret_that_arrives_after_the_circumstances_changed_is_not_used() {
+    let world = Arc::new(World::new().await);
+    let closed = world.provider.gate.forget_permits(1_000);
+    let old = Wanted::new();
+    let mut new = old.clone();
+    new.client = "198.51.100.1";
+    let call = |wanted: Wanted| {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.lease(&wanted).await })
+    };
+    let old = call(old);
+    world.until(|world| world.asked() == 1).await;
+    let new = call(new);
+    world.until(|world| world.asked() == 2).await;
+    world.provider.gate.add_permits(closed);
+    let refused = old.await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("taken back"), "{refused}");
+    new.await.unwrap().unwrap();
+    world.until(|world| world.revoked() == ["handle-1"]).await;
+}
+#[tokio::test]
+async fn the_ledger_says_what_a_lease_was_obtained_under() {
+    let world = World::new().await;
+    let mut wanted = Wanted::new();
+    (wanted.environment, wanted.labels) = (Some("prod"), vec!["untrusted".to_owned()]);
+    wanted.declared.insert("ticket".into(), json!("OPS-1"));
+    let lease = world.lease(&wanted).await.unwrap();
+    let shown = world.leases.show(&lease.id).unwrap();
+    let network: Network = "192.0.2.0/24".parse().unwrap();
+    let expect = Context {
+        environment: Some("prod".to_owned()),
+        owner: "alice".to_owned(),
+        labels: vec!["untrusted".to_owned()],
+        network: Some(network),
+        declared: wanted.declared,
+    };
+    assert_eq!(shown.context, expect);
+    let shown = serde_json::to_value(shown).unwrap();
+    assert_eq!(shown["context"]["network"], "192.0.2.0/24");
+    assert!(!shown.to_string().contains("handle-1"));
+}
+
+/// Makes the lease one that is to be renewed by now.
+async fn old(world: &World, wanted: &Wanted) -> Arc<Lease> {
+    let lease = world.lease(wanted).await.unwrap();
+    lease.renew_now();
+    lease
+}
+
+/// Secrets that die before their task.
+async fn short_lived() -> (Arc<World>, Wanted) {
+    let world = World::new().await;
+    world.provider.ttl.store(300, Ordering::SeqCst);
+    (Arc::new(world), Wanted::new())
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_while_calls_use_the_old_one() {
+    let (world, wanted) = short_lived().await;
+    let first = old(&world, &wanted).await;
+    let closed = world.provider.gate.forget_permits(1_000);
+    for _ in 0..100 {
+        assert_eq!(world.lease(&wanted).await.unwrap().id, first.id);
+    }
+    world.until(|world| world.asked() == 2).await;
+    assert_eq!(world.lease(&wanted).await.unwrap().id, first.id);
+    world.provider.gate.add_permits(closed);
+    world.until(|world| world.leases.list().len() == 2).await;
+    let second = world.lease(&wanted).await.unwrap();
+    assert_ne!(second.id, first.id);
+    assert_eq!(world.asked(), 2);
+    // Nobody loses the old one in the middle of a call: both end with the task.
+    assert!(world.revoked().is_empty());
+    assert_eq!(world.leases.end(&wanted.task).await.len(), 2);
+}
+#[tokio::test]
+async fn a_renewal_that_fails_leaves_the_old_lease_in_use_and_is_not_tried_again_at_once() {
+    let (world, wanted) = short_lived().await;
+    let first = old(&world, &wanted).await;
+    world.provider.trouble.lock().push("fail");
+    world.lease(&wanted).await.unwrap();
+    world
+        .until(|world| world.states() == ["active"] && world.asked() == 2)
+        .await;
+    for _ in 0..100 {
+        assert_eq!(world.lease(&wanted).await.unwrap().id, first.id);
+    }
+    assert_eq!(world.asked(), 2);
+}
+#[tokio::test]
+async fn a_lease_that_lasts_as_long_as_its_task_is_not_renewed() {
+    let world = World::new().await;
+    let wanted = Wanted::new();
+    old(&world, &wanted).await;
+    world.lease(&wanted).await.unwrap();
+    assert_eq!(world.asked(), 1);
+}
+#[tokio::test]
+async fn a_renewal_that_arrives_after_the_end_is_taken_back() {
+    let (world, wanted) = short_lived().await;
+    old(&world, &wanted).await;
+    let closed = world.provider.gate.forget_permits(1_000);
+    world.lease(&wanted).await.unwrap();
+    world.until(|world| world.asked() == 2).await;
+    wanted.ended.cancel();
+    world.leases.end(&wanted.task).await;
+    world.provider.gate.add_permits(closed);
+    world
+        .until(|world| world.revoked() == ["handle-1", "handle-2"])
+        .await;
+}
+
+/// When a lease with this life is renewed at the earliest, in seconds after it came.
+#[track_caller]
+fn check_renewed(life: i64, expect: i64) {
+    check_lease(Some(life), |lease| {
+        let mut wanted = Wanted::new();
+        wanted.task_life = 1_000_000;
+        let asking = wanted.asking();
+        assert!(!lease.claim_renewal(&asking, 1_000 + expect - 1));
+        assert!(lease.claim_renewal(&asking, 1_000 + expect));
+        assert!(!lease.claim_renewal(&asking, 1_000 + expect), "twice");
+    });
+}
+
+#[test]
+fn a_lease_is_renewed_in_its_last_fifth() {
+    check_renewed(500, 400);
+}
+#[test]
+fn a_shorter_one_is_renewed_ten_seconds_before_it_is_not_given_out_any_more() {
+    check_renewed(60, 40);
+}
+#[test]
+fn the_shortest_are_renewed_half_way() {
+    check_renewed(8, 2);
 }

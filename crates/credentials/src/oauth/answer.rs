@@ -10,26 +10,26 @@ const LONGEST_LIFE: u64 = 366 * 86_400;
 
 /// A token, as RFC 6749, section 5.1 has it.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) access_token: Secret,
-    pub(super) refresh_token: Option<Secret>,
+pub(crate) struct Answer {
+    pub(crate) access_token: Secret,
+    pub(crate) refresh_token: Option<Secret>,
     /// Why it may not be used all the same; it can be taken back.
-    pub(super) objection: Option<&'static str>,
-    pub(super) expires_in: Option<u64>,
+    pub(crate) objection: Option<&'static str>,
+    pub(crate) expires_in: Option<u64>,
 }
 
 /// What it must be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Expected<'a> {
+pub(crate) struct Expected<'a> {
     /// The scopes asked for; if none were, whatever comes is the server's choice.
-    pub(super) scopes: &'a [String],
+    pub(crate) scopes: &'a [String],
     /// Whether it must say what kind of token it is (RFC 8693, section 2.2.1).
-    pub(super) issued: Issued,
+    pub(crate) issued: Issued,
 }
 
 /// Whether an answer says what kind of token was issued.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Issued {
+pub(crate) enum Issued {
     Said,
     Unsaid,
 }
@@ -50,7 +50,8 @@ struct Raw {
     issued_token_type: Option<String>,
 }
 
-fn wiped<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, D::Error> {
+/// Reads a text that is wiped.
+pub(crate) fn wiped<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, D::Error> {
     String::deserialize(text).map(Zeroizing::new)
 }
 
@@ -62,7 +63,7 @@ fn wiped_if_there<'de, D: Deserializer<'de>>(
 
 impl Answer {
     /// Reads an answer; nothing of it is repeated in an error.
-    pub(super) fn read(document: &[u8], expected: Expected<'_>) -> Result<Self, ProviderError> {
+    pub(crate) fn read(document: &[u8], expected: Expected<'_>) -> Result<Self, ProviderError> {
         let raw: Raw = serde_json::from_slice(document).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             failed(&format!(
@@ -115,7 +116,7 @@ impl Raw {
 }
 
 /// RFC 6749, appendix A.12: visible characters.
-fn secret(text: &Zeroizing<String>) -> Result<Secret, ProviderError> {
+pub(crate) fn secret(text: &Zeroizing<String>) -> Result<Secret, ProviderError> {
     if !text
         .bytes()
         .all(|byte| byte == b' ' || byte.is_ascii_graphic())

@@ -8,7 +8,7 @@ use serde_json::Map;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
-use super::endpoint::Form;
+use crate::endpoint::Form;
 use crate::{KeyRef, ProviderError, Secret, SecretRef};
 
 /// How a client shows who it is (RFC 6749, section 2.3; RFC 7523, section 2.2).
@@ -33,18 +33,18 @@ pub enum ClientAuthentication {
 const ASSERTION_LIFE: u64 = 60;
 
 /// RFC 7523, section 2.2.
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+pub(crate) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A form, while it is written.
-pub(super) struct Fields(Zeroizing<String>);
+pub(crate) struct Fields(Zeroizing<String>);
 
 impl Fields {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Room for all of it, since a text that grows leaves copies behind.
         Self(Zeroizing::new(String::with_capacity(32 * 1024)))
     }
 
-    pub(super) fn put(&mut self, name: &str, value: &str) {
+    pub(crate) fn put(&mut self, name: &str, value: &str) {
         if !self.0.is_empty() {
             self.0.push('&');
         }
@@ -53,11 +53,19 @@ impl Fields {
         self.0.extend(byte_serialize(value.as_bytes()));
     }
 
+    /// The form, for those who are not shown anything beside it.
+    pub(crate) fn into_form(self) -> Form {
+        Form {
+            body: self.0,
+            authorization: None,
+        }
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "to send it where it came from, or where it belongs"
     )]
-    pub(super) fn put_secret(&mut self, name: &str, secret: &Secret) {
+    pub(crate) fn put_secret(&mut self, name: &str, secret: &Secret) {
         self.put(name, &String::from_utf8_lossy(secret.expose()));
     }
 }

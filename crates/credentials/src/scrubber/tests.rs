@@ -9,6 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use proptest::prelude::*;
 
 use super::*;
+use crate::{Field, Fields, Place, Secret, User};
 
 /// As keys look, with what encoders treat in different ways.
 const SECRETS: [&str; 5] = [
@@ -20,16 +21,29 @@ const SECRETS: [&str; 5] = [
 ];
 
 fn scrubber(secret: &str) -> Arc<Scrubber> {
-    let injection = Injection::Header {
-        name: http::header::AUTHORIZATION,
-        prefix: "Bearer ".to_owned(),
-    };
-    injected(secret, &injection).unwrap()
+    injected(secret, &bearer()).unwrap()
 }
 
-fn injected(secret: &str, injection: &Injection) -> Option<Arc<Scrubber>> {
-    let secret = Secret::new(secret.as_bytes().to_vec()).unwrap();
-    Scrubber::new(&secret, injection).map(Arc::new)
+fn bearer() -> Injection {
+    Injection::from(Place::Header {
+        name: http::header::AUTHORIZATION,
+        prefix: "Bearer ".to_owned(),
+    })
+}
+
+fn basic() -> Injection {
+    let user = User::Named("alice".to_owned());
+    Place::Basic { user }.into()
+}
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.as_bytes().to_vec()).unwrap()
+}
+
+fn injected(text: &str, injection: &Injection) -> Option<Arc<Scrubber>> {
+    let material = secret(text).into();
+    let injections = std::slice::from_ref(injection);
+    Scrubber::new([(&material, injections)]).map(Arc::new)
 }
 
 /// A JSON string without its quotes.
@@ -290,40 +304,32 @@ fn what_stands_between_two_parts_keeps_its_place() {
 
 #[test]
 fn a_short_secret_is_found_only_as_it_was_injected() {
-    let bearer = Injection::Header {
-        name: http::header::AUTHORIZATION,
-        prefix: "Bearer ".to_owned(),
-    };
-    let (left, _) = masked(&injected("abc", &bearer).unwrap(), "abc Bearer abc abc");
+    let (left, _) = masked(&injected("abc", &bearer()).unwrap(), "abc Bearer abc abc");
     assert_eq!(left, b"abc ********** abc");
-    let query = Injection::Query {
-        key: "api_key".to_owned(),
-    };
+    let key = "api_key".to_owned();
+    let query = Place::Query { key }.into();
     let (left, _) = masked(&injected("a/c", &query).unwrap(), "a/c ?api_key=a%2Fc&b");
     assert_eq!(left, b"a/c ?*************&b");
-    let basic = Injection::Basic {
-        user: "alice".to_owned(),
-    };
-    let (left, _) = masked(&injected("pw", &basic).unwrap(), "pw Basic YWxpY2U6cHc= pw");
+    let (left, _) = masked(
+        &injected("pw", &basic()).unwrap(),
+        "pw Basic YWxpY2U6cHc= pw",
+    );
     assert_eq!(left, b"pw Basic ************ pw");
 }
 
 #[test]
 fn one_that_is_too_short_in_every_form_is_not_looked_for() {
-    let bare = Injection::Header {
+    let bare = Injection::from(Place::Header {
         name: http::HeaderName::from_static("x-key"),
         prefix: String::new(),
-    };
+    });
     assert!(injected("1234567", &bare).is_none());
     assert!(injected("12345678", &bare).is_some());
 }
 
 #[test]
 fn basic_is_masked_whole_and_its_password_alone() {
-    let basic = Injection::Basic {
-        user: "alice".to_owned(),
-    };
-    let scrubber = injected("open sesame", &basic).unwrap();
+    let scrubber = injected("open sesame", &basic()).unwrap();
     let pair = STANDARD.encode("alice:open sesame");
     let (left, _) = masked(&scrubber, &format!("Basic {pair}; open+sesame"));
     assert_eq!(
@@ -385,4 +391,21 @@ proptest! {
         scrubber.mask(&mut whole);
         prop_assert_eq!(flow(&scrubber, pieces.into_iter()).0, whole);
     }
+}
+
+#[test]
+fn all_secrets_of_a_call_are_found_but_what_is_public() {
+    let fields = vec![
+        Field::public("username", secret("alice-in-public")),
+        Field::new("password", secret("open sesame")),
+    ];
+    let pair = Material::Fields(Fields::new(fields).unwrap());
+    let token = Material::Text(secret("and-a-token"));
+    let scrubber = Scrubber::new([(&pair, [].as_slice()), (&token, &[bearer()])]).unwrap();
+    let (left, found) = masked(
+        &Arc::new(scrubber),
+        "alice-in-public open sesame, and-a-token",
+    );
+    assert_eq!(left, b"alice-in-public ***********, ***********");
+    assert_eq!(found, 2);
 }

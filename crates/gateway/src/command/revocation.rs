@@ -122,8 +122,8 @@ fn text(screen: &Screen, revoked: &RevokedSubject) -> String {
     );
     line(
         revoked.leases_not_revoked,
-        "a lease could NOT be revoked: it is used no more, and lives until it expires",
-        "leases could NOT be revoked: they are used no more, and live until they expire",
+        "a lease is NOT revoked: it is used no more, and lives until it expires or is taken back",
+        "leases are NOT revoked: they are used no more, and live until they expire or are taken back",
     );
     for lease in &revoked.leases {
         if lease.outcome.as_deref() != Some("revoked") {

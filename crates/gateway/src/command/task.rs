@@ -410,7 +410,10 @@ fn finish(
             text.push_str(&format!("  task {child}, delegated from it, has ended\n"));
         }
         for lease in &ended.leases {
-            let outcome = lease.outcome.as_deref().unwrap_or("ended");
+            let outcome = lease.outcome.as_deref().unwrap_or(match &*lease.state {
+                "ending" => "could not be taken back yet, is tried again",
+                _ => "ended",
+            });
             text.push_str(&format!(
                 "  lease {} of {} ({}): {outcome}\n",
                 lease.id, lease.tool, lease.provider

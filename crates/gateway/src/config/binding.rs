@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
-use credentials::{Injection, SecretRef, Statement};
+use credentials::{
+    AzureConfig, GithubAppConfig, GoogleConfig, Injection, Kept, KeptField, Place as Where,
+    SecretRef, Statement, User,
+};
 use http::HeaderName;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use tasks::Access;
 
-use super::collection::NonEmpty;
+use super::azure::RawAzure;
+use super::collection::{NonEmpty, OneOrMore, Table};
+use super::endpoint::Asked;
+use super::github_app::RawGithubApp;
+use super::google::RawGoogle;
 use super::mistake::{At, Notes, Place};
 use super::node::Kind;
 use super::oauth::{OAuthAsked, RawJwt, RawOAuth};
@@ -22,7 +29,7 @@ pub struct BindingConfig {
     /// Who obtains it.
     pub provider: ProviderConfig,
     /// Where it goes.
-    pub injection: Injection,
+    pub injections: Vec<Injection>,
 }
 
 /// Who obtains a secret.
@@ -32,7 +39,7 @@ pub enum ProviderConfig {
     /// A bridge to a legacy key.
     Static {
         /// Where the key is kept.
-        secret: SecretRef,
+        kept: Kept,
         /// The last day on which it is used.
         until: Date,
     },
@@ -47,6 +54,12 @@ pub enum ProviderConfig {
     },
     /// An authorization server.
     OAuth(Box<OAuthAsked>),
+    /// A GitHub App.
+    GithubApp(Box<Asked<GithubAppConfig>>),
+    /// Google Cloud.
+    Google(Box<Asked<GoogleConfig>>),
+    /// Microsoft Entra ID.
+    Azure(Box<Asked<AzureConfig>>),
     /// The gateway itself, by its signature.
     Jwt {
         /// What it signs.
@@ -61,12 +74,12 @@ pub enum ProviderConfig {
 section! {
     /// Credentials by access class.
     struct RawBindings {
-        /// For operations that look.
-        read: RawBinding = optional;
+        /// For operations that look: one, or a list where a call takes several.
+        read: OneOrMore<RawBinding> = optional;
         /// For operations that change.
-        write: RawBinding = optional;
+        write: OneOrMore<RawBinding> = optional;
         /// For operations that make something run.
-        execute: RawBinding = optional;
+        execute: OneOrMore<RawBinding> = optional;
     }
 }
 
@@ -77,17 +90,24 @@ pub(super) enum RawBinding {
     Cmd(Box<RawCmd>),
     OAuth(Box<RawOAuth>),
     Jwt(Box<RawJwt>),
+    GithubApp(Box<RawGithubApp>),
+    Google(Box<RawGoogle>),
+    Azure(Box<RawAzure>),
 }
 
 section! {
     /// A bridge to a legacy key, until a date.
     struct RawStatic (provider: "static") {
         /// Where the key is kept.
-        secret: SecretRef = required;
+        secret: SecretRef = optional;
+        /// In its stead, several keys that go together, by name: where each is kept.
+        fields: Table<SecretRef> = optional;
+        /// The fields that answers may show, such as a user's name; the others are kept out of them.
+        public: Vec<At<String>> = default([]);
         /// The last day on which it is used; after it calls are refused.
         bridge_until: Date = required;
-        /// Where the secret enters a request; as the tool says unless given.
-        inject: RawInject = optional;
+        /// Where the secret enters a request, or a list where its fields go to several places; as the tool says unless given.
+        inject: OneOrMore<RawInject> = optional;
     }
 }
 
@@ -100,13 +120,13 @@ section! {
         timeout: Duration = default("10s");
         /// How long its secrets live, where it doesn't say.
         ttl: Duration = optional;
-        /// Where the secret enters a request; as the tool says unless given.
-        inject: RawInject = optional;
+        /// Where the secret enters a request, or a list where its fields go to several places; as the tool says unless given.
+        inject: OneOrMore<RawInject> = optional;
     }
 }
 
 section! {
-    /// Where a secret enters a request: one of `header`, `query` and `basic`.
+    /// Where a secret enters a request: one of `header`, `query`, `basic` and `basic_field`.
     struct RawInject {
         /// A header.
         header: HeaderName = optional;
@@ -116,16 +136,30 @@ section! {
         query: String = optional;
         /// The user of HTTP basic authentication; the secret is the password.
         basic: String = optional;
+        /// The field that holds the user of HTTP basic authentication; the secret is the password.
+        basic_field: String = optional;
+        /// Which field of the credential goes there, where it has several, such as `username` and `password`.
+        field: String = optional;
     }
 }
 
-const PROVIDERS: [&str; 4] = ["static", "cmd", "oauth", "jwt"];
+const PROVIDERS: [&str; 7] = [
+    "static",
+    "cmd",
+    "oauth",
+    "jwt",
+    "github_app",
+    "google",
+    "azure",
+];
 /// Providers of the design that come later.
-const LATER: [&str; 5] = ["github_app", "sts", "vault", "gcp", "azure"];
+const LATER: [&str; 2] = ["sts", "vault"];
 
 impl Shape for RawBinding {
     fn schema() -> Value {
-        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema()] })
+        json!({ "oneOf": [RawStatic::schema(), RawCmd::schema(), RawOAuth::schema(), RawJwt::schema(),
+            RawGithubApp::schema(), RawGoogle::schema(), RawAzure::schema(),
+        ] })
     }
 
     fn read(here: &Here<'_>, notes: &mut Notes) -> Option<Self> {
@@ -144,6 +178,11 @@ impl Shape for RawBinding {
             "cmd" => RawCmd::read(here, notes).map(|raw| Self::Cmd(Box::new(raw))),
             "oauth" => RawOAuth::read(here, notes).map(|raw| Self::OAuth(Box::new(raw))),
             "jwt" => RawJwt::read(here, notes).map(|raw| Self::Jwt(Box::new(raw))),
+            "github_app" => {
+                RawGithubApp::read(here, notes).map(|raw| Self::GithubApp(Box::new(raw)))
+            }
+            "google" => RawGoogle::read(here, notes).map(|raw| Self::Google(Box::new(raw))),
+            "azure" => RawAzure::read(here, notes).map(|raw| Self::Azure(Box::new(raw))),
             later if LATER.contains(&later) => {
                 notes.not_built(&provider.place, &format!("provider `{later}`"));
                 None
@@ -157,7 +196,7 @@ impl RawBindings {
     /// Parses all; `inject` is the tool's own, none if that is wrong.
     pub(super) fn parse(
         self,
-        inject: Option<&Injection>,
+        inject: Option<&[Injection]>,
         notes: &mut Notes,
     ) -> Option<Vec<BindingConfig>> {
         let classes = [
@@ -165,36 +204,58 @@ impl RawBindings {
             (Access::Write, self.write),
             (Access::Execute, self.execute),
         ];
-        let bindings: Vec<_> = classes
-            .into_iter()
-            .filter_map(|(access, raw)| Some((access, raw?)))
-            .map(|(access, raw)| {
-                let (provider, own) = raw.value.parse(notes);
-                let injection = match own {
-                    Some(own) => own.value.parse(&own.place, notes),
-                    None => inject.cloned(),
+        let mut parsed = Vec::new();
+        for (access, raw) in classes {
+            let mut taken: Vec<Injection> = Vec::new();
+            for At { value, place } in raw.into_iter().flat_map(|raw| raw.value.0) {
+                let (provider, own) = value.parse(notes);
+                let injections = match own {
+                    Some(own) => own.value.parse(notes),
+                    None => inject.map(<[Injection]>::to_vec),
                 };
-                Some(BindingConfig {
-                    access,
-                    provider: provider?,
-                    injection: injection?,
-                })
-            })
-            .collect();
-        bindings.into_iter().collect()
+                for injection in injections.iter().flatten() {
+                    if taken.iter().any(|other| other.meets(injection)) {
+                        let message = "another secret goes to this place already: say where this one goes with `inject`";
+                        notes.mistake(&place, "injected_twice", message);
+                    }
+                    taken.push(injection.clone());
+                }
+                parsed.push(
+                    provider
+                        .zip(injections)
+                        .map(|(provider, injections)| BindingConfig {
+                            access,
+                            provider,
+                            injections,
+                        }),
+                );
+            }
+        }
+        parsed.into_iter().collect()
+    }
+}
+
+impl OneOrMore<RawInject> {
+    /// Parses all; each notes its own mistakes.
+    pub(super) fn parse(self, notes: &mut Notes) -> Option<Vec<Injection>> {
+        let parsed = self
+            .0
+            .into_iter()
+            .map(|one| one.value.parse(&one.place, notes));
+        let parsed: Vec<Option<Injection>> = parsed.collect();
+        parsed.into_iter().collect()
     }
 }
 
 impl RawBinding {
-    fn parse(self, notes: &mut Notes) -> (Option<ProviderConfig>, Option<At<RawInject>>) {
+    fn parse(
+        self,
+        notes: &mut Notes,
+    ) -> (Option<ProviderConfig>, Option<At<OneOrMore<RawInject>>>) {
         match self {
             Self::Static(raw) => {
-                let RawStatic {
-                    secret,
-                    bridge_until,
-                    inject,
-                } = *raw;
-                (parse_static(secret, bridge_until, notes), inject)
+                let inject = raw.inject.clone();
+                (raw.parse(notes), inject)
             }
             Self::Cmd(raw) => {
                 let RawCmd {
@@ -207,31 +268,59 @@ impl RawBinding {
             }
             Self::OAuth(raw) => raw.parse(notes),
             Self::Jwt(raw) => raw.parse(notes),
+            Self::GithubApp(raw) => raw.parse(notes),
+            Self::Google(raw) => raw.parse(notes),
+            Self::Azure(raw) => raw.parse(notes),
         }
     }
 }
 
-fn parse_static(
-    secret: Option<At<SecretRef>>,
-    until: Option<At<Date>>,
-    notes: &mut Notes,
-) -> Option<ProviderConfig> {
-    let until = until?;
-    if until.value
-        < jiff::tz::TimeZone::UTC
-            .to_datetime(jiff::Timestamp::now())
-            .date()
-    {
-        let message = format!(
-            "the bridge ended on {}: calls that need it are refused",
-            until.value
-        );
-        notes.warning(&until.place, "bridge_expired", message);
+impl RawStatic {
+    fn parse(self, notes: &mut Notes) -> Option<ProviderConfig> {
+        let until = self.bridge_until?;
+        let today = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now());
+        if until.value < today.date() {
+            let message = format!(
+                "the bridge ended on {}: calls that need it are refused",
+                until.value
+            );
+            notes.warning(&until.place, "bridge_expired", message);
+        }
+        let public = self.public?.value;
+        let kept = match (self.secret, self.fields) {
+            (Some(secret), None) => Kept::One(secret.value),
+            (None, Some(fields)) if !fields.value.0.is_empty() => {
+                let fields = fields.value.0.into_iter();
+                let kept = fields.map(|(name, secret)| KeptField {
+                    is_public: public.iter().any(|public| public.value == name.value),
+                    name: name.value,
+                    secret,
+                });
+                Kept::Fields(kept.collect())
+            }
+            (Some(_) | None, Some(fields)) => {
+                let message = "expected either `secret`, or one at least in `fields`";
+                notes.mistake(&fields.place, "wrong_value", message);
+                return None;
+            }
+            (None, None) => {
+                let message = "expected `secret`, or several in `fields`";
+                notes.mistake(&until.place, "missing_key", message);
+                return None;
+            }
+        };
+        for name in &public {
+            let is_field = matches!(&kept, Kept::Fields(kept) if kept.iter().any(|field| field.name == name.value));
+            if !is_field {
+                let message = "it is none of the `fields`";
+                notes.mistake(&name.place, "wrong_value", message);
+            }
+        }
+        Some(ProviderConfig::Static {
+            kept,
+            until: until.value,
+        })
     }
-    Some(ProviderConfig::Static {
-        secret: secret?.value,
-        until: until.value,
-    })
 }
 
 fn parse_cmd(
@@ -250,30 +339,29 @@ fn parse_cmd(
 impl RawInject {
     /// RFC 6750, section 2.1.
     pub(super) fn bearer() -> Injection {
-        Injection::Header {
-            name: http::header::AUTHORIZATION,
-            prefix: "Bearer ".to_owned(),
-        }
+        let name = http::header::AUTHORIZATION;
+        let prefix = "Bearer ".to_owned();
+        Where::Header { name, prefix }.into()
     }
 
     pub(super) fn parse(self, place: &Place, notes: &mut Notes) -> Option<Injection> {
         if let Some(prefix) = &self.prefix {
             check_prefix(prefix, self.header.is_some(), notes);
         }
-        match (self.header, self.query, self.basic) {
-            (Some(header), None, None) => {
+        let where_to = match (self.header, self.query, self.basic, self.basic_field) {
+            (Some(header), None, None, None) => {
                 if NOT_INJECTABLE.contains(&header.value.as_str()) {
                     let message = format!("`{}` is the gateway's own header", header.value);
                     notes.mistake(&header.place, "header_taken", message);
                 }
                 let prefix = self.prefix.map(|prefix| prefix.value).unwrap_or_default();
-                Some(Injection::Header {
+                Where::Header {
                     name: header.value,
                     prefix,
-                })
+                }
             }
-            (None, Some(query), None) => Some(Injection::Query { key: query.value }),
-            (None, None, Some(basic)) => {
+            (None, Some(query), None, None) => Where::Query { key: query.value },
+            (None, None, Some(basic), None) => {
                 // RFC 7617, section 2.
                 if basic.value.contains(':') {
                     notes.mistake(
@@ -282,14 +370,23 @@ impl RawInject {
                         "a user has no colon: the secret is the password",
                     );
                 }
-                Some(Injection::Basic { user: basic.value })
+                Where::Basic {
+                    user: User::Named(basic.value),
+                }
             }
+            (None, None, None, Some(field)) => Where::Basic {
+                user: User::Field(field.value),
+            },
             _ => {
-                let message = "expected one of `header`, `query` and `basic`";
+                let message = "expected one of `header`, `query`, `basic` and `basic_field`";
                 notes.mistake(place, "wrong_injection", message);
-                None
+                return None;
             }
-        }
+        };
+        Some(Injection {
+            place: where_to,
+            field: self.field.map(|field| field.value),
+        })
     }
 }
 

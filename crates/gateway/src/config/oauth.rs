@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::binding::{ProviderConfig, RawInject};
+use super::collection::OneOrMore;
 use super::mistake::{At, Notes, Place};
 use super::scalar::parse_said;
 use super::shape::{Here, Shape, section, words};
@@ -89,8 +90,8 @@ section! {
         ttl: Duration = optional;
         /// How long obtaining one may take, waiting included where the server asks for patience; at most `30s`.
         timeout: Duration = default("10s");
-        /// Where the secret enters a request; as the tool says unless given.
-        inject: RawInject = optional;
+        /// Where the secret enters a request, or a list where its fields go to several places; as the tool says unless given.
+        inject: OneOrMore<RawInject> = optional;
     }
 }
 
@@ -109,8 +110,8 @@ section! {
         issuer: String = optional;
         /// The key that signs it; that of task tokens unless given, which `/.well-known/jwks.json` publishes.
         key: RawKey = optional;
-        /// Where the secret enters a request; as the tool says unless given.
-        inject: RawInject = optional;
+        /// Where the secret enters a request, or a list where its fields go to several places; as the tool says unless given.
+        inject: OneOrMore<RawInject> = optional;
     }
 }
 
@@ -142,7 +143,7 @@ section! {
 
 /// RFC 6749, section 3.3.
 #[derive(Clone, Debug)]
-pub(super) struct Scope(String);
+pub(super) struct Scope(pub(super) String);
 
 impl Shape for Scope {
     fn schema() -> Value {
@@ -177,7 +178,7 @@ impl RawOAuth {
     pub(super) fn parse(
         self,
         notes: &mut Notes,
-    ) -> (Option<ProviderConfig>, Option<At<RawInject>>) {
+    ) -> (Option<ProviderConfig>, Option<At<OneOrMore<RawInject>>>) {
         let place = self.token_url.as_ref().map(|url| url.place.clone());
         let inject = self.inject.clone();
         let parsed = place.and_then(|place| self.asked(&place, notes));
@@ -240,7 +241,7 @@ impl RawOAuth {
     }
 }
 
-fn texts(scopes: Vec<At<Scope>>) -> Vec<String> {
+pub(super) fn texts(scopes: Vec<At<Scope>>) -> Vec<String> {
     scopes.into_iter().map(|scope| scope.value.0).collect()
 }
 
@@ -367,7 +368,7 @@ impl RawJwt {
     pub(super) fn parse(
         self,
         notes: &mut Notes,
-    ) -> (Option<ProviderConfig>, Option<At<RawInject>>) {
+    ) -> (Option<ProviderConfig>, Option<At<OneOrMore<RawInject>>>) {
         let inject = self.inject.clone();
         (self.provider(notes), inject)
     }
@@ -390,7 +391,7 @@ impl RawJwt {
 }
 
 /// Who says it: the gateway, or somebody with a name and a key of its own.
-fn signer(
+pub(super) fn signer(
     issuer: Option<At<String>>,
     key: Option<At<RawKey>>,
     notes: &mut Notes,

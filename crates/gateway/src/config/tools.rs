@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use call::{BodyMode, Mark, Meter, Protocol, StripMode, Tool};
+use credentials::{ContextRule, NetworkRule};
 use proxy::{HttpVersion, Timeouts};
 use serde_json::{Map, Value};
 use tasks::{Access, OperationPattern, ToolName};
@@ -14,7 +15,7 @@ use url::{Host, Url};
 
 use super::binding::{BindingConfig, RawBindings, RawInject};
 use super::book::RawGate;
-use super::collection::Table;
+use super::collection::{OneOrMore, Table};
 use super::listen::Plaintext;
 use super::mistake::{At, Notes};
 use super::scalar::{HostName, Size};
@@ -30,6 +31,8 @@ pub struct ToolConfig {
     pub upstream: UpstreamConfig,
     /// What happens to keys in the bodies of its calls.
     pub body_keys: StripMode,
+    /// What its leases belong to.
+    pub context: ContextRule,
     /// Its credentials, at most one for each access class.
     pub bindings: Vec<BindingConfig>,
 }
@@ -64,6 +67,7 @@ pub(super) enum Reading {
 }
 
 words! { HttpVersion { "auto" => Self::Auto, "always" => Self::Http2, "never" => Self::Http1 } }
+words! { NetworkRule { "subnet" => Self::Subnet, "any" => Self::Any } }
 words! { Reading { "inspect" => Self::Inspect, "stream" => Self::Stream } }
 words! { StripMode { "strip" => Self::Strip, "refuse" => Self::Refuse, "report" => Self::Report } }
 words! { Access { "read" => Self::Read, "write" => Self::Write, "execute" => Self::Execute } }
@@ -97,8 +101,12 @@ section! {
         access: RawAccess = default({});
         /// Its credentials by access class. Without one it is called without.
         credentials: RawBindings = default({});
-        /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query` and `basic`. `Authorization: Bearer …` unless given.
-        inject: RawInject = optional;
+        /// Where the secret enters a request, unless a credential says otherwise: one of `header`, `query`, `basic` and `basic_field`, or a list of them where a credential has several fields. `Authorization: Bearer …` unless given.
+        inject: OneOrMore<RawInject> = optional;
+        /// Keys of what agents declare (`Agent-Context`) that a lease belongs to, besides the tool's environment, the task's owner and labels, and the caller's network. When one of these changes within a task, the tool's leases are taken back, and the call gets one of its own; what alternates faster than 8 times, and once more each 30 s, is refused.
+        lease_context: Vec<At<String>> = default([]);
+        /// Whether a lease belongs to the caller's network: to its /24 (IPv4) or /64 (IPv6) (`subnet`), or to none (`any`), for agents whose addresses change while they work.
+        lease_network: NetworkRule = default("subnet");
         /// Its environment, such as `prod`, for grants and policy.
         environment: String = optional;
         /// Free attributes, for policy.
@@ -132,7 +140,6 @@ section! {
         /// Whether it is spoken to in HTTP/2: `always` means with prior knowledge where there is no TLS.
         http2: HttpVersion = default("auto");
     }
-    later { lease_context: "`lease_context`" }
 }
 
 section! {
@@ -225,12 +232,12 @@ impl RawTool {
             .access
             .and_then(|access| access.value.parse(protocol, notes));
         let inject = match self.inject {
-            Some(inject) => inject.value.parse(&inject.place, notes),
-            None => Some(RawInject::bearer()),
+            Some(inject) => inject.value.parse(notes),
+            None => Some(vec![RawInject::bearer()]),
         };
         let bindings = self
             .credentials
-            .and_then(|raw| raw.value.parse(inject.as_ref(), notes));
+            .and_then(|raw| raw.value.parse(inject.as_deref(), notes));
         let client_certificate = match self.client_certificate {
             Some(raw) => Some(ClientCertificate {
                 certificate: raw.value.certificate?.value,
@@ -256,6 +263,11 @@ impl RawTool {
         let meters: Vec<Option<Meter>> = usage.map(|usage| usage.value.parse(notes)).collect();
         let meters = meters.into_iter().map(|meter| meter.map(Arc::new));
         let meters: Option<Vec<Arc<Meter>>> = meters.collect();
+        let declared = self.lease_context?.value.into_iter();
+        let context = ContextRule {
+            declared: declared.map(|key| key.value).collect(),
+            network: self.lease_network?.value,
+        };
         Some(ToolConfig {
             tool: Tool {
                 name: tool_name?,
@@ -301,6 +313,7 @@ impl RawTool {
                 http2: self.http2?.value,
             },
             body_keys: self.body_keys?.value,
+            context,
             bindings: bindings?,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use credentials::{Injection, Secret};
+use credentials::{Place, Secret};
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
@@ -12,12 +12,17 @@ const SECRET: &str = "ghp_0123456789abcdefABCDEF";
 const STARS: &str = "**************************";
 
 fn scrub() -> Scrub {
-    let secret = Secret::new(SECRET.into()).unwrap();
-    let injection = Injection::Header {
+    let place = Place::Header {
         name: http::header::AUTHORIZATION,
         prefix: "Bearer ".to_owned(),
     };
-    Scrub::new(&Arc::new(Scrubber::new(&secret, &injection).unwrap()))
+    Scrub::new(&scrubber(SECRET, place))
+}
+
+fn scrubber(secret: &str, place: Place) -> Arc<Scrubber> {
+    let material = Secret::new(secret.into()).unwrap().into();
+    let scrubber = Scrubber::new([(&material, [place.into()].as_slice())]);
+    Arc::new(scrubber.unwrap())
 }
 
 fn response(status: u16, headers: &[(&str, &str)]) -> ResponseHeader {
@@ -329,11 +334,8 @@ fn a_head_is_masked() {
 
 #[test]
 fn a_length_that_is_the_secret_is_refused() {
-    let secret = Secret::new("12345678".into()).unwrap();
-    let injection = Injection::Query {
-        key: "k".to_owned(),
-    };
-    let scrubber = Arc::new(Scrubber::new(&secret, &injection).unwrap());
+    let key = "k".to_owned();
+    let scrubber = scrubber("12345678", Place::Query { key });
     let mut head = response(200, &[("content-length", "12345678")]);
     let refused = Scrub::new(&scrubber).head(&mut head, GET);
     assert!(matches!(refused, Err(Unscrubbable::Framing)));

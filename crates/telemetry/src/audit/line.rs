@@ -174,8 +174,8 @@ fn call(kind: &'static str, at: Timestamp, record: &CallRecord, line: &mut Objec
             told.word("action", key.action);
         });
     }
-    if let Some(lease) = &record.lease {
-        line.object("lease", |told| {
+    if !record.leases.is_empty() {
+        line.objects("leases", &record.leases, |told, lease| {
             told.text("id", &lease.id);
             told.word("provider", lease.provider);
             told.value("bridge", lease.bridge);

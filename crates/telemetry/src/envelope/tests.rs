@@ -123,12 +123,14 @@ fn full() -> CallRecord {
     record.forwarded = record.started.checked_add(Duration::from_millis(1)).ok();
     record.upstream = Some(("api.github.com".into(), 443));
     record.upstream_url = Some("https://api.github.com/repos/acme/x/issues".into());
-    record.lease = Some(LeaseNote {
-        id: "l1".into(),
-        provider: "cmd",
-        expires_at: Some("2026-08-01T13:00:00Z".into()),
-        bridge: false,
-    });
+    record.leases = ["l1", "l2", "l3"]
+        .map(|id| LeaseNote {
+            id: id.into(),
+            provider: "cmd",
+            expires_at: Some("2026-08-01T13:00:00Z".into()),
+            bridge: false,
+        })
+        .to_vec();
     (record.status, record.bytes_in, record.bytes_out) = (Some(201), 12, u64::MAX);
     record
 }
@@ -166,6 +168,7 @@ fn ruling(record: &CallRecord) -> Vec<(&'static str, Value)> {
 fn lease() -> Vec<(&'static str, Value)> {
     vec![
         ("remit.lease.id", text("l1")),
+        ("remit.lease.others", texts(&["l2", "l3"])),
         ("remit.lease.provider", text("cmd")),
         ("remit.lease.bridge", Value::BoolValue(false)),
         ("remit.lease.expires_at", text("2026-08-01T13:00:00Z")),
@@ -395,7 +398,7 @@ fn a_refused_call_tells_why() {
     let mut record = full();
     (record.verdict, record.code, record.status) =
         (Verdict::Deny, Some("policy_denied"), Some(403));
-    (record.forwarded, record.upstream, record.lease) = (None, None, None);
+    (record.forwarded, record.upstream, record.leases) = (None, None, Vec::new());
     let (spans, event) = of(&record);
     assert_eq!(spans.len(), 2);
     let refused = [

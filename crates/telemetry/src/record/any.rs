@@ -27,12 +27,12 @@ pub(crate) fn record() -> impl Strategy<Value = CallRecord> {
             record.agent_method = agent_method.map(|it| if it { "jwt" } else { "task_token" });
             record.access = access.map(|it| if it { "read" } else { "write" });
             record.code = code.map(|it| if it { "denied" } else { "bad_gateway" });
-            record.lease = lease.map(|bridge| LeaseNote {
+            record.leases.extend(lease.map(|bridge| LeaseNote {
                 id: expires_at.as_str().into(),
                 provider: "static",
                 expires_at: (!bridge).then_some(expires_at),
                 bridge,
-            });
+            }));
             let keys = keys.into_iter().map(|[place, fingerprint]| KeyNote {
                 place,
                 kind: "github",

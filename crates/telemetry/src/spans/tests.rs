@@ -32,12 +32,12 @@ fn http() -> CallRecord {
     record.forwarded = record.started.checked_add(Duration::from_millis(1)).ok();
     record.upstream = Some(("api.github.com".into(), 443));
     record.upstream_url = Some("https://api.github.com/repos/acme/x/issues".into());
-    record.lease = Some(LeaseNote {
+    record.leases = vec![LeaseNote {
         id: "l1".into(),
         provider: "static",
         expires_at: None,
         bridge: true,
-    });
+    }];
     record.status = Some(201);
     record
 }
@@ -63,8 +63,8 @@ fn refused(record: &mut CallRecord) {
         record.forwarded,
         record.upstream,
         record.upstream_url,
-        record.lease,
-    ) = (None, None, None, None);
+        record.leases,
+    ) = (None, None, None, Vec::new());
 }
 
 /// The spans of a record, as a collector decodes them.

@@ -78,12 +78,12 @@ fn a_line_of_everything() {
             action: "stripped",
         })
         .to_vec();
-    record.lease = Some(LeaseNote {
+    record.leases = vec![LeaseNote {
         id: "l1".into(),
         provider: "cmd",
         expires_at: Some("2026-08-01T13:00:00Z".into()),
         bridge: true,
-    });
+    }];
     record.forwarded = Some(record.started);
     (record.status, record.bytes_in, record.bytes_out) = (Some(502), 12, u64::MAX);
     record.total_time = Duration::from_millis(1500);
@@ -99,7 +99,7 @@ fn a_line_of_everything() {
 "verdict":"allow","code":"bad_gateway","reason":"r","cause":"c","policy_revision":"r7",
 "keys":[{"place":"cookie","kind":"github","fingerprint":"0123456789abcdef","action":"stripped"},
 {"place":"path","kind":"github","fingerprint":"0123456789abcdef","action":"stripped"}],
-"lease":{"id":"l1","provider":"cmd","bridge":true,"expires_at":"2026-08-01T13:00:00Z"},
+"leases":[{"id":"l1","provider":"cmd","bridge":true,"expires_at":"2026-08-01T13:00:00Z"}],
 "forwarded":true,"status":502,"bytes_in":12,"bytes_out":18446744073709551615,
 "secrets_scrubbed":2,"ending":"upstream_failed","seconds":1.5}"#,
     );
@@ -136,11 +136,13 @@ fn said(kind: &str, record: &CallRecord) -> Value {
             "fingerprint": key.fingerprint, "action": key.action,
         })
     });
-    let lease = record.lease.as_ref().map(|lease| {
+    let leases = record.leases.iter().map(|lease| {
         let (id, provider, bridge) = (&lease.id, lease.provider, lease.bridge);
-        json!({"id": id, "provider": provider, "bridge": bridge, "expires_at": lease.expires_at})
+        let told = json!({"id": id, "provider": provider, "bridge": bridge, "expires_at": lease.expires_at});
+        without_nulls(told)
     });
     let keys = (!record.keys.is_empty()).then(|| keys.collect::<Vec<_>>());
+    let leases = (!record.leases.is_empty()).then(|| leases.collect::<Vec<_>>());
     json!({
         "kind": kind,
         "decision": record.decision.as_str(),
@@ -153,7 +155,7 @@ fn said(kind: &str, record: &CallRecord) -> Value {
         "access": access, "method": method, "host": host, "path": path, "mcp": mcp,
         "verdict": record.verdict.as_str(),
         "code": code, "reason": reason, "cause": cause, "policy_revision": policy_revision,
-        "keys": keys, "lease": lease,
+        "keys": keys, "leases": leases,
     })
 }
 

@@ -1,0 +1,4 @@
+# People may be listed.
+package remit.tools.graph
+
+allow if input.tool.access == "read"
