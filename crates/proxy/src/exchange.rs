@@ -364,7 +364,7 @@ impl Seen for Call {
                     .id
                     .as_ref()
                     .map(|id| masked(&id.to_string()).into_owned()),
-                session: mcp.session.clone(),
+                session: mcp.session.as_deref().map(|id| masked(id).into_owned()),
                 version: mcp.version.clone(),
             });
         }

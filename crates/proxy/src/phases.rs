@@ -209,7 +209,7 @@ impl Phases {
         let head = Head::canonical(session.req_header().as_owned_parts(), client)?;
         let head = head.over(transport(session));
         context.exchange.note(|record| {
-            record.host = head.host().to_owned();
+            record.host = call::masked(head.host()).into_owned();
             record.path = call::masked(head.path()).into_owned();
         });
         let body = Reader {
