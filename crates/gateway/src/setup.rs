@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use call::{Fingerprints, StripMode, Tools};
+use call::{Fingerprints, StripMode, Tool, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
 use credentials::{
     Azure, Binding, Cmd, Credentials, GithubApp, Google, Jwt, OAuth, Provider, Static,
@@ -141,17 +141,9 @@ pub(crate) async fn build(
     let book = config.tasks.book;
     let headers = book.headers.clone();
     let declarations = [headers.task, headers.tool, headers.context];
-    let tools = Tools::new(tools).map_err(|error| mistakes.push(error.to_string()));
-    let prints =
-        Fingerprints::new(&ground.tokens).map_err(|error| mistakes.push(error.to_string()));
-    let tools = tools.ok().zip(prints.ok()).map(|(tools, prints)| {
-        let tools = tools
-            .with_declarations(declarations)
-            .with_fingerprints(prints);
-        let with =
-            |tools: Tools, (name, mode): &(ToolName, StripMode)| tools.with_body_keys(name, *mode);
-        bodies.iter().fold(tools, with)
-    });
+    let tools = called(tools, &bodies, &ground.tokens);
+    let tools = tools.map_err(|mistake| mistakes.push(mistake)).ok();
+    let tools = tools.map(|tools| tools.with_declarations(declarations));
     let (Some(tools), Some(deciding), Some(operators), Some(senders), true) =
         (tools, policy, operators, senders, mistakes.is_empty())
     else {
@@ -181,6 +173,19 @@ pub(crate) async fn build(
         findings: deciding.findings,
         gathered: deciding.gathered,
     })
+}
+
+/// The tools, what happens to keys in their bodies, and by which fingerprints keys are told.
+fn called(
+    tools: Vec<Tool>,
+    bodies: &[(ToolName, StripMode)],
+    tokens: &TaskTokens,
+) -> Result<Tools, String> {
+    let tools = Tools::new(tools).map_err(|error| error.to_string())?;
+    let prints = Fingerprints::new(tokens).map_err(|error| error.to_string())?;
+    let with =
+        |tools: Tools, (name, mode): &(ToolName, StripMode)| tools.with_body_keys(name, *mode);
+    Ok(bodies.iter().fold(tools.with_fingerprints(prints), with))
 }
 
 /// The clusters, with the authorities of their API servers.
