@@ -16,6 +16,7 @@ pub(crate) fn token(criterion: &mut Criterion) {
             host: "127.0.0.1",
             port: Some(4180),
             path: "/notes/notes",
+            query_token: None,
             transport: &Transport::Plain,
         };
         let checking = world.identity.authenticate(&presented);

@@ -1,6 +1,7 @@
 //! Every step of the way of one call, measured by itself: `cargo bench -p benches`, or one step after `--`.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a benchmark that fails has nothing to say"
 )]
 
@@ -8,6 +9,7 @@ mod bind;
 mod decide;
 mod head;
 mod inject;
+mod keys;
 mod observe;
 mod record;
 mod scrub;
@@ -25,5 +27,6 @@ criterion_group!(
     inject::inject,
     record::record,
     scrub::scrub,
+    keys::keys,
 );
 criterion_main!(way);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tasks::{Access, Amount, Costs, Cover, OperationPattern, Task, Unit, Unmet};
 
 use crate::body::Body;
+use crate::found_key::{FoundKey, KeyFate, Notes};
 use crate::head::{Head, Malformed, Pieces};
 use crate::keys;
 use crate::mcp::McpCall;
@@ -17,7 +18,7 @@ use crate::observed::{Asking, Observed};
 use crate::phantom;
 use crate::placeholder::{self, Placed, Placeholder};
 use crate::request::{Headers, Request};
-use crate::strip::{self, Connection, Stripped};
+use crate::strip::{self, Connection};
 use crate::tools::{BodyPlan, Protocol, Route, StripMode, Tool};
 
 /// One thing an agent asks of one tool. It carries no key.
@@ -60,10 +61,11 @@ pub struct Call {
     // Boxed, since a call moves from step to step.
     request: Box<Request>,
     mcp: Option<Box<McpCall>>,
-    stripped: Vec<Stripped>,
     instead: Instead,
     /// All but the headers, which the request holds.
     parts: Box<Parts>,
+    /// Keys of the agent's that go on to the tool. Neither policy nor people see them.
+    passing: Vec<(HeaderName, HeaderValue)>,
     /// The upstream's own.
     host: HeaderValue,
     body: Body,
@@ -79,6 +81,20 @@ impl Call {
     /// tool, contradicts what the agent declared, holds a key where none may be, or is outside the
     /// task.
     pub fn observe(task: Task, route: Route, head: Head, body: Body) -> Result<Self, Unobservable> {
+        Self::observe_noting(task, route, head, body, &mut Vec::new())
+    }
+
+    /// Like [`Call::observe`]; the keys that are found are told, whatever comes of the call.
+    ///
+    /// # Errors
+    /// As [`Call::observe`].
+    pub fn observe_noting(
+        task: Task,
+        route: Route,
+        head: Head,
+        mut body: Body,
+        keys: &mut Vec<FoundKey>,
+    ) -> Result<Self, Unobservable> {
         let plan = route.body_plan(&head)?;
         let connection = connection(&route, &head, &body)?;
         let Route {
@@ -89,6 +105,7 @@ impl Call {
             body_keys,
             token_endpoints,
             placeholders,
+            prints,
         } = route;
         if let Some(declared) = &task.declared().tool
             && declared != tool.name.as_str()
@@ -97,11 +114,18 @@ impl Call {
         }
 
         let mut pieces = head.into_pieces();
-        strip::take_proofs(&mut pieces.parts.headers, task.agent());
+        let proofs = strip::take_proofs(&mut pieces.parts.headers, task.agent());
         strip::take_query_proof(&mut pieces.query, task.agent());
         let placeholders = placeholders.as_deref().unwrap_or_default();
         let mut instead = Instead::take(&mut pieces, placeholders);
-        let stripped = take_keys(&mut pieces, &declarations, tool.strip, connection)?;
+        let mut notes = Notes {
+            mode: tool.strip,
+            prints: &prints,
+            proofs: &proofs,
+            placeholders,
+            keys,
+        };
+        let passing = take_keys(&mut pieces, &declarations, connection, &mut notes)?;
 
         let segments = below(std::mem::take(&mut pieces.path.segments), skip);
         let wire_path = pieces.path.below(skip);
@@ -114,19 +138,15 @@ impl Call {
             query: &pieces.query,
             body: &body,
             plan,
-            body_keys,
             placeholders,
         };
-        let observed = asking.observe()?;
+        let observed = asking.observe(&mut notes.for_mode(body_keys))?;
         let cover = asking.check(&observed, &task)?;
         instead.look(&asking, &observed, token_endpoints.as_deref());
         let marks = asking.marks(&observed);
         let meters = asking.meters(&observed);
-        let resource = if task.counts_resources() {
-            asking.resource(&observed)
-        } else {
-            None
-        };
+        let counts = task.counts_resources();
+        let resource = counts.then(|| asking.resource(&observed)).flatten();
 
         let path = asking.path.to_owned();
         let uri = upstream.uri(wire_path, &pieces.query);
@@ -136,8 +156,12 @@ impl Call {
             access,
             arguments,
             mcp,
+            rewritten,
             ..
         } = observed;
+        if let Some(rewritten) = rewritten {
+            body = Body::Whole(rewritten);
+        }
         let host = upstream.host();
         let host = host.ok_or(Malformed::Host("the tool has none"))?.clone();
         let query = decoded(&pieces);
@@ -158,6 +182,7 @@ impl Call {
         };
         Ok(Self {
             parts,
+            passing,
             host,
             task,
             cover,
@@ -169,7 +194,6 @@ impl Call {
             resource,
             request: Box::new(request),
             mcp: mcp.map(Box::new),
-            stripped,
             instead,
             body,
         })
@@ -249,11 +273,6 @@ impl Call {
         self.mcp.as_deref()
     }
 
-    /// The keys that came off.
-    pub fn stripped(&self) -> &[Stripped] {
-        &self.stripped
-    }
-
     /// The phantoms that stand where tokens go. What they stand for is not the agent's to know.
     pub fn phantoms(&self) -> &[Placed] {
         &self.instead.phantoms
@@ -277,12 +296,16 @@ impl Call {
         let Self {
             request,
             mut parts,
+            passing,
             host,
             body,
             tool,
             ..
         } = self;
         parts.headers = request.headers.into_map();
+        for (name, value) in passing {
+            parts.headers.append(name, value);
+        }
         frame(&mut parts.headers, host, &body);
         (*parts, body, tool)
     }
@@ -349,23 +372,31 @@ fn connection(route: &Route, head: &Head, body: &Body) -> Result<Connection, Uno
     }
 }
 
-/// Takes every key off head and query. A path can't be cut: a key in it is refused.
+/// Takes every key off head and query that does not pass. A path can't be cut: a key in it is refused, or passes.
 fn take_keys(
     pieces: &mut Pieces,
     declarations: &[HeaderName],
-    mode: StripMode,
     connection: Connection,
-) -> Result<Vec<Stripped>, Unobservable> {
-    let is_key = |segment: &String| keys::find(segment.as_bytes()).is_some();
-    if pieces.path.segments.iter().any(is_key) {
-        return Err(Unobservable::KeyRefused("path".to_owned()));
+    notes: &mut Notes<'_>,
+) -> Result<Vec<(HeaderName, HeaderValue)>, Unobservable> {
+    let before = notes.keys.len();
+    for segment in &pieces.path.segments {
+        let passes = notes.passes(segment.as_bytes());
+        let fate = if passes {
+            KeyFate::Reported
+        } else {
+            KeyFate::Refused
+        };
+        if notes.note_known("path", segment.as_bytes(), fate) && !passes {
+            return Err(Unobservable::KeyRefused("path".to_owned()));
+        }
     }
     let headers = &mut pieces.parts.headers;
-    let mut stripped = strip::take_headers(headers, declarations, connection);
-    stripped.extend(strip::take_query(&mut pieces.query));
-    match (mode, stripped.first()) {
+    let passing = strip::take_headers(headers, declarations, connection, notes);
+    strip::take_query(&mut pieces.query, notes);
+    match (notes.mode, notes.keys.get(before)) {
         (StripMode::Refuse, Some(key)) => Err(Unobservable::KeyRefused(key.place.clone())),
-        (StripMode::Refuse, None) | (StripMode::Strip, _) => Ok(stripped),
+        (StripMode::Refuse, None) | (StripMode::Strip | StripMode::Report, _) => Ok(passing),
     }
 }
 
@@ -382,7 +413,12 @@ fn decoded(pieces: &Pieces) -> Vec<(String, String)> {
     pieces
         .query
         .iter()
-        .map(|pair| (pair.key.clone(), pair.value.clone()))
+        .map(|pair| {
+            // Under such a name it is a key that goes on to the tool, and that nobody sees before.
+            let is_key = keys::is_query_key(&pair.key);
+            let value = if is_key { keys::MASK } else { &pair.value };
+            (pair.key.clone(), value.to_owned())
+        })
         .collect()
 }
 

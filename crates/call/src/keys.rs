@@ -1,15 +1,55 @@
 //! What keys look like: the names they stand under, and the formats that give them away.
 
+mod fingerprints;
 mod formats;
+mod known;
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use memchr::memchr;
 use memchr::memmem::Finder;
-use ring::hmac;
-use ring::rand::SystemRandom;
 
-pub(crate) use formats::{find, may_hold};
+pub use fingerprints::Fingerprints;
+pub(crate) use formats::{find, find_all, may_hold};
+
+/// The kind of a key that is known by its place alone.
+pub(crate) const UNKNOWN: &str = "unknown";
+
+/// Instead of a key.
+pub(crate) const MASK: &str = "***";
+
+/// A text as it may be told: `***` for each key of a known format.
+pub fn masked(text: &str) -> Cow<'_, str> {
+    let mut told = String::new();
+    let mut rest = 0;
+    for found in find_all(text.as_bytes()) {
+        // Keys are ASCII but for what is in a PEM, which ends with its text or with a dash.
+        told.push_str(text.get(rest..found.start).unwrap_or_default());
+        told.push_str(MASK);
+        rest = found.end();
+    }
+    if rest == 0 {
+        return Cow::Borrowed(text);
+    }
+    told.push_str(text.get(rest..).unwrap_or_default());
+    Cow::Owned(told)
+}
+
+/// Whether a header carries a proof that is made for whoever is asked first, which is the gateway: it is never
+/// anybody's key to a tool.
+pub(crate) fn is_proof(name: &str) -> bool {
+    matches!(
+        name,
+        "dpop"
+            | "txn-token"
+            | "workload-identity-token"
+            | "workload-proof-token"
+            | "signature"
+            | "signature-input"
+            | "proxy-authorization"
+    )
+}
 
 /// Whether a header of this name (lower case, `-` for `_`) carries a credential, or a proof made with one.
 pub(crate) fn is_header(name: &str) -> bool {
@@ -137,22 +177,6 @@ fn is_form_key(name: &str) -> bool {
     ]
     .iter()
     .any(|end| name.ends_with(end))
-}
-
-/// Tells keys apart without telling them: the first 16 hex digits of an HMAC-SHA-256 under a key
-/// that lives as long as the process.
-pub(crate) fn fingerprint(secret: &[u8]) -> String {
-    static KEY: LazyLock<Option<hmac::Key>> =
-        LazyLock::new(|| hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok());
-    let Some(key) = &*KEY else {
-        return "unknown".to_owned();
-    };
-    hmac::sign(key, secret)
-        .as_ref()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 #[cfg(test)]

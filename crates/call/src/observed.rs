@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, header};
 use serde_json::Value;
 use tasks::{
@@ -10,13 +11,14 @@ use tasks::{
 
 use crate::body::{self, Body};
 use crate::call::Unobservable;
+use crate::found_key::Notes;
 use crate::head::Pair;
 use crate::mcp::{self, Kind, McpCall};
 use crate::meter::{self, Called, Meter};
 use crate::operation::{choose, judged, names_method};
 use crate::phantom;
 use crate::placeholder::{self, Placed, Placeholder};
-use crate::tools::{BodyKeys, BodyPlan, Mark, Protocol, Tool};
+use crate::tools::{BodyPlan, Mark, Protocol, Tool};
 
 /// A request below a tool, its keys off, before it has an operation.
 pub(crate) struct Asking<'a> {
@@ -29,7 +31,6 @@ pub(crate) struct Asking<'a> {
     pub(crate) query: &'a [Pair],
     pub(crate) body: &'a Body,
     pub(crate) plan: BodyPlan,
-    pub(crate) body_keys: BodyKeys,
     pub(crate) placeholders: &'a [Placeholder],
 }
 
@@ -39,6 +40,8 @@ pub(crate) struct Observed {
     pub(crate) access: Access,
     pub(crate) arguments: Option<Value>,
     pub(crate) mcp: Option<McpCall>,
+    /// The body without the keys that were in it, where some came off.
+    pub(crate) rewritten: Option<Bytes>,
     form: Form,
 }
 
@@ -57,10 +60,10 @@ enum Form {
 
 impl Asking<'_> {
     /// Observes operation, access class and arguments.
-    pub(crate) fn observe(&self) -> Result<Observed, Unobservable> {
+    pub(crate) fn observe(&self, notes: &mut Notes<'_>) -> Result<Observed, Unobservable> {
         match self.tool.protocol {
-            Protocol::Http => self.http(),
-            Protocol::Mcp => self.mcp(),
+            Protocol::Http => self.http(notes),
+            Protocol::Mcp => self.mcp(notes),
             Protocol::Grpc => self.grpc(),
         }
     }
@@ -106,7 +109,7 @@ impl Asking<'_> {
         }
     }
 
-    fn http(&self) -> Result<Observed, Unobservable> {
+    fn http(&self, notes: &mut Notes<'_>) -> Result<Observed, Unobservable> {
         let method = judged(self.method, self.patterns());
         let asked = Asked::Route {
             method,
@@ -119,23 +122,28 @@ impl Asking<'_> {
             pattern.is_route() && is_meant && pattern.covers(asked)
         })
         .ok_or_else(|| self.unknown(None))?;
+        let read = self.arguments(notes)?;
+        let (arguments, rewritten) = match read {
+            Some(read) => (Some(read.arguments), read.rewritten),
+            None => (None, None),
+        };
         Ok(Observed {
             operation: pattern.as_str().to_owned(),
             access,
-            arguments: self.arguments()?,
+            arguments,
             mcp: None,
+            rewritten,
             form: Form::Route {
                 method: method.to_owned(),
             },
         })
     }
 
-    fn arguments(&self) -> Result<Option<Value>, Unobservable> {
+    fn arguments(&self, notes: &mut Notes<'_>) -> Result<Option<body::Read>, Unobservable> {
         let Some(bytes) = self.read_bytes()? else {
             return Ok(None);
         };
-        let arguments = body::arguments(self.headers, bytes, self.body_keys, self.placeholders)?;
-        Ok(Some(arguments))
+        body::arguments(self.headers, bytes, notes).map(Some)
     }
 
     /// The body's bytes if it was to be read; doubt about that denies.
@@ -152,15 +160,17 @@ impl Asking<'_> {
         }
     }
 
-    fn mcp(&self) -> Result<Observed, Unobservable> {
+    fn mcp(&self, notes: &mut Notes<'_>) -> Result<Observed, Unobservable> {
         if !self.segments.is_empty() {
             return Err(self.unknown(None));
         }
         let bytes = self.read_bytes()?;
+        let mut rewritten = None;
         let message = match (self.method.as_str(), bytes) {
             ("POST", bytes) => {
-                let value = body::json(self.headers, bytes.unwrap_or_default(), self.body_keys)?;
-                mcp::read(self.headers, value)?
+                let read = body::json(self.headers, bytes.unwrap_or_default(), notes)?;
+                rewritten = read.rewritten;
+                mcp::read(self.headers, read.arguments)?
             }
             ("GET", None) => mcp::without_body("stream/open", self.headers)?,
             ("DELETE", None) => mcp::without_body("session/end", self.headers)?,
@@ -175,6 +185,7 @@ impl Asking<'_> {
                 access: Access::Read,
                 arguments: None,
                 mcp: Some(message.call),
+                rewritten,
                 form: Form::Lifecycle,
             }),
             Kind::ToolCall { name, arguments } => {
@@ -187,6 +198,7 @@ impl Asking<'_> {
                     access,
                     arguments,
                     mcp: Some(message.call),
+                    rewritten,
                     form: Form::Name,
                 })
             }
@@ -219,6 +231,7 @@ impl Asking<'_> {
             access,
             arguments: None,
             mcp: None,
+            rewritten: None,
             form: Form::Rpc { name },
         })
     }

@@ -25,12 +25,24 @@ pub fn phantom_of_claims(random: &str, jwt: &str) -> String {
 
 /// Whether a text is a phantom, by its looks.
 pub(crate) fn is_phantom(text: &str) -> bool {
-    let last = text.rsplit_once('.').map_or(text, |(_, last)| last);
+    let (claims, last) = text
+        .rsplit_once('.')
+        .map_or((None, text), |(claims, last)| (Some(claims), last));
     let random = last.strip_prefix(PREFIX);
-    random.is_some_and(|random| {
-        let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        random.len() == LENGTH && random.bytes().all(is_base64)
-    })
+    random.is_some_and(|random| random.len() == LENGTH && is_base64(random))
+        && claims.is_none_or(is_claims)
+}
+
+/// Whether these are the first two parts of a JWT, and nothing that an agent put there in their stead.
+fn is_claims(text: &str) -> bool {
+    let is_object = |part: &str| part.starts_with("eyJ") && is_base64(part);
+    let parts = text.split_once('.');
+    parts.is_some_and(|(header, claims)| is_object(header) && is_object(claims))
+}
+
+fn is_base64(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// Takes the phantom off `Authorization`, if one is all that stands there. More than one are keys like others.
@@ -113,6 +125,15 @@ mod tests {
         }
         assert!(!is_phantom(&made().replace('x', "/")));
         assert!(!is_phantom(made().trim_start_matches('r')));
+        for before in [
+            "ghp_x.",
+            "eyJh.ghp_x.",
+            "ghp_x.eyJh.",
+            "a.eyJh.eyJi.",
+            "eyJh.eyJi/.",
+        ] {
+            assert!(!is_phantom(&[before, &made()].concat()), "{before}");
+        }
     }
 
     #[track_caller]

@@ -1,20 +1,14 @@
 //! What comes off a head before anything else sees it: keys, and what only the gateway may say.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use identity::Agent;
 
+use crate::found_key::{Notes, without_scheme};
 use crate::head::{Pair, QUERY_TOKEN, folded};
 use crate::keys;
-
-/// A key that came off, told by fingerprint.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Stripped {
-    /// `header:x-api-key`, `query:api_key`, `cookie`.
-    pub place: String,
-    /// The first 16 hex digits of a keyed hash; the key is random per process.
-    pub fingerprint: String,
-}
 
 /// What becomes of a header.
 enum Fate {
@@ -26,8 +20,8 @@ enum Fate {
     IsKey,
 }
 
-/// Takes the proofs off that the gateway asked for: they are no keys of the agent's.
-pub(crate) fn take_proofs(headers: &mut HeaderMap, agent: &Agent) {
+/// Takes the proofs off that the gateway asked for, and answers with them: they are no keys of the agent's.
+pub(crate) fn take_proofs(headers: &mut HeaderMap, agent: &Agent) -> Vec<HeaderValue> {
     let proofs: Vec<(HeaderName, HeaderValue)> = headers
         .iter()
         .filter(|(name, value)| agent.presented(name, value) && is_slot(name))
@@ -49,6 +43,7 @@ pub(crate) fn take_proofs(headers: &mut HeaderMap, agent: &Agent) {
             headers.append(name, other);
         }
     }
+    proofs.into_iter().map(|(_, proof)| proof).collect()
 }
 
 /// Takes the proof off a URL that was presigned for AWS.
@@ -65,13 +60,15 @@ fn is_slot(name: &HeaderName) -> bool {
 }
 
 /// Takes off hop-by-hop headers (RFC 9110 section 7.6.1), what only the gateway may say of the
-/// caller, the declarations, and every key; answers with the keys.
+/// caller, the declarations, and every key. Those under a name that says so are answered with if they are to pass: they go
+/// on the wire, and nobody sees them before.
 pub(crate) fn take_headers(
     headers: &mut HeaderMap,
     declarations: &[HeaderName],
     connection: Connection,
-) -> Vec<Stripped> {
-    let mut stripped = Vec::new();
+    notes: &mut Notes<'_>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut passing = Vec::new();
     let mut off: Vec<HeaderName> = Vec::new();
     let may_hold_key = may_hold_key(headers);
     for (name, value) in &*headers {
@@ -81,21 +78,26 @@ pub(crate) fn take_headers(
         } else {
             fate(&folded)
         };
-        let key = match fate {
-            Fate::Stays => match key_in(name, value, may_hold_key) {
-                Some(key) => Some(key),
-                None => continue,
-            },
-            Fate::Ends => None,
-            Fate::IsKey => Some(without_scheme(value)),
+        let stays = match fate {
+            Fate::Ends => false,
+            Fate::Stays => {
+                if !holds_key(name, value, may_hold_key) {
+                    continue;
+                }
+                let passes = notes.passes(value.as_bytes());
+                note_header(name, value, passes, notes);
+                passes
+            }
+            Fate::IsKey => {
+                let passes = notes.passes(value.as_bytes()) && !keys::is_proof(&folded);
+                note_header(name, value, passes, notes);
+                if passes {
+                    passing.push((name.clone(), value.clone()));
+                }
+                false
+            }
         };
-        if let Some(key) = key {
-            stripped.push(Stripped {
-                place: place(name),
-                fingerprint: keys::fingerprint(key),
-            });
-        }
-        if off.last() != Some(name) {
+        if !stays && off.last() != Some(name) {
             off.push(name.clone());
         }
     }
@@ -122,7 +124,33 @@ pub(crate) fn take_headers(
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    stripped
+    passing
+}
+
+/// Writes down the keys in a header that holds one.
+fn note_header(name: &HeaderName, value: &HeaderValue, passes: bool, notes: &mut Notes<'_>) {
+    let fate = notes.fate(passes);
+    let (place, kind) = match name.as_str() {
+        "cookie" | "cookie2" => ("cookie".to_owned(), "cookie"),
+        name => (format!("header:{name}"), keys::UNKNOWN),
+    };
+    let token = without_scheme(value.as_bytes());
+    if notes.note_known(&place, value.as_bytes(), fate) {
+        return;
+    }
+    // `https://key@host/` becomes one of these, and Git sends its tokens so.
+    match basic(value.as_bytes()) {
+        Some(pair) if notes.note_known(&place, &pair, fate) => {}
+        Some(pair) => notes.note(&place, "basic", &pair, fate),
+        None => notes.note(&place, kind, token, fate),
+    }
+}
+
+/// User and password of the `Basic` scheme (RFC 7617).
+fn basic(value: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, _) = value.split_at_checked(6)?;
+    let is_basic = scheme.eq_ignore_ascii_case(b"basic ");
+    is_basic.then(|| STANDARD.decode(without_scheme(value)).ok())?
 }
 
 /// Whether some value may hold a key of a known format: one look at all values tells most heads.
@@ -171,52 +199,38 @@ fn fate(name: &str) -> Fate {
     }
 }
 
-/// Takes every key off a query.
-pub(crate) fn take_query(query: &mut Vec<Pair>) -> Vec<Stripped> {
-    let mut stripped = Vec::new();
+/// Takes every key off a query that does not pass.
+pub(crate) fn take_query(query: &mut Vec<Pair>, notes: &mut Notes<'_>) {
     query.retain(|pair| {
-        let key = if keys::is_query_key(&pair.key) {
-            Some(pair.value.as_bytes())
-        } else {
-            keys::find(pair.value.as_bytes())
-        };
-        let found = key.or_else(|| keys::find(pair.key.as_bytes()));
-        if let Some(key) = found {
-            stripped.push(Stripped {
-                place: format!("query:{}", shown(pair)),
-                fingerprint: keys::fingerprint(key),
-            });
+        let (key, value) = (pair.key.as_bytes(), pair.value.as_bytes());
+        let is_named = keys::is_query_key(&pair.key);
+        if !is_named && !keys::may_hold(key) && !keys::may_hold(value) {
+            return true;
         }
-        found.is_none()
+        let passes = notes.passes(value) && notes.passes(key);
+        let fate = notes.fate(passes);
+        // A query key may itself be the secret, and then is not told.
+        let is_secret = notes.note_known("query:?", key, fate);
+        let place = if is_secret {
+            "query:?".to_owned()
+        } else {
+            format!("query:{}", pair.key)
+        };
+        let is_known = notes.note_known(&place, value, fate);
+        if is_named && !is_known {
+            notes.note(&place, keys::UNKNOWN, value, fate);
+        }
+        passes || !(is_named || is_secret || is_known)
     });
-    stripped
 }
 
-/// A query key may itself be the secret, and then is not told.
-fn shown(pair: &Pair) -> &str {
-    if keys::find(pair.key.as_bytes()).is_some() {
-        "?"
-    } else {
-        &pair.key
-    }
-}
-
-fn place(name: &HeaderName) -> String {
-    match name.as_str() {
-        "cookie" | "cookie2" => "cookie".to_owned(),
-        name => format!("header:{name}"),
-    }
-}
-
-/// A key in a header whose name does not say so: of a known format, with a scheme before it, or in
+/// Whether a header whose name does not say so holds a key: of a known format, with a scheme before it, or in
 /// the one header that a browser's WebSocket can set (Kubernetes reads tokens there).
-fn key_in<'v>(name: &HeaderName, value: &'v HeaderValue, may_hold_key: bool) -> Option<&'v [u8]> {
+fn holds_key(name: &HeaderName, value: &HeaderValue, may_hold_key: bool) -> bool {
     let bytes = value.as_bytes();
-    may_hold_key
-        .then(|| keys::find(bytes))
-        .flatten()
-        .or_else(|| keys::after_scheme(bytes))
-        .or_else(|| (*name == SEC_WEBSOCKET_PROTOCOL && names_key(bytes)).then_some(bytes))
+    may_hold_key && keys::find(bytes).is_some()
+        || keys::after_scheme(bytes).is_some()
+        || *name == SEC_WEBSOCKET_PROTOCOL && names_key(bytes)
 }
 
 fn names_key(protocols: &[u8]) -> bool {
@@ -224,16 +238,6 @@ fn names_key(protocols: &[u8]) -> bool {
     [&b"bearer"[..], b"authorization", b"api-key", b"token"]
         .iter()
         .any(|word| lower.windows(word.len()).any(|window| window == *word))
-}
-
-/// The part of `Bearer x` that tells one key from another, so that it has one fingerprint everywhere.
-fn without_scheme(value: &HeaderValue) -> &[u8] {
-    let bytes = value.as_bytes();
-    let space = bytes.iter().position(|byte| *byte == b' ');
-    space
-        .and_then(|space| bytes.get(space + 1..))
-        .unwrap_or(bytes)
-        .trim_ascii()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 mod upstream;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -11,8 +11,10 @@ use tasks::{Access, GateBounds, OperationPattern, ToolName};
 
 use crate::call::Unobservable;
 use crate::head::{Authority, Head};
+use crate::keys::Fingerprints;
 use crate::meter::{Meter, ResourceRule};
 use crate::placeholder::Placeholder;
+use crate::watch::Watch;
 pub(crate) use upstream::Upstream;
 
 /// The limit of bodies where the config gives none that fits: 1 MiB.
@@ -24,9 +26,10 @@ pub struct Tools {
     by_name: BTreeMap<String, Arc<Entry>>,
     by_host: HashMap<String, Arc<Entry>>,
     declarations: Arc<[HeaderName]>,
-    allow_body_keys: BTreeSet<ToolName>,
+    body_keys: HashMap<ToolName, StripMode>,
     token_endpoints: BTreeMap<ToolName, Arc<[OperationPattern]>>,
     placeholders: BTreeMap<ToolName, Arc<[Placeholder]>>,
+    prints: Arc<Fingerprints>,
 }
 
 /// A tool and where it is, read once.
@@ -68,9 +71,10 @@ impl Tools {
             declarations: ["agent-task", "agent-tool", "agent-context"]
                 .map(HeaderName::from_static)
                 .into(),
-            allow_body_keys: BTreeSet::new(),
+            body_keys: HashMap::new(),
             token_endpoints: BTreeMap::new(),
             placeholders: BTreeMap::new(),
+            prints: Arc::new(Fingerprints::random()),
         })
     }
 
@@ -84,11 +88,15 @@ impl Tools {
 
     /// Says what happens to keys in the bodies for one tool; they are refused unless given.
     #[must_use]
-    pub fn with_body_keys(mut self, tool: &ToolName, body_keys: BodyKeys) -> Self {
-        match body_keys {
-            BodyKeys::Allow => self.allow_body_keys.insert(tool.clone()),
-            BodyKeys::Refuse => self.allow_body_keys.remove(tool),
-        };
+    pub fn with_body_keys(mut self, tool: &ToolName, mode: StripMode) -> Self {
+        self.body_keys.insert(tool.clone(), mode);
+        self
+    }
+
+    /// Says how keys are told apart; by a random key unless given.
+    #[must_use]
+    pub fn with_fingerprints(mut self, prints: Fingerprints) -> Self {
+        self.prints = Arc::new(prints);
         self
     }
 
@@ -130,14 +138,16 @@ impl Tools {
             upstream: Arc::clone(&entry.upstream),
             skip,
             declarations: Arc::clone(&self.declarations),
-            body_keys: if self.allow_body_keys.contains(&entry.tool.name) {
-                BodyKeys::Allow
-            } else {
-                BodyKeys::Refuse
-            },
+            body_keys: self.body_keys_of(&entry.tool.name),
             token_endpoints: self.token_endpoints.get(&entry.tool.name).cloned(),
             placeholders: self.placeholders.get(&entry.tool.name).cloned(),
+            prints: Arc::clone(&self.prints),
         })
+    }
+
+    fn body_keys_of(&self, tool: &ToolName) -> StripMode {
+        let mode = self.body_keys.get(tool).copied();
+        mode.unwrap_or(StripMode::Refuse)
     }
 
     /// One tool.
@@ -177,15 +187,24 @@ pub struct Route {
     /// How many segments of the path name the tool.
     pub(crate) skip: usize,
     pub(crate) declarations: Arc<[HeaderName]>,
-    pub(crate) body_keys: BodyKeys,
+    pub(crate) body_keys: StripMode,
     pub(crate) token_endpoints: Option<Arc<[OperationPattern]>>,
     pub(crate) placeholders: Option<Arc<[Placeholder]>>,
+    pub(crate) prints: Arc<Fingerprints>,
 }
 
 impl Route {
     /// The tool.
     pub fn tool(&self) -> &Arc<Tool> {
         &self.tool
+    }
+
+    /// What looks for keys in a body that streams. A WebSocket's frames are masked by the agent, and a body in a content
+    /// coding is packed: in these nothing is looked for.
+    pub fn watch(&self, head: &Head) -> Option<Watch> {
+        let is_plain = head.content_coding().is_none() && !head.is_websocket();
+        let streams = matches!(self.body_plan(head), Ok(BodyPlan::Stream));
+        (is_plain && streams).then(|| Watch::new(self.body_keys, Arc::clone(&self.prints)))
     }
 
     /// What is to be done with the body before the decision.
@@ -257,7 +276,7 @@ pub struct Tool {
     pub gate: GateBounds,
     /// How bodies are treated.
     pub body: BodyMode,
-    /// What happens to an agent's own keys.
+    /// What happens to an agent's own keys in heads.
     pub strip: StripMode,
 }
 
@@ -309,17 +328,10 @@ pub enum BodyMode {
 /// What happens to a key that the agent brought.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StripMode {
-    /// It comes off, and the call goes on; the default.
+    /// It comes off, and the call goes on; the default of heads. In a body it is masked.
     Strip,
-    /// The call is refused.
+    /// The call is refused; the default of bodies.
     Refuse,
-}
-
-/// What happens to keys of known formats in a body that is read. A body is never edited.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum BodyKeys {
-    /// The call is refused; the default.
-    Refuse,
-    /// They are arguments like others: for tools that are there to handle keys.
-    Allow,
+    /// It goes on to the tool, and that is told: for tools that are there to handle keys, and to learn which are in use.
+    Report,
 }

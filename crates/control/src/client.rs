@@ -9,6 +9,7 @@ use policy::ShadowReport;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tasks::{ApprovalState, ApprovalView, RevocationView, TaskId, TaskView};
+use telemetry::KeyView;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -16,7 +17,7 @@ use credentials::{ConsentView, LeaseDetail, LeaseView};
 
 use crate::{
     ApprovalPage, ConsentPage, DelegateRequest, EndRequest, EndedTask, ExplainAnswer,
-    ExplainRequest, LeasePage, OpenRequest, OpenedTask, Problem, Reloaded, RevocationPage,
+    ExplainRequest, KeyPage, LeasePage, OpenRequest, OpenedTask, Problem, Reloaded, RevocationPage,
     RevokeRequest, RevokedSubject, StatusView, TaskPage, VoteRequest, WithdrawnConsent,
 };
 
@@ -271,6 +272,23 @@ impl Client {
             consents.extend(page.consents);
             if !more {
                 return Ok(consents);
+            }
+        }
+    }
+
+    /// The keys that agents brought since the start, those last seen first, and how many more are forgotten; only those that
+    /// several agents brought, or only the others, if it is said.
+    pub async fn keys(&self, reused: Option<bool>) -> Result<(Vec<KeyView>, u64), ClientError> {
+        let reused = reused.map(|reused| reused.to_string());
+        let mut keys: Vec<KeyView> = Vec::new();
+        loop {
+            let before = keys.last().map(|key| key.fingerprint.as_str());
+            let query = [("reused", reused.as_deref()), ("before", before)];
+            let page: KeyPage = self.get(&["v1", "keys"], &query).await?;
+            let more = page.more && !page.keys.is_empty();
+            keys.extend(page.keys);
+            if !more {
+                return Ok((keys, page.forgotten));
             }
         }
     }

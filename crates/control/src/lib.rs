@@ -56,7 +56,9 @@ pub use live::{Live, Reload, ReloadError, Reloaded};
 pub use opening::event;
 pub use operators::{Caller, InvalidOperators, Operator, Operators, Right, Role};
 pub use owners_of_record::{AgentPattern, InvalidAgentPattern, OwnerOfRecord, OwnersOfRecord};
-pub use page::{ApprovalPage, ConsentPage, LeasePage, RevocationPage, TaskPage, WithdrawnConsent};
+pub use page::{
+    ApprovalPage, ConsentPage, KeyPage, LeasePage, RevocationPage, TaskPage, WithdrawnConsent,
+};
 pub use problem::Problem;
 pub use revocation::{RevokeRequest, RevokedSubject};
 pub use server::ServeError;

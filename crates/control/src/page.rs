@@ -3,6 +3,7 @@
 use credentials::{ConsentView, LeaseView, RevokedConsent};
 use serde::{Deserialize, Serialize};
 use tasks::{ApprovalView, RevocationView, TaskView};
+use telemetry::KeyView;
 
 /// The most entries of one answer.
 pub(crate) const PAGE: usize = 1000;
@@ -51,6 +52,17 @@ pub struct WithdrawnConsent {
     pub revoked: RevokedConsent,
     /// What became of the leases that were obtained by it.
     pub leases: Vec<LeaseView>,
+}
+
+/// The answer of `GET /v1/keys`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyPage {
+    /// Those last seen first, at most 1,000.
+    pub keys: Vec<KeyView>,
+    /// Whether there are others: ask again with `?before=` the last fingerprint.
+    pub more: bool,
+    /// How many more there were since the start, which are forgotten.
+    pub forgotten: u64,
 }
 
 /// The answer of `GET /v1/revocations`.

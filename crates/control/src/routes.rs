@@ -4,6 +4,7 @@ mod approvals;
 mod consents;
 mod explanations;
 mod gateway;
+mod keys;
 mod leases;
 mod oauth;
 mod revocations;
@@ -73,6 +74,7 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
             get(consents::show).post(consents::follow),
         )
         .route("/v1/consents/callback", get(consents::answered))
+        .route("/v1/keys", may(View, get(keys::list)))
         .route("/v1/leases/{id}", may(View, get(leases::show)))
         .route("/v1/leases/{id}/revoke", may(Revoke, post(leases::revoke)))
         .route("/v1/revocations", may(Revoke, post(revocations::revoke)))

@@ -6,6 +6,7 @@ mod config;
 mod consent;
 mod doctor;
 mod explain;
+mod keys;
 mod lease;
 mod outcome;
 mod policy;
@@ -79,6 +80,8 @@ enum Command {
     /// List, show and revoke leases of upstream credentials.
     #[command(subcommand)]
     Lease(lease::Lease),
+    /// List the keys that agents bring, by fingerprint.
+    Keys(keys::Keys),
     /// Check, test and evaluate policies.
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -127,6 +130,7 @@ impl Command {
             Self::Revocation(revocation) => revocation.run(screen),
             Self::Consent(consent) => consent.run(screen),
             Self::Lease(lease) => lease.run(screen),
+            Self::Keys(keys) => keys.run(screen),
             Self::Policy(policy) => policy.run(screen),
             Self::Explain(explain) => explain.run(screen),
             Self::Audit(audit) => audit.run(screen),

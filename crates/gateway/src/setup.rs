@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use call::{BodyKeys, Placeholder, Tools};
+use call::{Fingerprints, Placeholder, StripMode, Tool, Tools};
 use control::{Operator, Operators, OwnersOfRecord};
 use credentials::{
     Azure, Binding, Cmd, ContextRule, Credentials, GithubApp, Google, Grant, Jwt, KubernetesSecret,
     KubernetesToken, OAuth, Place, Provider, Spiffe, Static, Sts, UserConsent, Vault,
 };
-use identity::{BundleConfig, ClusterConfig, Identity};
+use identity::{BundleConfig, ClusterConfig, Identity, TaskTokens};
 use policy::{
     DecisionPoint, Finding, Mode, Policy, PublicKey, Recorded, RecordingConfig, Source, Trial,
     Verification,
@@ -18,7 +18,7 @@ use policy::{
 use proxy::{ClientCertificate, ProtectedResource, Setup, Upstream, Upstreams};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tasks::ToolName;
+use tasks::{OperationPattern, ToolName};
 use url::{Origin, Url};
 use zeroize::Zeroizing;
 
@@ -88,14 +88,9 @@ pub(crate) async fn build(
     mistakes.extend(control_plane(&config.policy));
     // Before any secret is read that may be kept there.
     let vault = secret_servers::vault(&config, Some(&ground.tokens));
-    let vault = vault.unwrap_or_else(|mistake| {
-        mistakes.push(mistake);
-        None
-    });
-    let operators = operators(&config, own).await;
-    let operators = operators.map_err(|mistake| mistakes.push(mistake)).ok();
-    let senders = Senders::read(&config.signals).await;
-    let senders = senders.map_err(|mistake| mistakes.push(mistake)).ok();
+    let vault = noted(vault, &mut mistakes).flatten();
+    let operators = noted(operators(&config, own).await, &mut mistakes);
+    let senders = noted(Senders::read(&config.signals).await, &mut mistakes);
     let origins = config.identity.dpop.origins.clone();
     let issuer = config.tasks.issuer.as_ref();
     // Taken at start, as the issuer of tokens is.
@@ -118,9 +113,7 @@ pub(crate) async fn build(
     let mut upstreams = Vec::new();
     let mut bindings = Vec::new();
     let contexts = contexts(&config.tools);
-    let mut open_bodies = Vec::new();
-    let mut answering = Vec::new();
-    let mut placeholders = Vec::new();
+    let mut called_with = Vec::new();
     for ToolConfig {
         tool,
         upstream: reached,
@@ -134,11 +127,12 @@ pub(crate) async fn build(
             Ok(upstream) => upstreams.push((tool.name.clone(), upstream)),
             Err(mistake) => mistakes.push(format!("tools.{}: {mistake}", tool.name)),
         }
-        if body_keys == BodyKeys::Allow {
-            open_bodies.push(tool.name.clone());
-        }
-        placeholders.push((tool.name.clone(), placeholders_of(&taken)));
-        answering.push((tool.name.clone(), token_endpoints));
+        called_with.push(CalledWith {
+            tool: tool.name.clone(),
+            body_keys,
+            token_endpoints,
+            placeholders: placeholders_of(&taken),
+        });
         for taken in taken {
             match binding(&tool.name, taken, ground, vault.as_ref()) {
                 Ok(binding) => bindings.push(binding),
@@ -152,22 +146,8 @@ pub(crate) async fn build(
     let book = config.tasks.book;
     let headers = book.headers.clone();
     let declarations = [headers.task, headers.tool, headers.context];
-    let tools = Tools::new(tools)
-        .map_err(|error| mistakes.push(error.to_string()))
-        .ok();
-    let tools = tools.map(|tools| {
-        let allow = |tools: Tools, name: &ToolName| tools.with_body_keys(name, BodyKeys::Allow);
-        let tools = open_bodies
-            .iter()
-            .fold(tools.with_declarations(declarations), allow);
-        let tools = answering.iter().fold(tools, |tools, (name, endpoints)| {
-            tools.with_token_endpoints(name, endpoints)
-        });
-        let placeholders = placeholders.iter();
-        placeholders.fold(tools, |tools, (name, placeholders)| {
-            tools.with_placeholders(name, placeholders)
-        })
-    });
+    let tools = noted(called(tools, &called_with, &ground.tokens), &mut mistakes);
+    let tools = tools.map(|tools| tools.with_declarations(declarations));
     let (Some(tools), Some(deciding), Some(operators), Some(senders), true) =
         (tools, policy, operators, senders, mistakes.is_empty())
     else {
@@ -197,6 +177,11 @@ pub(crate) async fn build(
     })
 }
 
+/// What came of it; a mistake is noted.
+fn noted<T>(came: Result<T, String>, mistakes: &mut Vec<String>) -> Option<T> {
+    came.map_err(|mistake| mistakes.push(mistake)).ok()
+}
+
 /// What the leases of each tool belong to.
 fn contexts(tools: &[ToolConfig]) -> HashMap<ToolName, ContextRule> {
     let contexts = tools
@@ -212,6 +197,33 @@ fn credentials(
 ) -> Arc<Credentials> {
     let credentials = Credentials::new(bindings, Arc::clone(&ground.leases));
     Arc::new(credentials.with_contexts(contexts))
+}
+
+/// What calls to a tool bring along.
+struct CalledWith {
+    tool: ToolName,
+    /// What happens to keys in their bodies.
+    body_keys: StripMode,
+    token_endpoints: Vec<OperationPattern>,
+    placeholders: Vec<Placeholder>,
+}
+
+/// The tools, and by which fingerprints keys are told.
+fn called(
+    tools: Vec<Tool>,
+    called_with: &[CalledWith],
+    tokens: &TaskTokens,
+) -> Result<Tools, String> {
+    let tools = Tools::new(tools).map_err(|error| error.to_string())?;
+    let prints = Fingerprints::new(tokens).map_err(|error| error.to_string())?;
+    let with = |tools: Tools, with: &CalledWith| {
+        tools
+            .with_body_keys(&with.tool, with.body_keys)
+            .with_token_endpoints(&with.tool, &with.token_endpoints)
+            .with_placeholders(&with.tool, &with.placeholders)
+    };
+    let tools = tools.with_fingerprints(prints);
+    Ok(called_with.iter().fold(tools, with))
 }
 
 /// The clusters, with the authorities of their API servers.

@@ -1,5 +1,9 @@
 //! AWS in a served gateway: sessions by a fake STS, and requests whose signatures a verifier of its own checks.
-#![expect(clippy::unwrap_used, reason = "a failure here fails a test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failure here fails a test"
+)]
 
 use reqwest::StatusCode;
 use reqwest::blocking::RequestBuilder;

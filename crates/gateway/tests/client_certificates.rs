@@ -1,5 +1,9 @@
 //! A certificate of the gateway's own as a credential: of files and of a Workload API, each lease on connections of its own.
-#![expect(clippy::unwrap_used, reason = "a failure here fails a test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failure here fails a test"
+)]
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};

@@ -1,5 +1,9 @@
 //! A person consents in a browser: the call that lacks it is told the link, and tokens come in the person's name after it.
-#![expect(clippy::unwrap_used, reason = "a failure here fails a test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failure here fails a test"
+)]
 
 use reqwest::StatusCode;
 use reqwest::blocking::{Client, Response};

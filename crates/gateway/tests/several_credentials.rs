@@ -108,7 +108,7 @@ tools:
                 .map(|line| serde_json::from_str(line).unwrap());
             let closed = lines.filter(|line: &Value| line["kind"] == "closed");
             leases = closed
-                .last()
+                .next_back()
                 .map_or(Value::Null, |line| line["leases"].clone());
             leases.is_array()
         });

@@ -529,5 +529,5 @@ fn d1_an_agents_own_keys_go_nowhere() {
     assert!(world.upstream.received().len() >= headers.len());
     world.held_back(key);
     // It is told that they came, by fingerprint.
-    assert!(world.audit().contains("\"keys_stripped\":[{"));
+    assert!(world.audit().contains("\"keys\":[{"));
 }

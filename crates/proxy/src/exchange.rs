@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use call::{Call, Protocol, Route};
+use call::{Call, FoundKey, Protocol, Route, Watch, masked};
 use credentials::Credential;
 use identity::Agent;
 use parking_lot::Mutex;
 use policy::Permit;
 use tasks::{Reach, Slot, Task};
-use telemetry::{CallRecord, DecisionId, Delegated, Ending, Mcp, StrippedKey, Trace, Verdict};
+use telemetry::{CallRecord, DecisionId, Delegated, Ending, KeyNote, Mcp, Trace, Verdict};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,8 @@ pub(crate) struct Open {
     ended: Option<CancellationToken>,
     /// Whoever begins a session of MCP with this call, and can show a person a link.
     elicitor: Option<Elicitor>,
+    /// What looks for keys in its body, where that streams.
+    watch: Option<Watch>,
     /// Its place among those that are cut when their tool or issuer is revoked.
     reach: Option<Reach>,
     /// The call counts as under way until it is closed.
@@ -88,6 +90,7 @@ impl Exchange {
             step: now,
             ended: None,
             elicitor: None,
+            watch: None,
             reach: None,
             under_way: None,
         });
@@ -161,6 +164,21 @@ impl Exchange {
         }
     }
 
+    /// Writes down the keys that the agent brought.
+    pub(crate) fn found(&self, keys: Vec<FoundKey>) {
+        if keys.is_empty() {
+            return;
+        }
+        self.note(|record| {
+            record.keys.extend(keys.into_iter().map(|key| KeyNote {
+                place: key.place,
+                kind: key.kind,
+                fingerprint: key.fingerprint,
+                action: key.fate.as_str(),
+            }));
+        });
+    }
+
     /// Reads the record.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&CallRecord) -> T) -> Option<T> {
         self.open.lock().as_ref().map(|open| read(&open.record))
@@ -198,6 +216,18 @@ impl Exchange {
         }
     }
 
+    /// Says what looks for keys in its body.
+    pub(crate) fn watch_with(&self, watch: Option<Watch>) {
+        if let Some(open) = self.open.lock().as_mut() {
+            open.watch = watch;
+        }
+    }
+
+    /// What looks for keys in its body; the first time.
+    pub(crate) fn take_watch(&self) -> Option<Watch> {
+        self.open.lock().as_mut()?.watch.take()
+    }
+
     /// Whoever begins a session with this call, and can show a person a link; the first time.
     pub(crate) fn take_elicitor(&self) -> Option<Elicitor> {
         self.open.lock().as_mut()?.elicitor.take()
@@ -217,7 +247,7 @@ impl Exchange {
             record.code = Some(refusal.code());
             record.verdict = refusal.verdict();
             record.reason = refusal.reason().map(str::to_owned);
-            record.cause = Some(refusal.to_string());
+            record.cause = Some(masked(&refusal.to_string()).into_owned());
             record.approval = refusal
                 .question()
                 .map(|question| question.id.as_str().into());
@@ -321,14 +351,6 @@ impl Seen for Call {
     fn tell(&self, open: &mut Open, _: Duration) {
         open.record.operation = Some(self.operation().into());
         open.record.access = Some(self.access().as_str());
-        open.record.stripped = self
-            .stripped()
-            .iter()
-            .map(|key| StrippedKey {
-                place: key.place.clone(),
-                fingerprint: key.fingerprint.clone(),
-            })
-            .collect();
         if let Some(mcp) = self.mcp() {
             open.form = Form::JsonRpc {
                 id: mcp.id.clone(),
@@ -336,10 +358,13 @@ impl Seen for Call {
             };
             open.elicitor = Elicitor::of(self);
             open.record.mcp = Some(Mcp {
-                method: mcp.method.clone(),
-                name: mcp.name.clone(),
-                request_id: mcp.id.as_ref().map(ToString::to_string),
-                session: mcp.session.clone(),
+                method: masked(&mcp.method).into_owned(),
+                name: mcp.name.as_deref().map(|name| masked(name).into_owned()),
+                request_id: mcp
+                    .id
+                    .as_ref()
+                    .map(|id| masked(&id.to_string()).into_owned()),
+                session: mcp.session.as_deref().map(|id| masked(id).into_owned()),
                 version: mcp.version.clone(),
             });
         }

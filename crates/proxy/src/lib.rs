@@ -131,8 +131,12 @@ impl Way {
             self.tasks
                 .enter(&task, &route.tool().name, route.tool().gate)?,
         );
+        exchange.watch_with(route.watch(&head));
         let read = body.read(route.body_plan(&head)?).await?;
-        let call = exchange.saw(Call::observe(task, route, head, read)?); // What is asked? (keys off)
+        let mut keys = Vec::new();
+        let call = Call::observe_noting(task, route, head, read, &mut keys);
+        exchange.found(keys);
+        let call = exchange.saw(call?); // What is asked? (keys off)
         if self.sessions.elicit(&call) {
             exchange.set_elicits();
         }

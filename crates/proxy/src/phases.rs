@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use call::{Body, Head};
+use call::{Body, Head, Unobservable, Watch};
 use http::header::ALT_SVC;
 use http::{HeaderMap, Method, Version};
 use identity::{Certificate, Transport};
@@ -43,6 +43,8 @@ const USED_UP: ErrorType = ErrorType::Custom("UsedUp");
 
 /// The chunks that the agent signed are none.
 const BROKEN_CHUNKS: ErrorType = ErrorType::Custom("BrokenChunks");
+/// A key came in a body that streams.
+const KEY_REFUSED: ErrorType = ErrorType::Custom("KeyRefused");
 
 /// Nobody can say whether the answer holds the injected secret.
 const UNSCRUBBABLE: ErrorType = ErrorType::Custom("Unscrubbable");
@@ -67,6 +69,8 @@ pub(crate) struct Phases {
 pub(crate) struct Context {
     exchange: Arc<Exchange>,
     forward: Option<Forward>,
+    /// What looks for keys in its body, where that streams.
+    watch: Option<Watch>,
     /// Why its task has no more for it, if it was stopped by that.
     used_up: Option<Refusal>,
     /// Gives the inspected bytes back to the budget when the call is over.
@@ -89,6 +93,33 @@ impl Context {
             self.exchange.stop();
         }
         sent.map_err(|exhausted| self.use_up(exhausted))
+    }
+
+    /// Looks for keys in a piece that is about to go up.
+    fn look_for_keys(&mut self, body: &mut Option<Bytes>, is_last: bool) -> Result<(), BError> {
+        let (Some(watch), Some(piece)) = (&mut self.watch, body.as_mut()) else {
+            return Ok(());
+        };
+        let mut keys = Vec::new();
+        let seen = watch.see(piece, is_last, &mut keys);
+        self.exchange.found(keys);
+        match seen {
+            Ok(Some(masked)) => *piece = masked,
+            Ok(None) => {}
+            Err(unobservable) => return Err(self.refuse_key(unobservable)),
+        }
+        Ok(())
+    }
+
+    fn refuse_key(&mut self, unobservable: Unobservable) -> BError {
+        if self.forward.as_ref().is_some_and(|way| way.is_http2) {
+            // pingora would let the upstream wait for the rest.
+            self.exchange.stop();
+        }
+        let refusal = Refusal::from(unobservable);
+        self.exchange.used_up(&refusal);
+        self.used_up = Some(refusal);
+        Error::new(KEY_REFUSED)
     }
 
     /// Counts bytes that are about to go down; they wait as long as the answer says.
@@ -241,8 +272,8 @@ impl Phases {
         let head = Head::canonical(session.req_header().as_owned_parts(), client)?;
         let head = head.over(transport(session));
         context.exchange.note(|record| {
-            record.host = head.host().to_owned();
-            record.path = head.path().to_owned();
+            record.host = call::masked(head.host()).into_owned();
+            record.path = call::masked(head.path()).into_owned();
         });
         let body = Reader {
             session,
@@ -320,6 +351,7 @@ impl ProxyHttp for Phases {
         Context {
             exchange,
             forward: None,
+            watch: None,
             used_up: None,
             _held: None,
         }
@@ -352,6 +384,7 @@ impl ProxyHttp for Phases {
                     session.set_read_timeout(None);
                 }
                 context.forward = Some(forward);
+                context.watch = context.exchange.take_watch();
                 Ok(false)
             }
             Err(refusal) => {
@@ -395,7 +428,7 @@ impl ProxyHttp for Phases {
         context.exchange.note(|record| {
             record.forwarded = Some(jiff::Timestamp::now());
             record.upstream = Some(upstream);
-            record.upstream_url = Some(url);
+            record.upstream_url = Some(call::masked(&url).into_owned());
         });
         Ok(())
     }
@@ -407,6 +440,7 @@ impl ProxyHttp for Phases {
         is_last: bool,
         context: &mut Context,
     ) -> Result<(), BError> {
+        context.look_for_keys(body, is_last)?;
         if let Some(forward) = &mut context.forward {
             // Whatever pingora replays first stands for the whole body that was inspected.
             if std::mem::take(&mut forward.body_due)

@@ -15,6 +15,7 @@ mod endpoint;
 mod envelope;
 mod export;
 mod json;
+mod key_book;
 mod lease_end;
 mod logs;
 mod metrics;
@@ -35,10 +36,9 @@ pub use audit::{Broken, Verified, verify};
 pub use config::{Audit, AuditFailure, Config, Otlp, OtlpProtocol};
 pub use decision::DecisionId;
 pub use endpoint::{Endpoint, NotAnEndpoint};
+pub use key_book::{KeyView, KeysSeen};
 pub use lease_end::LeaseEnd;
-pub use record::{
-    CallRecord, Delegated, Ending, LeaseNote, Mcp, PolicyFailure, StrippedKey, Verdict,
-};
+pub use record::{CallRecord, Delegated, Ending, KeyNote, LeaseNote, Mcp, PolicyFailure, Verdict};
 pub use recorder::{AuditUnavailable, Recorder, StartError, Telemetry};
 pub use revocation_event::{RevocationEvent, RevocationEventKind};
 pub use signal_result::SignalResult;

@@ -122,8 +122,7 @@ fn attributes(record: &CallRecord, attributes: &mut Attributes<'_>) {
     if record.scrubbed > 0 {
         attributes.number(names::SECRETS_SCRUBBED, record.scrubbed);
     }
-    if !record.stripped.is_empty() {
-        let prints = record.stripped.iter().map(|key| &*key.fingerprint);
-        attributes.texts(names::KEYS_FINGERPRINTS, prints);
+    if !record.keys.is_empty() {
+        spans::keys(record, attributes);
     }
 }

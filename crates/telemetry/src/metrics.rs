@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::{CallRecord, LeaseEnd, PolicyFailure, SignalResult, names};
+use crate::{CallRecord, KeyNote, LeaseEnd, PolicyFailure, SignalResult, names};
 
 mod otlp;
 
@@ -35,7 +35,7 @@ pub(crate) struct Metrics {
     upstream: Family<ToolLabels, Histogram, fn() -> Histogram>,
     policy: Histogram,
     policy_failures: Arc<Failures>,
-    keys_stripped: Counter,
+    keys: Arc<Keys>,
     secrets_scrubbed: Counter,
     dropped: [Counter; 5],
     audit_failures: Counter,
@@ -118,6 +118,49 @@ impl FailureLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct KeyLabels {
+    kind: &'static str,
+    place: &'static str,
+    action: &'static str,
+}
+
+/// Keys that agents brought. Kinds are as many as there are known formats.
+#[derive(Default)]
+struct Keys {
+    family: Family<KeyLabels, Counter>,
+    known: RwLock<HashMap<KeyLabels, Counter>>,
+}
+
+impl Keys {
+    fn count(&self, key: &KeyNote) {
+        let labels = KeyLabels {
+            kind: key.kind,
+            place: key.part(),
+            action: key.action,
+        };
+        if let Some(counter) = self.known.read().get(&labels) {
+            counter.inc();
+            return;
+        }
+        let mut known = self.known.write();
+        let counter = known
+            .entry(labels)
+            .or_insert_with_key(|labels| self.family.get_or_create_owned(labels));
+        counter.inc();
+    }
+}
+
+impl KeyLabels {
+    fn attributes(&self) -> [KeyValue; 3] {
+        [
+            KeyValue::new(names::KEY_KIND, self.kind),
+            KeyValue::new(names::KEY_PLACE, self.place),
+            KeyValue::new(names::KEY_ACTION, self.action),
+        ]
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct RevisionLabels {
     revision: String,
 }
@@ -170,7 +213,7 @@ impl Metrics {
             upstream: Family::new_with_constructor(call_histogram),
             policy: gateway_histogram(),
             policy_failures: Arc::default(),
-            keys_stripped: Counter::default(),
+            keys: Arc::default(),
             secrets_scrubbed: Counter::default(),
             dropped: Default::default(),
             audit_failures: Counter::default(),
@@ -222,9 +265,9 @@ impl Metrics {
             self.policy_failures.family.clone(),
         );
         registry.register(
-            "keys_stripped",
-            "Keys of agents that came off",
-            self.keys_stripped.clone(),
+            "keys_found",
+            "Keys that agents brought, by kind, place and what became of them",
+            self.keys.family.clone(),
         );
         registry.register(
             "secrets_scrubbed",
@@ -330,8 +373,8 @@ impl Metrics {
         if let Some(failure) = &record.policy_failure {
             self.policy_failures.count(failure);
         }
-        if !record.stripped.is_empty() {
-            self.keys_stripped.inc_by(count(record.stripped.len()));
+        for key in &record.keys {
+            self.keys.count(key);
         }
         if record.scrubbed > 0 {
             self.secrets_scrubbed.inc_by(count(record.scrubbed));
@@ -396,9 +439,11 @@ impl Metrics {
                 tell(series.calls.get(), &labels.attributes());
             }
         });
-        let keys = self.keys_stripped.clone();
-        otlp::counter(meter, names::METRIC_KEYS_STRIPPED, "{key}", move |tell| {
-            tell(keys.get(), &[]);
+        let keys = Arc::clone(&self.keys);
+        otlp::counter(meter, names::METRIC_KEYS_FOUND, "{key}", move |tell| {
+            for (labels, counter) in keys.known.read().iter() {
+                tell(counter.get(), &labels.attributes());
+            }
         });
         let secrets = self.secrets_scrubbed.clone();
         let name = names::METRIC_SECRETS_SCRUBBED;

@@ -95,8 +95,20 @@ pub const LEASE_BRIDGE: &str = "remit.lease.bridge";
 pub const LEASE_EXPIRES_AT: &str = "remit.lease.expires_at";
 /// What obtaining it took, in seconds.
 pub const LEASE_TIME: &str = "remit.lease.time";
-/// How many keys of the agent's came off.
-pub const KEYS_STRIPPED: &str = "remit.keys.stripped";
+/// How many keys the agent brought.
+pub const KEYS_FOUND: &str = "remit.keys.found";
+/// Where they were.
+pub const KEYS_PLACES: &str = "remit.keys.places";
+/// Who issues such keys.
+pub const KEYS_KINDS: &str = "remit.keys.kinds";
+/// What became of them.
+pub const KEYS_ACTIONS: &str = "remit.keys.actions";
+/// Who issues such a key, on metrics.
+pub const KEY_KIND: &str = "remit.key.kind";
+/// In which part of the call it was, on metrics.
+pub const KEY_PLACE: &str = "remit.key.place";
+/// What became of it, on metrics.
+pub const KEY_ACTION: &str = "remit.key.action";
 /// Their fingerprints.
 pub const KEYS_FINGERPRINTS: &str = "remit.keys.fingerprints";
 /// How often the injected secret was found in the answer, and masked.
@@ -171,8 +183,8 @@ pub const METRIC_UPSTREAM_DURATION: &str = "remit.upstream.duration";
 pub const METRIC_GATEWAY_DURATION: &str = "remit.gateway.duration";
 /// Histogram of decisions, in seconds.
 pub const METRIC_POLICY_DURATION: &str = "remit.policy.duration";
-/// Counter of keys that came off.
-pub const METRIC_KEYS_STRIPPED: &str = "remit.keys.stripped";
+/// Counter of keys that agents brought.
+pub const METRIC_KEYS_FOUND: &str = "remit.keys.found";
 /// Counter of injected secrets that were masked in answers.
 pub const METRIC_SECRETS_SCRUBBED: &str = "remit.secrets.scrubbed";
 /// Counter of records that an output lost.

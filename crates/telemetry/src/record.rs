@@ -50,8 +50,8 @@ pub struct CallRecord {
     pub environment: Option<Arc<str>>,
     /// What MCP says of the call.
     pub mcp: Option<Mcp>,
-    /// The agent's keys that came off.
-    pub stripped: Vec<StrippedKey>,
+    /// The keys that the agent brought.
+    pub keys: Vec<KeyNote>,
     /// How often the injected secret was found in the answer, and masked.
     pub scrubbed: usize,
     /// How many values the decision took out of the answer.
@@ -152,7 +152,7 @@ impl CallRecord {
             access: None,
             environment: None,
             mcp: None,
-            stripped: Vec::new(),
+            keys: Vec::new(),
             scrubbed: 0,
             redacted: 0,
             verdict: Verdict::default(),
@@ -323,13 +323,26 @@ pub struct Mcp {
     pub version: Option<String>,
 }
 
-/// A key of the agent's that came off.
+/// A key that the agent brought, told by fingerprint.
 #[derive(Clone, Debug)]
-pub struct StrippedKey {
-    /// `header:x-api-key`, `query:api_key`, `cookie`, `userinfo`.
+pub struct KeyNote {
+    /// `header:x-api-key`, `query:api_key`, `cookie`, `path`, `body:/arguments/token`.
     pub place: String,
+    /// Who issues such keys: `github`, `aws`, `unknown`.
+    pub kind: &'static str,
     /// The first 16 hex digits of a keyed hash.
     pub fingerprint: String,
+    /// What became of it: `stripped`, `refused` or `reported`.
+    pub action: &'static str,
+}
+
+impl KeyNote {
+    /// In which part of the call it was.
+    pub(crate) fn part(&self) -> &'static str {
+        let part = self.place.split(':').next().unwrap_or_default();
+        let mut parts = ["header", "query", "cookie", "path", "body"].into_iter();
+        parts.find(|known| *known == part).unwrap_or_default()
+    }
 }
 
 /// What is told of a lease.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::audit::{self, AuditLog, Writer};
 use crate::export::{self, Export};
+use crate::key_book::{KeyBook, KeysSeen};
 use crate::metrics::{Metrics, Signal};
 use crate::queue::Queue;
 use crate::record::Told;
@@ -25,6 +26,7 @@ pub struct Recorder {
 
 struct Outputs {
     metrics: Arc<Metrics>,
+    keys: KeyBook,
     audit: Option<AuditLog>,
     lines: Arc<Queue<Arc<CallRecord>>>,
     export: Option<Arc<Queue<Told>>>,
@@ -73,6 +75,7 @@ impl Recorder {
         let log = Thread::start("remit-log", move || tell(&told))?;
         let outputs = Outputs {
             metrics: Arc::clone(&metrics),
+            keys: KeyBook::default(),
             audit,
             lines: Arc::clone(&lines),
             export: export.as_ref().map(|export| Arc::clone(&export.queue)),
@@ -117,11 +120,13 @@ impl Recorder {
     pub fn close(&self, mut record: CallRecord) {
         let Outputs {
             metrics,
+            keys,
             audit,
             lines,
             export,
         } = &*self.outputs;
         metrics.closed(&record);
+        keys.note(&record);
         record.cut();
         let record = Arc::new(record);
         if let Some(audit) = audit {
@@ -142,6 +147,7 @@ impl Recorder {
     pub fn task(&self, event: TaskEvent) {
         let Outputs {
             metrics,
+            keys: _,
             audit,
             lines: _,
             export,
@@ -204,6 +210,11 @@ impl Recorder {
     /// Counts a signal of an identity provider.
     pub fn signal(&self, result: SignalResult) {
         self.outputs.metrics.signal(result);
+    }
+
+    /// The keys that agents brought since the start, by fingerprint.
+    pub fn keys_seen(&self) -> KeysSeen {
+        self.outputs.keys.seen()
     }
 
     /// Counts what came of taking a lease back.

@@ -39,13 +39,26 @@ fn server(record: &CallRecord, spans: &mut Message) {
         who(record, attributes);
         tool(record, attributes);
         ruling(record, attributes);
-        attributes.number(names::KEYS_STRIPPED, record.stripped.len());
+        keys(record, attributes);
         if record.scrubbed > 0 {
             attributes.number(names::SECRETS_SCRUBBED, record.scrubbed);
         }
         attributes.put(names::CALL_ENDING, record.ending.as_str());
         attributes.maybe(names::ERROR_TYPE, error_type(record).as_deref());
     });
+}
+
+/// The keys that the agent brought, by fingerprint; the lists are in one order.
+pub(crate) fn keys(record: &CallRecord, attributes: &mut Attributes<'_>) {
+    let keys = &record.keys;
+    attributes.number(names::KEYS_FOUND, keys.len());
+    if !keys.is_empty() {
+        attributes.texts(names::KEYS_PLACES, keys.iter().map(|key| &*key.place));
+        attributes.texts(names::KEYS_KINDS, keys.iter().map(|key| key.kind));
+        attributes.texts(names::KEYS_ACTIONS, keys.iter().map(|key| key.action));
+        let prints = keys.iter().map(|key| &*key.fingerprint);
+        attributes.texts(names::KEYS_FINGERPRINTS, prints);
+    }
 }
 
 /// The decision as a span of its own, so that a refusal is seen as a step that has no next one.

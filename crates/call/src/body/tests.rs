@@ -3,15 +3,38 @@
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use serde_json::json;
 
-use super::{arguments, check_keys};
-use crate::{BodyKeys, Unobservable};
+use super::{Read, arguments};
+use crate::found_key::{FoundKey, KeyFate, Notes};
+use crate::keys::Fingerprints;
+use crate::{StripMode, Unobservable};
+
+const KEY: &str = concat!("ghp_", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
+
+const FORM: Option<&str> = Some("application/x-www-form-urlencoded");
 
 fn read(content_type: Option<&'static str>, body: &str) -> Result<serde_json::Value, Unobservable> {
+    let (read, _) = read_as(StripMode::Refuse, content_type, body);
+    read.map(|read| read.arguments)
+}
+
+fn read_as(
+    mode: StripMode,
+    content_type: Option<&'static str>,
+    body: &str,
+) -> (Result<Read, Unobservable>, Vec<FoundKey>) {
     let mut headers = HeaderMap::new();
     if let Some(content_type) = content_type {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
-    arguments(&headers, body.as_bytes(), BodyKeys::Refuse, &[])
+    let mut keys = Vec::new();
+    let mut notes = Notes {
+        mode,
+        prints: &Fingerprints::random(),
+        proofs: &[HeaderValue::from_static("the-proof-of-the-agent")],
+        placeholders: &[],
+        keys: &mut keys,
+    };
+    (arguments(&headers, body.as_bytes(), &mut notes), keys)
 }
 
 #[track_caller]
@@ -84,21 +107,86 @@ fn a_form_with_a_client_secret_is_refused() {
 }
 #[test]
 fn arguments_that_hold_a_key_are_refused() {
-    let key = concat!("ghp_", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
-    for value in [
-        json!(key),
-        json!({"a": [1, {"b": format!("use {key}")}]}),
-        json!({key: 1}),
-        serde_json::from_str(&format!("\"{}\"", key.replacen('g', "\\u0067", 1))).unwrap(),
+    for (value, place) in [
+        (json!(KEY), "body:"),
+        (
+            json!({"a": [1, {"b/c": format!("use {KEY}")}]}),
+            "body:/a/1/b~1c",
+        ),
+        (json!({"x": {KEY: 1}}), "body:/x"),
     ] {
-        let error = check_keys(&value, BodyKeys::Refuse).unwrap_err();
-        assert!(!error.to_string().contains(key));
-        check_keys(&value, BodyKeys::Allow).unwrap();
+        let (read, keys) = read_as(StripMode::Refuse, None, &value.to_string());
+        assert!(!read.unwrap_err().to_string().contains(KEY));
+        let [key] = &keys[..] else { panic!("{keys:?}") };
+        let told = (&*key.place, key.kind, key.fate);
+        assert_eq!(told, (place, "github", KeyFate::Refused));
+        assert!(!format!("{keys:?}").contains(KEY));
+    }
+}
+
+/// A body, what it becomes where keys come off, and where they were.
+#[track_caller]
+fn stripped(content_type: Option<&'static str>, body: &str, expect: &str, places: &[&str]) {
+    let (read, keys) = read_as(StripMode::Strip, content_type, body);
+    let read = read.unwrap();
+    let found: Vec<_> = keys.iter().map(|key| &*key.place).collect();
+    assert_eq!(found, places);
+    assert!(keys.iter().all(|key| key.fate == KeyFate::Stripped));
+    let sent = read
+        .rewritten
+        .map(|sent| String::from_utf8(sent.to_vec()).unwrap());
+    assert_eq!(sent.as_deref().unwrap_or(body), expect);
+    // What policy judges is what is sent.
+    let again = read_as(StripMode::Report, content_type, expect).0;
+    assert_eq!(again.unwrap().arguments, read.arguments);
+}
+
+#[test]
+fn keys_come_off_arguments() {
+    let body = json!({"a": ["x", format!("use {KEY}, or {KEY}")], "n": 1.5}).to_string();
+    let expect = r#"{"a":["x","use ***, or ***"],"n":1.5}"#;
+    stripped(None, &body, expect, &["body:/a/1", "body:/a/1"]);
+    let escaped = format!("\"\\n{}\"", KEY.replacen('g', "\\u0067", 1));
+    stripped(None, &escaped, r#""\n***""#, &["body:"]);
+    stripped(None, " [1, 2.50]", " [1, 2.50]", &[]);
+}
+#[test]
+fn keys_come_off_a_form() {
+    let body = format!("a=1+2&b={KEY}%21&client_secret=opaque&c%5F=%26");
+    let expect = "a=1+2&b=%2A%2A%2A%21&client_secret=%2A%2A%2A&c_=%26";
+    stripped(FORM, &body, expect, &["body:/b", "body:/client_secret"]);
+}
+#[test]
+fn a_name_that_is_a_key_can_not_come_off() {
+    for (content_type, body) in [
+        (None, json!({"a": KEY, KEY: 1}).to_string()),
+        (FORM, format!("{KEY}=1")),
+    ] {
+        let (read, keys) = read_as(StripMode::Strip, content_type, &body);
+        assert!(matches!(read, Err(Unobservable::KeyRefused(_))));
+        assert!(keys.iter().all(|key| key.fate == KeyFate::Refused) && !keys.is_empty());
     }
 }
 #[test]
+fn keys_that_are_reported_go_on_and_proofs_do_not() {
+    let body = json!({"a": KEY, KEY: 1}).to_string();
+    let (read, keys) = read_as(StripMode::Report, None, &body);
+    assert_eq!(read.unwrap().rewritten, None);
+    assert!(keys.iter().all(|key| key.fate == KeyFate::Reported) && keys.len() == 2);
+    let body = "id_token=the-proof-of-the-agent";
+    let (read, _) = read_as(StripMode::Report, FORM, body);
+    assert_eq!(read.unwrap().rewritten.unwrap(), "id_token=%2A%2A%2A");
+}
+#[test]
+fn thousands_of_keys_are_not_all_written_down() {
+    let body = json!(vec![KEY; 5000]).to_string();
+    let (read, keys) = read_as(StripMode::Strip, None, &body);
+    assert_eq!(keys.len(), 64);
+    assert_eq!(read.unwrap().arguments, json!(vec!["***"; 5000]));
+}
+#[test]
 fn no_escape_hides_a_key() {
-    let key = concat!("ghp_", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
+    let key = KEY;
     let escaped = key.replacen('p', "\\u0070", 1);
     for body in [
         format!("\"{key}\""),
@@ -116,9 +204,6 @@ fn no_escape_hides_a_key() {
 }
 #[test]
 fn ordinary_arguments_pass() {
-    check_keys(
-        &json!({"a": ["x", 1, null, true], "b": {"c": "the ghp_ prefix"}}),
-        BodyKeys::Refuse,
-    )
-    .unwrap();
+    let arguments = json!({"a": ["x", 1, null, true], "b": {"c": "the ghp_ prefix"}});
+    check(None, &arguments.to_string(), &arguments);
 }

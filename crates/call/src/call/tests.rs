@@ -5,7 +5,7 @@ mod limits;
 use std::sync::Arc;
 
 use crate::{
-    Body, BodyKeys, BodyMode, BodyPlan, Call, Head, Protocol, StripMode, Tool, Tools, Unobservable,
+    Body, BodyMode, BodyPlan, Call, FoundKey, Head, Protocol, StripMode, Tool, Tools, Unobservable,
 };
 use bytes::Bytes;
 use http::Request;
@@ -81,14 +81,23 @@ impl World {
         }
     }
 
-    async fn ask(&self, mut request: Request<()>, body: Body) -> Result<Call, Unobservable> {
+    async fn ask(&self, request: Request<()>, body: Body) -> Result<Call, Unobservable> {
+        self.ask_noting(request, body, &mut Vec::new()).await
+    }
+
+    async fn ask_noting(
+        &self,
+        mut request: Request<()>,
+        body: Body,
+        keys: &mut Vec<FoundKey>,
+    ) -> Result<Call, Unobservable> {
         let proof = format!("Bearer {}", self.token).parse().unwrap();
         request.headers_mut().insert("authorization", proof);
         let head = Head::canonical(request.into_parts().0, None)?;
         let agent = self.identity.authenticate(&head.presented()).await.unwrap();
         let task = self.tasks.bind(agent, head.headers()).unwrap();
         let route = self.tools.route(&head).unwrap();
-        Call::observe(task, route, head, body)
+        Call::observe_noting(task, route, head, body, keys)
     }
 }
 
@@ -215,21 +224,24 @@ async fn an_agent_does_not_choose_the_upstream() {
 }
 #[tokio::test]
 async fn the_proof_comes_off_and_is_no_key() {
-    let call = http("GET /x/a", &[], "").await.unwrap();
-    assert_eq!(call.stripped(), []);
+    let world = World::new(http_tool(), all()).await;
+    let mut keys = Vec::new();
+    let asked = request("GET", "/x/a", &[]);
+    let call = world.ask_noting(asked, Body::Empty, &mut keys).await;
+    let call = call.unwrap();
+    assert_eq!(keys, []);
     assert!(!call.into_wire().0.headers.contains_key("authorization"));
 }
 #[tokio::test]
 async fn the_agents_keys_come_off_everywhere() {
     let headers = [("x-api-key", "opaque"), ("cookie", "s=1"), ("x-note", KEY)];
-    let call = http(&format!("GET /x/a?api%5Fkey=v&q={KEY}&b=2"), &headers, "")
-        .await
-        .unwrap();
-    let mut places: Vec<_> = call
-        .stripped()
-        .iter()
-        .map(|key| key.place.as_str())
-        .collect();
+    let world = World::new(http_tool(), all()).await;
+    let path = format!("/x/a?api%5Fkey=v&q={KEY}&b=2");
+    let mut keys = Vec::new();
+    let asked = request("GET", &path, &headers);
+    let call = world.ask_noting(asked, Body::Empty, &mut keys).await;
+    let call = call.unwrap();
+    let mut places: Vec<_> = keys.iter().map(|key| key.place.as_str()).collect();
     places.sort_unstable();
     assert_eq!(
         places,
@@ -242,11 +254,7 @@ async fn the_agents_keys_come_off_everywhere() {
         ]
     );
     assert_eq!(call.request().query, [("b".to_owned(), "2".to_owned())]);
-    let shown = format!(
-        "{call:?} {:?} {:?}",
-        call.request().headers,
-        call.stripped()
-    );
+    let shown = format!("{call:?} {:?} {keys:?}", call.request().headers);
     assert!(!shown.contains(KEY) && !shown.contains("opaque"));
     let (parts, _, _) = call.into_wire();
     assert_eq!(parts.uri.query(), Some("b=2"));
@@ -280,14 +288,53 @@ async fn a_key_in_path_or_body_is_refused() {
     }
 }
 #[tokio::test]
-async fn a_key_in_a_body_passes_where_it_is_allowed() {
-    let mut world = World::new(http_tool(), all()).await;
+async fn a_key_passes_where_it_is_only_reported() {
+    let reporting = || Tool {
+        strip: StripMode::Report,
+        ..http_tool()
+    };
+    let mut world = World::new(reporting(), all()).await;
     let name = "x".parse().unwrap();
-    world.tools = Tools::new(vec![http_tool()])
-        .unwrap()
-        .with_body_keys(&name, BodyKeys::Allow);
+    let tools = Tools::new(vec![reporting()]).unwrap();
+    world.tools = tools.with_body_keys(&name, StripMode::Report);
     let body = whole(&format!("\"{KEY}\""));
-    drop(world.ask(request("POST", "/x/a", &[]), body).await.unwrap());
+    let mut keys = Vec::new();
+    let asked = request("POST", &format!("/x/{KEY}"), &[("x-api-key", KEY)]);
+    let call = world.ask_noting(asked, body, &mut keys).await.unwrap();
+    let places: Vec<_> = keys.iter().map(|key| &*key.place).collect();
+    assert_eq!(places, ["path", "header:x-api-key", "body:"]);
+    let (parts, body, _) = call.into_wire();
+    assert_eq!(parts.headers["x-api-key"], KEY);
+    assert!(!parts.headers.contains_key("authorization"));
+    assert!(matches!(body, Body::Whole(sent) if sent.len() == KEY.len() + 2));
+}
+#[tokio::test]
+async fn keys_come_off_the_arguments_of_mcp() {
+    let mut world = World::new(mcp_tool(), all()).await;
+    let name = "x".parse().unwrap();
+    let tools = Tools::new(vec![mcp_tool()]).unwrap();
+    world.tools = tools.with_body_keys(&name, StripMode::Strip);
+    let mut message = tool_call("get_it");
+    message["params"]["arguments"] = json!({"token": KEY, "n": 1});
+    let asked = request("POST", "/x", &[("content-type", "application/json")]);
+    let body = whole(&message.to_string());
+    let call = world.ask(asked, body).await.unwrap();
+    let expect = json!({"token": "***", "n": 1});
+    assert_eq!(call.request().arguments, Some(expect.clone()));
+    let (parts, body, _) = call.into_wire();
+    let Body::Whole(sent) = body else { panic!() };
+    assert_eq!(parts.headers["content-length"], sent.len().to_string());
+    let sent: Value = serde_json::from_slice(&sent).unwrap();
+    assert_eq!(sent["params"]["arguments"], expect);
+}
+#[tokio::test]
+async fn keys_are_told_though_the_call_is_outside_the_task() {
+    let world = World::new(http_tool(), json!({"access": ["read"]})).await;
+    let mut keys = Vec::new();
+    let asked = request("POST", "/x/a", &[("x-api-key", KEY)]);
+    let refusal = world.ask_noting(asked, Body::Empty, &mut keys).await;
+    assert!(matches!(refusal, Err(Unobservable::OutOfRemit { .. })));
+    assert_eq!(keys.len(), 1);
 }
 #[tokio::test]
 async fn a_body_is_sent_as_it_was_read() {

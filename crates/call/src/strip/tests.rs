@@ -1,9 +1,14 @@
 //! What comes off a head, and what stays.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Connection, Stripped, take_headers, take_query};
-use crate::head::pairs;
+use super::{Connection, take_headers, take_query};
+use crate::found_key::{FoundKey, KeyFate, Notes};
+use crate::head::{Pair, pairs};
+use crate::keys::Fingerprints;
+use crate::tools::StripMode;
 
 const GITHUB: &str = concat!("ghp_", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
 
@@ -18,11 +23,41 @@ fn map(headers: &[(&str, &str)]) -> HeaderMap {
     map
 }
 
-fn take(headers: &[(&str, &str)], connection: Connection) -> (HeaderMap, Vec<Stripped>) {
+fn take(headers: &[(&str, &str)], connection: Connection) -> (HeaderMap, Vec<FoundKey>) {
+    take_as(StripMode::Strip, headers, connection)
+}
+
+fn take_as(
+    mode: StripMode,
+    headers: &[(&str, &str)],
+    connection: Connection,
+) -> (HeaderMap, Vec<FoundKey>) {
     let mut map = map(headers);
     let declarations = ["agent-task", "agent-tool"].map(HeaderName::from_static);
-    let stripped = take_headers(&mut map, &declarations, connection);
-    (map, stripped)
+    let keys = noted(mode, |notes| {
+        let passing = take_headers(&mut map, &declarations, connection, notes);
+        map.extend(passing);
+    });
+    (map, keys)
+}
+
+/// What is written down; `the-proof` is the gateway's.
+fn noted(mode: StripMode, take: impl FnOnce(&mut Notes<'_>)) -> Vec<FoundKey> {
+    let mut keys = Vec::new();
+    take(&mut Notes {
+        mode,
+        prints: &PRINTS,
+        proofs: &[HeaderValue::from_static("Bearer the-proof")],
+        placeholders: &[],
+        keys: &mut keys,
+    });
+    keys
+}
+
+static PRINTS: std::sync::LazyLock<Fingerprints> = std::sync::LazyLock::new(Fingerprints::random);
+
+fn take_pairs(query: &mut Vec<Pair>) -> Vec<FoundKey> {
+    noted(StripMode::Strip, |notes| take_query(query, notes))
 }
 
 #[track_caller]
@@ -87,16 +122,21 @@ fn a_key_has_one_fingerprint_everywhere() {
             ("authorization", &format!("Bearer {GITHUB}")),
             ("x-api-key", GITHUB),
             ("x-other", &format!("a {GITHUB} b")),
+            (
+                "x-pair",
+                &format!("Basic {}", STANDARD.encode(format!("git:{GITHUB}"))),
+            ),
+            ("cookie", &format!("a=b; c={GITHUB}")),
         ],
         Connection::Closes,
     );
     let mut query = pairs(&format!("q={GITHUB}")).unwrap();
     let mut prints: Vec<_> = stripped
         .into_iter()
-        .chain(take_query(&mut query))
+        .chain(take_pairs(&mut query))
         .map(|key| key.fingerprint)
         .collect();
-    assert_eq!(prints.len(), 4);
+    assert_eq!(prints.len(), 6);
     prints.dedup();
     assert_eq!(prints.len(), 1);
 }
@@ -176,7 +216,7 @@ fn a_streaming_body_keeps_its_framing() {
 #[track_caller]
 fn query(raw: &str, wire: &str, places: &[&str]) {
     let mut query = pairs(raw).unwrap();
-    let stripped = take_query(&mut query);
+    let stripped = take_pairs(&mut query);
     let left: Vec<_> = query.iter().map(|pair| pair.wire.as_str()).collect();
     let found: Vec<_> = stripped.iter().map(|key| key.place.as_str()).collect();
     assert_eq!((left.join("&").as_str(), &*found), (wire, places));
@@ -201,4 +241,51 @@ fn a_key_as_a_query_key_is_not_told() {
 #[test]
 fn an_ordinary_query_stays() {
     query("q=a+b&page_token=x", "q=a+b&page_token=x", &[]);
+}
+
+#[track_caller]
+fn kind(name: &str, value: &str, expect: &str) {
+    let (_, keys) = take(&[(name, value)], Connection::Closes);
+    let kinds: Vec<_> = keys.iter().map(|key| key.kind).collect();
+    assert_eq!(kinds, [expect], "{name}");
+}
+
+#[test]
+fn a_key_is_told_by_its_kind() {
+    kind("authorization", &format!("token {GITHUB}"), "github");
+    kind("x-api-key", "opaque", "unknown");
+    kind("authorization", "Basic dXNlcjpwYXNz", "basic");
+    kind("cookie", "session=1", "cookie");
+    kind("cookie", &format!("session={GITHUB}"), "github");
+}
+#[test]
+fn a_key_that_is_reported_goes_on() {
+    let headers = [
+        ("authorization", "Bearer opaque"),
+        ("cookie", "s=1"),
+        ("x-note", GITHUB),
+    ];
+    let (map, keys) = take_as(StripMode::Report, &headers, Connection::Closes);
+    assert_eq!(map.len(), 3);
+    assert!(keys.iter().all(|key| key.fate == KeyFate::Reported) && keys.len() == 3);
+    let mut query = pairs(&format!("q={GITHUB}&key=x&a=1")).unwrap();
+    let keys = noted(StripMode::Report, |notes| take_query(&mut query, notes));
+    assert_eq!((query.len(), keys.len()), (3, 2));
+}
+#[test]
+fn a_proof_goes_no_further_even_where_keys_are_reported() {
+    let proofs = [
+        ("dpop", "eyJ"),
+        ("txn-token", "eyJ"),
+        ("signature", "sig"),
+        ("proxy-authorization", "Bearer x"),
+        ("x-auth-token", "the-proof"),
+        ("x-note", "Bearer the-proof"),
+    ];
+    let (map, keys) = take_as(StripMode::Report, &proofs, Connection::Closes);
+    assert!(map.is_empty(), "{map:?}");
+    assert!(keys.iter().all(|key| key.fate == KeyFate::Stripped) && keys.len() == 6);
+    let mut query = pairs("token=the-proof").unwrap();
+    noted(StripMode::Report, |notes| take_query(&mut query, notes));
+    assert!(query.is_empty());
 }

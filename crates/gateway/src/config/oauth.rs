@@ -315,7 +315,13 @@ impl RawOAuth {
             access_tokens: self.access_tokens?.value,
         };
         let is_named = client.id.is_some();
-        let consent = consent.parse(kind, (is_named, &scopes), place, notes);
+        let consent = if kind == GrantKind::UserConsent {
+            let consent = consent.parse((is_named, &scopes), place, notes);
+            consent.map(Some)
+        } else {
+            consent.note_misplaced(notes);
+            Some(None)
+        };
         exchange.check(kind, &subject.place, notes);
         let identity_provider_ca = exchange.ca();
         let shown = Shown {
@@ -511,27 +517,26 @@ const OWN: [&str; 11] = [
 ];
 
 impl RawConsent {
-    /// None if something is missing; nothing in it where no owner is asked.
+    /// No owner is asked: keys that say how are mistakes.
+    fn note_misplaced(self, notes: &mut Notes) {
+        let places = [
+            self.authorization_url.map(|it| it.place),
+            self.issuer.map(|it| it.place),
+            self.owner_claim.map(|it| it.place),
+        ];
+        for place in places.iter().flatten() {
+            let message = "it goes with `grant: user_consent`";
+            notes.mistake(place, "wrong_grant", message);
+        }
+    }
+
+    /// None if something is missing.
     fn parse(
         self,
-        kind: GrantKind,
         (has_client, scopes): (bool, &[String]),
         place: &Place,
         notes: &mut Notes,
-    ) -> Option<Option<ConsentAsked>> {
-        if kind != GrantKind::UserConsent {
-            let url = self.authorization_url.map(|url| url.place);
-            let places = [
-                url,
-                self.issuer.map(|it| it.place),
-                self.owner_claim.map(|it| it.place),
-            ];
-            for place in places.iter().flatten() {
-                let message = "it goes with `grant: user_consent`";
-                notes.mistake(place, "wrong_grant", message);
-            }
-            return Some(None);
-        }
+    ) -> Option<ConsentAsked> {
         if let Some(claim) = &self.owner_claim
             && (self.issuer.is_none() || !scopes.iter().any(|scope| scope == "openid"))
         {
@@ -554,12 +559,12 @@ impl RawConsent {
             let message = format!("`{name}` is the gateway's own parameter");
             notes.mistake(&url.place, "wrong_value", message);
         }
-        Some(Some(ConsentAsked {
+        Some(ConsentAsked {
             authorization_url: url.value,
             issuer: self.issuer.map(|issuer| issuer.value),
             owner_claim: self.owner_claim.map(|claim| claim.value),
             access_tokens: self.access_tokens,
-        }))
+        })
     }
 }
 

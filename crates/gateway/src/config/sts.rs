@@ -145,7 +145,12 @@ impl RawSts {
             None => regional(&region)?,
         };
         let with_token = self.token.is_some();
-        let base = base((self.keys, self.statement, self.token), place, notes);
+        let given = Given {
+            keys: self.keys,
+            statement: self.statement,
+            token: self.token,
+        };
+        let base = base(given, place, notes);
         let tags = values(self.tags?.value);
         Some(Asked {
             config: StsConfig {
@@ -216,17 +221,16 @@ fn regional(region: &str) -> Option<Url> {
         .ok()
 }
 
+/// By what a role may be assumed.
+struct Given {
+    keys: Option<At<RawKeys>>,
+    statement: Option<At<RawStatement>>,
+    token: Option<At<SecretRef>>,
+}
+
 /// By what a role is assumed: one of the three.
-fn base(
-    given: (
-        Option<At<RawKeys>>,
-        Option<At<RawStatement>>,
-        Option<At<SecretRef>>,
-    ),
-    place: &Place,
-    notes: &mut Notes,
-) -> Option<StsBase> {
-    match given {
+fn base(given: Given, place: &Place, notes: &mut Notes) -> Option<StsBase> {
+    match (given.keys, given.statement, given.token) {
         (Some(keys), None, None) => {
             let keys = keys.value;
             Some(StsBase::Keys {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use call::{BodyKeys, BodyMode, Mark, Meter, Protocol, StripMode, Tool};
+use call::{BodyMode, Mark, Meter, Protocol, StripMode, Tool};
 use credentials::{ContextRule, Injection, NetworkRule, Place as Where};
 use proxy::{HttpVersion, Timeouts};
 use serde_json::{Map, Value};
@@ -30,7 +30,7 @@ pub struct ToolConfig {
     /// How it is reached.
     pub upstream: UpstreamConfig,
     /// What happens to keys in the bodies of its calls.
-    pub body_keys: BodyKeys,
+    pub body_keys: StripMode,
     /// The operations that answer with tokens.
     pub token_endpoints: Vec<OperationPattern>,
     /// What its leases belong to.
@@ -85,9 +85,8 @@ pub(super) enum Reading {
 
 words! { HttpVersion { "auto" => Self::Auto, "always" => Self::Http2, "never" => Self::Http1 } }
 words! { NetworkRule { "subnet" => Self::Subnet, "any" => Self::Any } }
-words! { BodyKeys { "refuse" => Self::Refuse, "allow" => Self::Allow } }
 words! { Reading { "inspect" => Self::Inspect, "stream" => Self::Stream } }
-words! { StripMode { "strip" => Self::Strip, "refuse" => Self::Refuse } }
+words! { StripMode { "strip" => Self::Strip, "refuse" => Self::Refuse, "report" => Self::Report } }
 words! { Access { "read" => Self::Read, "write" => Self::Write, "execute" => Self::Execute } }
 words! {
     Protocol { "http" => Self::Http, "mcp" => Self::Mcp, "grpc" => Self::Grpc }
@@ -143,10 +142,10 @@ section! {
         body: Reading = default("inspect");
         /// How much of a body is read; more is refused with 413.
         max_body: Size = default("1MiB");
-        /// What happens to a key that the agent brought: it comes off (`strip`), or the call is refused (`refuse`).
+        /// What happens to a key that the agent brought in headers, cookies, path or query: it comes off (`strip`; in a path the call is refused), the call is refused (`refuse`), or it reaches the tool and is only written down (`report`).
         strip: StripMode = default("strip");
-        /// What happens to a call whose body holds what looks like a key: it is refused (`refuse`), or the key reaches the tool (`allow`).
-        body_keys: BodyKeys = default("refuse");
+        /// The same for keys in bodies: the call is refused (`refuse`), the key becomes `***` (`strip`), or it reaches the tool (`report`). What streams is cut where it would be refused or stripped.
+        body_keys: StripMode = default("refuse");
         /// Operations that answer with tokens, such as `POST /oauth/token`: agents are given phantoms of them, which the gateway turns back where they are sent to this tool, in `Authorization` or to one of these.
         token_endpoints: Vec<At<OperationPattern>> = default([]);
         /// Whether the upstream may be reached without TLS, though it is not on loopback.

@@ -169,10 +169,12 @@ fn call(kind: &'static str, at: Timestamp, record: &CallRecord, line: &mut Objec
     line.maybe("cause", record.cause.as_deref().map(cut));
     line.maybe("approval", record.approval.as_deref());
     line.maybe("policy_revision", record.policy_revision.as_deref());
-    if !record.stripped.is_empty() {
-        line.objects("keys_stripped", &record.stripped, |told, key| {
+    if !record.keys.is_empty() {
+        line.objects("keys", &record.keys, |told, key| {
             told.text("place", &key.place);
+            told.word("kind", key.kind);
             told.text("fingerprint", &key.fingerprint);
+            told.word("action", key.action);
         });
     }
     if !record.leases.is_empty() {

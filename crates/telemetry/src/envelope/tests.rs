@@ -16,7 +16,7 @@ use prost::Message as _;
 
 use super::Envelope;
 use crate::protobuf::Message;
-use crate::{CallRecord, Ending, LeaseNote, Mcp, StrippedKey, Trace, Verdict, logs, spans};
+use crate::{CallRecord, Ending, KeyNote, LeaseNote, Mcp, Trace, Verdict, logs, spans};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -106,9 +106,11 @@ fn full() -> CallRecord {
     record.operation = Some("POST /repos/*/*/issues".into());
     record.access = Some("write");
     record.environment = Some("prod".into());
-    record.stripped = vec![StrippedKey {
+    record.keys = vec![KeyNote {
         place: "cookie".into(),
+        kind: "github",
         fingerprint: "0123456789abcdef".into(),
+        action: "stripped",
     }];
     record.verdict = Verdict::Allow;
     record.reason = Some("labelled".into());
@@ -174,6 +176,16 @@ fn lease() -> Vec<(&'static str, Value)> {
     ]
 }
 
+fn keys() -> Vec<(&'static str, Value)> {
+    vec![
+        ("remit.keys.found", number(1)),
+        ("remit.keys.places", texts(&["cookie"])),
+        ("remit.keys.kinds", texts(&["github"])),
+        ("remit.keys.actions", texts(&["stripped"])),
+        ("remit.keys.fingerprints", texts(&["0123456789abcdef"])),
+    ]
+}
+
 /// A span of [`full`], without its id, name, times and attributes. `sampled` and `random` are the agent's
 /// flags; 0x100 says that it is known whether the parent is remote.
 fn span(parent: Vec<u8>) -> Span {
@@ -206,7 +218,7 @@ fn the_call_is_a_server_span() {
         ("client.port", number(4711)),
     ];
     pairs.extend([who(), tool(), ruling(&record)].into_iter().flatten());
-    pairs.push(("remit.keys.stripped", number(1)));
+    pairs.extend(keys());
     pairs.push(("remit.call.ending", text("complete")));
     let expect = Span {
         span_id: record.trace.server().to_bytes().to_vec(),
@@ -285,7 +297,7 @@ fn the_event_says_all_that_was_decided() {
     pairs.push(("remit.decision.cause", text("rule 3")));
     pairs.push(("http.response.status_code", number(201)));
     pairs.push(("remit.call.ending", text("complete")));
-    pairs.push(("remit.keys.fingerprints", texts(&["0123456789abcdef"])));
+    pairs.extend(keys());
     let expect = LogRecord {
         time_unix_nano: STARTED + 10 * MILLISECOND,
         observed_time_unix_nano: STARTED + 10 * MILLISECOND,
@@ -360,7 +372,7 @@ fn an_mcp_call_tells_what_mcp_says_and_no_route() {
     pairs.extend([
         ("remit.decision.id", text(decision)),
         ("remit.decision.outcome", text("error")),
-        ("remit.keys.stripped", number(0)),
+        ("remit.keys.found", number(0)),
         ("remit.call.ending", text("cut")),
         ("error.type", text("cut")),
     ]);
@@ -446,7 +458,7 @@ fn long_texts_are_cut_and_stay_texts() {
         version: Some(long),
     });
     // Such a span's length takes three bytes.
-    record.stripped = vec![record.stripped[0].clone(); 2_000];
+    record.keys = vec![record.keys[0].clone(); 2_000];
     let (spans, event) = of(&record);
     let short = "ü".repeat(512);
     let server = told(&spans[0].attributes);

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::{Metrics, Signal};
-use crate::{CallRecord, PolicyFailure, StrippedKey, Trace, Verdict};
+use crate::{CallRecord, KeyNote, PolicyFailure, Trace, Verdict};
 
 fn record() -> CallRecord {
     let mut record = CallRecord::open(Trace::begin(), None);
@@ -48,14 +48,16 @@ fn a_call_to_no_tool_is_counted() {
     );
 }
 #[test]
-fn stripped_keys_are_counted() {
-    let key = StrippedKey {
-        place: "cookie".into(),
+fn keys_are_counted_by_their_kind() {
+    let key = KeyNote {
+        place: "body:/a/token".into(),
+        kind: "github",
         fingerprint: "0".into(),
+        action: "refused",
     };
     check(
-        |record| record.stripped = vec![key.clone(), key],
-        "remit_keys_stripped_total 2",
+        |record| record.keys = vec![key.clone(), key],
+        r#"remit_keys_found_total{kind="github",place="body",action="refused"} 2"#,
     );
 }
 #[test]

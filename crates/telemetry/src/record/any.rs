@@ -7,7 +7,7 @@ use proptest::arbitrary::any;
 use proptest::option;
 use proptest::strategy::Strategy;
 
-use crate::{CallRecord, Delegated, Ending, LeaseNote, Mcp, StrippedKey, Trace, Verdict};
+use crate::{CallRecord, Delegated, Ending, KeyNote, LeaseNote, Mcp, Trace, Verdict};
 
 /// Any record, as it may be told.
 pub(crate) fn record() -> impl Strategy<Value = CallRecord> {
@@ -33,10 +33,13 @@ pub(crate) fn record() -> impl Strategy<Value = CallRecord> {
                 expires_at: (!bridge).then_some(expires_at),
                 bridge,
             }));
-            record.stripped = keys
-                .into_iter()
-                .map(|[place, fingerprint]| StrippedKey { place, fingerprint })
-                .collect();
+            let keys = keys.into_iter().map(|[place, fingerprint]| KeyNote {
+                place,
+                kind: "github",
+                fingerprint,
+                action: "stripped",
+            });
+            record.keys = keys.collect();
             record.mcp = mcp.map(|(tool, name, request_id)| Mcp {
                 method: if tool { "tools/call" } else { "resources/read" }.into(),
                 name,

@@ -292,7 +292,7 @@ fn the_call_says_who_what_and_how_it_was_ruled() {
         (names::DECISION_ID, record.decision.as_str()),
         (names::DECISION_OUTCOME, "allow"),
         (names::DECISION_REASON, "bad_label"),
-        (names::KEYS_STRIPPED, "0"),
+        (names::KEYS_FOUND, "0"),
     ] {
         check_attribute(&record, SpanKind::Server, name, Some(expect));
     }

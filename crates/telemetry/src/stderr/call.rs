@@ -85,8 +85,8 @@ fn fields(record: &CallRecord, told: &mut Fields<'_>) {
         told.number("status", status.into());
     }
     told.word("ending", Some(record.ending.as_str()));
-    let keys = u64::try_from(record.stripped.len()).unwrap_or(u64::MAX);
-    told.number("keys_stripped", keys);
+    let keys = u64::try_from(record.keys.len()).unwrap_or(u64::MAX);
+    told.number("keys_found", keys);
     if record.scrubbed > 0 {
         let found = u64::try_from(record.scrubbed).unwrap_or(u64::MAX);
         told.number("secrets_scrubbed", found);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Line, decided};
 use crate::json::Object;
 use crate::record::any;
-use crate::{CallRecord, Ending, LeaseNote, Mcp, StrippedKey, Trace, Verdict};
+use crate::{CallRecord, Ending, KeyNote, LeaseNote, Mcp, Trace, Verdict};
 
 fn text(line: Line<'_>) -> String {
     let mut text = Vec::new();
@@ -70,10 +70,12 @@ fn a_line_of_everything() {
     record.reason = Some("r".into());
     record.cause = Some("c".into());
     record.policy_revision = Some("r7".into());
-    record.stripped = ["cookie", "userinfo"]
-        .map(|place| StrippedKey {
+    record.keys = ["cookie", "path"]
+        .map(|place| KeyNote {
             place: place.into(),
+            kind: "github",
             fingerprint: "0123456789abcdef".into(),
+            action: "stripped",
         })
         .to_vec();
     record.leases = vec![LeaseNote {
@@ -95,8 +97,8 @@ fn a_line_of_everything() {
 "operation":"POST /a/*","access":"write","method":"POST","host":"h:1",
 "path":"/a/\n\u001bü\\","mcp":{"method":"tools/call","name":"add","request":"\"7\""},
 "verdict":"allow","code":"bad_gateway","reason":"r","cause":"c","policy_revision":"r7",
-"keys_stripped":[{"place":"cookie","fingerprint":"0123456789abcdef"},
-{"place":"userinfo","fingerprint":"0123456789abcdef"}],
+"keys":[{"place":"cookie","kind":"github","fingerprint":"0123456789abcdef","action":"stripped"},
+{"place":"path","kind":"github","fingerprint":"0123456789abcdef","action":"stripped"}],
 "leases":[{"id":"l1","provider":"cmd","bridge":true,"expires_at":"2026-08-01T13:00:00Z"}],
 "forwarded":true,"status":502,"bytes_in":12,"bytes_out":18446744073709551615,
 "secrets_scrubbed":2,"ending":"upstream_failed","seconds":1.5}"#,
@@ -128,16 +130,18 @@ fn said(kind: &str, record: &CallRecord) -> Value {
         .mcp
         .as_ref()
         .map(|mcp| json!({"method": mcp.method, "name": mcp.name, "request": mcp.request_id}));
-    let keys = record
-        .stripped
-        .iter()
-        .map(|key| json!({"place": key.place, "fingerprint": key.fingerprint}));
+    let keys = record.keys.iter().map(|key| {
+        json!({
+            "place": key.place, "kind": key.kind,
+            "fingerprint": key.fingerprint, "action": key.action,
+        })
+    });
     let leases = record.leases.iter().map(|lease| {
         let (id, provider, bridge) = (&lease.id, lease.provider, lease.bridge);
         let told = json!({"id": id, "provider": provider, "bridge": bridge, "expires_at": lease.expires_at});
         without_nulls(told)
     });
-    let keys = (!record.stripped.is_empty()).then(|| keys.collect::<Vec<_>>());
+    let keys = (!record.keys.is_empty()).then(|| keys.collect::<Vec<_>>());
     let leases = (!record.leases.is_empty()).then(|| leases.collect::<Vec<_>>());
     json!({
         "kind": kind,
@@ -151,7 +155,7 @@ fn said(kind: &str, record: &CallRecord) -> Value {
         "access": access, "method": method, "host": host, "path": path, "mcp": mcp,
         "verdict": record.verdict.as_str(),
         "code": code, "reason": reason, "cause": cause, "policy_revision": policy_revision,
-        "keys_stripped": keys, "leases": leases,
+        "keys": keys, "leases": leases,
     })
 }
 

@@ -32,7 +32,7 @@ fn event(record: &CallRecord) {
         path = record.path.as_str(),
         status = record.status,
         ending = record.ending.as_str(),
-        keys_stripped = record.stripped.len(),
+        keys_found = record.keys.len(),
         milliseconds = milliseconds(record.total_time),
         trace = %record.trace.id(),
         "call closed"
