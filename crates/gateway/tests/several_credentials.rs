@@ -106,7 +106,7 @@ tools:
             let lines = audit
                 .lines()
                 .map(|line| serde_json::from_str(line).unwrap());
-            let closed = lines.filter(|line: &Value| line["kind"] == "closed");
+            let mut closed = lines.filter(|line: &Value| line["kind"] == "closed");
             leases = closed
                 .next_back()
                 .map_or(Value::Null, |line| line["leases"].clone());
