@@ -373,6 +373,7 @@ async fn apply(
     if let Some(gathered) = &applied.gathered {
         gathered.activate().await?;
     }
+    applied.setup.credentials.take_effect();
     Ok(applied)
 }
 

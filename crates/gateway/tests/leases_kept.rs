@@ -273,7 +273,10 @@ fn an_upstream_that_takes_nothing_back_at_the_start_holds_up_neither_ended_tasks
 
     // Their secrets are lost with the process.
     for _ in 0..2 * LEASES {
-        let silent = Answer::Slow(Duration::from_secs(3_600), Box::new(Answer::json(json!({}))));
+        let silent = Answer::Slow(
+            Duration::from_secs(3_600),
+            Box::new(Answer::json(json!({}))),
+        );
         ground.server.next_revocation(silent);
     }
     let config = ground.site.path("remit.yaml");
