@@ -46,7 +46,7 @@ fn every_config_and_every_policy_is_right() {
             says_yes(&["policy", "test"], &folder.join("policy"));
         }
     }
-    assert_eq!(seen, 4);
+    assert_eq!(seen, 5);
 }
 
 /// An example's tool, at a port that the system chose.
