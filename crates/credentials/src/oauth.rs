@@ -171,6 +171,13 @@ impl OAuth {
     }
 }
 
+#[cfg(test)]
+impl OAuth {
+    pub(crate) fn config(&self) -> OAuthConfig {
+        self.0.config.clone()
+    }
+}
+
 #[async_trait::async_trait]
 impl Provider for OAuth {
     fn name(&self) -> &'static str {
@@ -209,7 +216,8 @@ impl Provider for OAuth {
             }
             Grant::RefreshToken(path) => texts.push(format!("refresh {}", path.display())),
             Grant::UserConsent(consent) => {
-                texts.push(format!("user_consent {}", consent.authorization_url));
+                texts.push("user_consent".to_owned());
+                texts.extend(consent.texts());
             }
         }
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

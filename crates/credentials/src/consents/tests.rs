@@ -341,6 +341,48 @@ async fn another_client_or_scope_is_consented_to_anew() {
     world.gateway_with(other).await.link("alice").await;
 }
 #[tokio::test]
+async fn a_consent_of_before_the_owner_was_made_sure_of_is_given_anew() {
+    type Change = fn(&mut OAuthConfig, &mut UserConsent);
+    let changes: [Change; 4] = [
+        |_, consent| consent.owner_claim = Some("email".to_owned()),
+        |_, consent| consent.issuer = None,
+        |config, _| config.revocation_url = None,
+        |config, _| {
+            let secret = SecretRef::Env("OTHER".to_owned());
+            config.authentication = ClientAuthentication::SecretPost(secret);
+        },
+    ];
+    for change in changes {
+        let world = World::new().await;
+        let digest = {
+            let gateway = world.gateway().await;
+            gateway.consent(&world, "alice").await.unwrap();
+            gateway.provider.digest()
+        };
+        let gateway = world.gateway_with(change).await;
+        gateway.link("alice").await;
+        assert_ne!(gateway.provider.digest(), digest);
+    }
+}
+#[tokio::test]
+async fn what_another_tool_leaves_unchecked_is_checked_here() {
+    let world = World::new().await;
+    let gateway = world
+        .gateway_with(|_, consent| consent.owner_claim = Some("email".to_owned()))
+        .await;
+    let mut lax = gateway.provider.config();
+    if let Grant::UserConsent(consent) = &mut lax.grant {
+        consent.owner_claim = None;
+    }
+    // It is registered last.
+    let _wiki = OAuth::new(lax, Arc::clone(&world.tokens)).unwrap();
+    let refused = gateway.consent(&world, "alice@example.org").await;
+    assert!(
+        matches!(refused, Err(Unconsented::Somebody(_))),
+        "{refused:?}"
+    );
+}
+#[tokio::test]
 async fn a_consent_that_ended_at_the_server_is_asked_for_again() {
     let world = World::new().await;
     let gateway = world.gateway().await;

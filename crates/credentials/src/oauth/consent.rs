@@ -36,6 +36,22 @@ pub enum TokenEnd {
     Revoke,
 }
 
+impl UserConsent {
+    /// What of it makes a config: where a person is asked, and what is made sure of.
+    pub(super) fn texts(&self) -> [String; 3] {
+        [
+            self.authorization_url.to_string(),
+            said(self.issuer.as_deref()),
+            said(self.owner_claim.as_deref()),
+        ]
+    }
+}
+
+/// One that is said and empty is another than one that is not said.
+fn said(text: Option<&str>) -> String {
+    text.map_or_else(String::new, |text| format!("={text}"))
+}
+
 impl Server {
     /// Whether the server is asked to take access tokens back.
     pub(super) fn takes_tokens_back(&self) -> bool {
@@ -198,20 +214,24 @@ impl Server {
         url.host_str().unwrap_or_default().to_owned()
     }
 
-    /// What a consent is of, besides owner and tool: with another server, client or scope it has to be given anew.
+    /// What a consent is of, besides owner and tool: with another server, client or scope, or where something else is
+    /// made sure of, it has to be given anew.
     pub(super) fn subject(&self) -> String {
         let config = &self.config;
-        let asked_at = self
-            .consent()
-            .map(|(it, _, _)| it.authorization_url.to_string());
-        let texts = [
+        let revocation_url = config.revocation_url.as_ref().map(Url::to_string);
+        let mut texts = vec![
             config.token_url.to_string(),
-            asked_at.unwrap_or_default(),
+            revocation_url.unwrap_or_default(),
             self.client_id().to_owned(),
             config.scopes.join(" "),
             config.audience.clone().unwrap_or_default(),
             config.resources.join(" "),
         ];
-        crate::provider::digest(&texts.each_ref().map(String::as_str))
+        texts.extend(config.authentication.texts());
+        if let Grant::UserConsent(consent) = &config.grant {
+            texts.extend(consent.texts());
+        }
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        crate::provider::digest(&texts)
     }
 }
