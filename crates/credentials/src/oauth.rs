@@ -173,6 +173,10 @@ impl OAuth {
 
 #[cfg(test)]
 impl OAuth {
+    pub(crate) fn subject(&self) -> String {
+        self.0.subject()
+    }
+
     pub(crate) fn config(&self) -> OAuthConfig {
         self.0.config.clone()
     }

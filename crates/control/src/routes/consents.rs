@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use credentials::{AuthorizationReply, ConsentQuestion, RevokedConsent, Unconsented};
+use credentials::{AuthorizationReply, ConsentQuestion, ConsentView, LeaseView, Unconsented};
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -66,32 +66,33 @@ pub(super) async fn revoke(
 ) -> Result<Json<WithdrawnConsent>, Refusal> {
     let Path(id) = id.map_err(|rejection| Refusal::UnknownConsent(rejection.body_text()))?;
     let withdrawn = detached(async move {
+        let Some(consent) = control.consents.view(&id) else {
+            return Err(Refusal::UnknownConsent(id));
+        };
         let revoked = control.consents.revoke(&id).await;
+        // Also where the store fails: what came by the consent is not used any more.
+        let leases = end_leases(&control, &consent).await;
         let revoked = revoked.map_err(|error| Refusal::Store(error.to_string()))?;
         let revoked = revoked.ok_or(Refusal::UnknownConsent(id))?;
         tracing::info!(consent = %revoked.consent.id, operator = caller.name(), "consent taken back");
-        Ok::<_, Refusal>(withdraw(&control, revoked).await)
+        Ok(WithdrawnConsent { leases, revoked })
     });
     Ok(Json(withdrawn.await?))
 }
 
 /// Ends the leases of the owner's tasks for the tool.
-async fn withdraw(control: &Control, revoked: RevokedConsent) -> WithdrawnConsent {
-    let owner = &revoked.consent.owner;
+async fn end_leases(control: &Control, consent: &ConsentView) -> Vec<LeaseView> {
     let tasks = control.tasks.list();
     let tasks: HashSet<TaskId> = tasks
         .into_iter()
-        .filter(|task| task.owner == *owner)
+        .filter(|task| task.owner == consent.owner)
         .map(|task| task.id)
         .collect();
     let live = control.live.load_full();
     let leases = live.credentials.leases();
     let is_meant = |task: &TaskId| tasks.contains(task);
-    let leases = leases.conclude_of(&revoked.consent.tool, is_meant, PATIENCE);
-    WithdrawnConsent {
-        leases: leases.await,
-        revoked,
-    }
+    let leases = leases.conclude_of(&consent.tool, is_meant, PATIENCE);
+    leases.await
 }
 
 /// `GET /v1/consents/links/{link}`: what the person is asked. Looking at it changes nothing.

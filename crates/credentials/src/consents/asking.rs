@@ -249,7 +249,7 @@ impl Consents {
             ProviderError::Failed(cause.to_owned())
         })?;
         let scopes = answer.scopes.take().unwrap_or_else(|| server.scopes());
-        let kept = self.keep(subject.clone(), server.host(), scopes, token);
+        let kept = self.keep(subject.clone(), scopes, token, &server);
         let kept = kept.await?;
         tracing::info!(consent = %kept.id, owner = %kept.owner, tool = %kept.tool, "consent given");
         Ok(kept)

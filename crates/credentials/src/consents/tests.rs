@@ -1,6 +1,7 @@
 //! Against a fake authorization server, over real sockets: who consents, to what, and what becomes of it.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use identity::{KeyKind, TaskTokens};
@@ -20,6 +21,8 @@ const BROWSER: &str = "the browser's own secret";
 
 struct World {
     server: AuthorizationServer,
+    /// Whether the store takes nothing.
+    is_broken: Arc<AtomicBool>,
     tokens: Arc<TaskTokens>,
     folder: tempfile::TempDir,
 }
@@ -37,6 +40,7 @@ impl World {
         write(&folder.path().join("secret"), CLIENT_SECRET);
         Self {
             server: AuthorizationServer::start().await,
+            is_broken: Arc::default(),
             tokens: Arc::new(TaskTokens::from_pem(pem.as_bytes(), "https://g.example").unwrap()),
             folder,
         }
@@ -54,6 +58,10 @@ impl World {
             Arc::new(Embedded::open(&self.folder.path().join("store")).unwrap());
         let seal = Arc::new(Seal::new(&self.tokens).unwrap());
         let store: Arc<dyn Store> = Arc::new(SealedStore::new(store, seal));
+        let store: Arc<dyn Store> = Arc::new(Breakable {
+            store,
+            is_broken: Arc::clone(&self.is_broken),
+        });
         let consents = Consents::load(store).await.unwrap();
         consents.configure("https://remit.example/");
         let mut consent = UserConsent {
@@ -82,6 +90,27 @@ impl World {
         config.grant = Grant::UserConsent(consent);
         let provider = OAuth::new(config, Arc::clone(&self.tokens)).unwrap();
         Gateway { consents, provider }
+    }
+}
+
+/// A store that can break.
+#[derive(Debug)]
+struct Breakable {
+    store: Arc<dyn Store>,
+    is_broken: Arc<AtomicBool>,
+}
+
+#[async_trait::async_trait]
+impl Store for Breakable {
+    async fn scan(&self, table: Table) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.store.scan(table).await
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        if self.is_broken.load(Ordering::Relaxed) {
+            return Err(StoreError("disk is full".to_owned()));
+        }
+        self.store.commit(writes).await
     }
 }
 
@@ -123,21 +152,34 @@ impl Gateway {
     }
 
     async fn answer(&self, browser: &str, url: &str) -> Result<ConsentView, Unconsented> {
-        let url = Url::parse(url).unwrap();
-        let fields: Vec<_> = url.query_pairs().into_owned().collect();
-        let field = |name: &str| {
-            let mut fields = fields.iter();
-            fields
-                .find(|(known, _)| known == name)
-                .map(|it| it.1.as_str())
-        };
-        let reply = AuthorizationReply {
-            state: field("state").unwrap(),
-            code: field("code"),
-            issuer: field("iss"),
-            error: field("error"),
-        };
-        self.consents.finish(browser, reply).await
+        answer(&self.consents, browser, url).await
+    }
+
+    fn subject(&self, owner: &str) -> Subject {
+        Subject {
+            owner: owner.to_owned(),
+            tool: "notes".parse().unwrap(),
+            server: self.provider.subject(),
+        }
+    }
+
+    /// Sends a person to the server who gave a consent already: the link was of before that.
+    async fn give_again(&self, world: &World, owner: &str) -> Back {
+        let link = self.consents.ask(Wanted {
+            subject: self.subject(owner),
+            agent: "triage".to_owned(),
+        });
+        let link = link.unwrap();
+        let secret = link.url().rsplit('/').next().unwrap();
+        let asked = self.consents.begin(secret, BROWSER).unwrap();
+        Back(world.server.consents(asked.as_str()))
+    }
+
+    async fn consent_twice(&self, world: &World) -> (ConsentView, ConsentView) {
+        let first = self.consent(world, "alice").await.unwrap();
+        let back = self.give_again(world, "alice").await;
+        let second = back.finish(&self.consents).await.unwrap();
+        (first, second)
     }
 
     /// Has a person consent.
@@ -147,6 +189,33 @@ impl Gateway {
         self.answer(BROWSER, &world.server.consents(asked.as_str()))
             .await
     }
+}
+
+/// Where a person is sent back to.
+struct Back(String);
+
+impl Back {
+    async fn finish(&self, consents: &Consents) -> Result<ConsentView, Unconsented> {
+        answer(consents, BROWSER, &self.0).await
+    }
+}
+
+async fn answer(consents: &Consents, browser: &str, url: &str) -> Result<ConsentView, Unconsented> {
+    let url = Url::parse(url).unwrap();
+    let fields: Vec<_> = url.query_pairs().into_owned().collect();
+    let field = |name: &str| {
+        let mut fields = fields.iter();
+        fields
+            .find(|(known, _)| known == name)
+            .map(|it| it.1.as_str())
+    };
+    let reply = AuthorizationReply {
+        state: field("state").unwrap(),
+        code: field("code"),
+        issuer: field("iss"),
+        error: field("error"),
+    };
+    consents.finish(browser, reply).await
 }
 
 #[tokio::test]
@@ -416,12 +485,56 @@ async fn a_consent_that_is_taken_back_is_used_no_more() {
 #[tokio::test]
 async fn a_consent_that_is_given_again_takes_the_place_of_the_one_before() {
     let world = World::new().await;
+    {
+        let gateway = world.gateway().await;
+        let (first, second) = gateway.consent_twice(&world).await;
+        assert_ne!(first.id, second.id);
+        assert_eq!(gateway.consents.list().len(), 1);
+        assert_eq!(world.server.revoked(), ["refresh-1"]);
+    }
     let gateway = world.gateway().await;
-    let link = gateway.link("alice").await;
-    let asked = gateway.consents.begin(&link, BROWSER).unwrap();
-    let first = gateway.consent(&world, "alice").await.unwrap();
-    let back = world.server.consents(asked.as_str());
-    let second = gateway.answer(BROWSER, &back).await.unwrap();
-    assert_ne!(first.id, second.id);
     assert_eq!(gateway.consents.list().len(), 1);
+}
+#[tokio::test]
+async fn a_consent_that_was_used_when_another_took_its_place_does_not_come_back() {
+    let world = World::new().await;
+    {
+        let gateway = world.gateway().await;
+        gateway.consent(&world, "alice").await.unwrap();
+        let former = gateway.consents.all_of(&gateway.subject("alice")).remove(0);
+        // A call of just now got what replaces its token, and has yet to write it down.
+        let mut held = former.hold().await.unwrap();
+        let consents = Arc::clone(&gateway.consents);
+        let given_again = gateway.give_again(&world, "alice").await;
+        let keeping = tokio::spawn(async move { given_again.finish(&consents).await });
+        while world.server.asked().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Time for the other to be written down, if it does not wait.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let new = Secret::new(b"refresh-of-just-now".to_vec()).unwrap();
+        let replaced = gateway.consents.replace(&former, &mut held, new);
+        replaced.await.unwrap();
+        drop(held);
+        keeping.await.unwrap().unwrap();
+        assert!(former.hold().await.is_none());
+        assert_eq!(world.server.revoked(), ["refresh-of-just-now"]);
+    }
+    assert_eq!(world.gateway().await.consents.list().len(), 1);
+}
+#[tokio::test]
+async fn what_the_store_does_not_forget_is_used_no_more_and_taken_back_once_more() {
+    let world = World::new().await;
+    {
+        let gateway = world.gateway().await;
+        let given = gateway.consent(&world, "alice").await.unwrap();
+        world.is_broken.store(true, Ordering::Relaxed);
+        gateway.consents.revoke(&given.id).await.unwrap_err();
+        gateway.link("alice").await;
+        assert!(gateway.consents.view(&given.id).is_some());
+        world.is_broken.store(false, Ordering::Relaxed);
+        gateway.consents.revoke(&given.id).await.unwrap().unwrap();
+        assert!(gateway.consents.view(&given.id).is_none());
+    }
+    assert!(world.gateway().await.consents.list().is_empty());
 }
