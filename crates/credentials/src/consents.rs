@@ -6,12 +6,13 @@
 mod asking;
 mod id_token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tasks::{Store, StoreError, Table, ToolName, Write};
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use self::asking::Pending;
@@ -28,6 +29,9 @@ pub struct Consents {
     /// Held while a consent takes the place of another, or is taken back.
     changing: tokio::sync::Mutex<()>,
     pending: Mutex<Pending>,
+    /// What ended at its server, until it is told.
+    untold: Mutex<VecDeque<ConsentView>>,
+    told: Notify,
     /// The servers of the configs that count, and of those that are about to, by what a consent is of.
     servers: Mutex<BTreeMap<String, Vec<Weak<Server>>>>,
     /// Where browsers reach the control listener.
@@ -137,6 +141,8 @@ impl Consents {
             given: Mutex::new(given),
             changing: tokio::sync::Mutex::default(),
             pending: Mutex::default(),
+            untold: Mutex::default(),
+            told: Notify::new(),
             servers: Mutex::default(),
             base: RwLock::default(),
         }))
@@ -195,6 +201,19 @@ impl Consents {
             consent: given.view(),
             taken_back,
         }))
+    }
+
+    /// The next consent that its server ended; each is told once. Waits for one.
+    ///
+    /// The leases that were obtained by it are for [`Leases::conclude_of`](crate::Leases::conclude_of) to end.
+    pub async fn next_ended(&self) -> ConsentView {
+        loop {
+            let ended = self.untold.lock().pop_front();
+            if let Some(ended) = ended {
+                return ended;
+            }
+            self.told.notified().await;
+        }
     }
 
     /// Makes a server known, so that what it gave can be taken back.
@@ -306,6 +325,8 @@ impl Consents {
         tracing::info!(consent = %given.id, owner = given.subject.owner, tool = %given.subject.tool, "consent ended at its server");
         held.is_revoked = true;
         self.given.lock().remove(&given.id);
+        self.untold.lock().push_back(given.view());
+        self.told.notify_one();
         let deleted = self.store.commit(vec![delete(given.id.clone())]).await;
         // Unwritten, it is found at the next start, and forgotten then.
         if let Err(error) = deleted {
