@@ -276,9 +276,16 @@ impl Consents {
         let held = given.held.lock().await;
         // Whoever uses one of before is waited for: what it was given in exchange must not be written after this.
         let mut held_before = hold_all(&former).await;
-        let mut writes = vec![Self::put(&given, &held.token)?];
-        writes.extend(former.iter().map(|former| delete(former.id.clone())));
-        self.store.commit(writes).await?;
+        let written = async {
+            let mut writes = vec![Self::put(&given, &held.token)?];
+            writes.extend(former.iter().map(|former| delete(former.id.clone())));
+            self.store.commit(writes).await
+        };
+        if let Err(error) = written.await {
+            drop((changing, held_before));
+            take_back(Some(server), &given, &held).await;
+            return Err(error);
+        }
         drop(held);
         for held in &mut held_before {
             held.is_revoked = true;

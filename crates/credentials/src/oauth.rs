@@ -26,7 +26,7 @@ use crate::{
 };
 
 pub use client::ClientAuthentication;
-pub use consent::{TokenEnd, UserConsent};
+pub use consent::{IssuerInAnswers, TokenEnd, UserConsent};
 
 /// How a token is had of an authorization server.
 #[derive(Clone, Debug)]
@@ -363,17 +363,16 @@ impl Server {
             self.complete(fields, asked).await
         };
         let document = self.tokens.post(self.deadline(), form).await?;
-        let mut answer = Answer::read(
+        if let Some(new) = answer::refresh_token(&document) {
+            refreshing.replace(token, new).await?;
+        }
+        Answer::read(
             &document,
             Expected {
                 scopes: &asked.scopes,
                 issued: Issued::Unsaid,
             },
-        )?;
-        if let Some(new) = answer.refresh_token.take() {
-            refreshing.replace(token, new).await?;
-        }
-        Ok(answer)
+        )
     }
 
     async fn sign(

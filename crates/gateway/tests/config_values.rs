@@ -1075,6 +1075,17 @@ fn check_oauth_consents(check: &impl Fn(&str, &[&str]), client: &str) {
         )),
         &[],
     );
+    let optional = "issuer: i, issuer_in_answers: optional";
+    let claimed = "owner_claim: sub, scopes: [openid]";
+    check(&with(&format!("{url}, {optional}, {claimed}")), &[]);
+    check(
+        &with(&format!("{url}, {optional}")),
+        &[&at("issuer_in_answers", "wrong_grant")],
+    );
+    check(
+        &format!("{client}, issuer_in_answers: optional"),
+        &[&at("issuer_in_answers", "wrong_grant")],
+    );
     check(&with("scopes: []"), &[&at("token_url", "missing_key")]);
     for more in [
         "issuer: i, owner_claim: email",

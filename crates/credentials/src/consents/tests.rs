@@ -13,8 +13,8 @@ use url::Url;
 
 use super::*;
 use crate::{
-    ClientAuthentication, Grant, OAuth, OAuthConfig, Obtained, Provider, Seal, SealedStore,
-    SecretRef, TokenEnd, UserConsent, Wish,
+    ClientAuthentication, Grant, IssuerInAnswers, OAuth, OAuthConfig, Obtained, Provider, Seal,
+    SealedStore, SecretRef, TokenEnd, UserConsent, Wish,
 };
 
 const BROWSER: &str = "the browser's own secret";
@@ -67,6 +67,7 @@ impl World {
         let mut consent = UserConsent {
             authorization_url: self.server.authorization_url().parse().unwrap(),
             issuer: Some(self.server.issuer()),
+            issuer_in_answers: IssuerInAnswers::Required,
             owner_claim: None,
             access_tokens: TokenEnd::Expire,
             consents: Arc::clone(&consents),
@@ -118,6 +119,13 @@ fn write(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// An answer with a refresh token, and an access token that can't be read.
+fn unreadable(refresh_token: &str) -> Answer {
+    Answer::json(
+        json!({ "access_token": 7, "token_type": "Bearer", "refresh_token": refresh_token }),
+    )
 }
 
 fn wish(owner: &str, tool: &str) -> Wish {
@@ -335,6 +343,62 @@ async fn an_answer_of_another_issuer_is_not_believed() {
     assert!(world.server.asked().is_empty());
 }
 #[tokio::test]
+async fn an_issuer_that_is_not_named_is_made_up_for_where_that_is_allowed() {
+    let world = World::new().await;
+    let gateway = world
+        .gateway_with(|_, consent| consent.issuer_in_answers = IssuerInAnswers::Optional)
+        .await;
+    for (iss, is_taken) in [("&iss=https%3A%2F%2Fevil.example", false), ("", true)] {
+        let link = gateway.link("alice").await;
+        let asked = gateway.consents.begin(&link, BROWSER).unwrap();
+        let back = world.server.consents(asked.as_str());
+        let (bare, _) = back.split_once("&iss=").unwrap();
+        let answered = gateway.answer(BROWSER, &format!("{bare}{iss}")).await;
+        assert_eq!(answered.is_ok(), is_taken, "{iss}: {answered:?}");
+    }
+}
+#[tokio::test]
+async fn of_several_links_that_were_followed_the_last_counts() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let mut backs = Vec::new();
+    for _ in 0..3 {
+        let link = gateway.link("alice").await;
+        let asked = gateway.consents.begin(&link, BROWSER).unwrap();
+        backs.push(world.server.consents(asked.as_str()));
+    }
+    let other = gateway.link("bob").await;
+    gateway.consents.begin(&other, BROWSER).unwrap();
+    assert_eq!(gateway.consents.pending.lock().waiting(), 2);
+    let early = gateway.answer(BROWSER, &backs[0]).await;
+    assert!(matches!(early, Err(Unconsented::Unasked)));
+    gateway.answer(BROWSER, &backs[2]).await.unwrap();
+}
+#[tokio::test]
+async fn what_can_not_be_kept_is_taken_back() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    world.is_broken.store(true, Ordering::Relaxed);
+    let refused = gateway.consent(&world, "alice").await;
+    assert!(matches!(refused, Err(Unconsented::Store(_))), "{refused:?}");
+    world.is_broken.store(false, Ordering::Relaxed);
+    world.server.next(unreadable("refresh-new"));
+    gateway.consent(&world, "alice").await.unwrap_err();
+    assert_eq!(world.server.revoked(), ["refresh-1", "refresh-new"]);
+    assert!(gateway.consents.list().is_empty());
+}
+#[tokio::test]
+async fn a_token_that_was_replaced_is_kept_whatever_else_the_answer_says() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    gateway.consent(&world, "alice").await.unwrap();
+    world.server.next(unreadable("refresh-new"));
+    let failed = gateway.obtain("alice", "notes").await;
+    assert!(matches!(failed, Err(ProviderError::Failed(_))));
+    world.server.refresh_token("refresh-new");
+    gateway.obtain("alice", "notes").await.unwrap();
+}
+#[tokio::test]
 async fn a_person_may_say_no() {
     let world = World::new().await;
     let gateway = world.gateway().await;
@@ -352,7 +416,7 @@ async fn the_person_who_consents_is_the_one_who_was_asked() {
     let gateway = world
         .gateway_with(|_, consent| consent.owner_claim = Some("email".to_owned()))
         .await;
-    let person = |email: &str| json!({ "iss": world.server.issuer(), "aud": CLIENT, "exp": lease::now() + 60, "email": email });
+    let person = |email: &str| json!({ "iss": world.server.issuer(), "aud": CLIENT, "exp": lease::now() + 60, "email": email, "email_verified": true });
     for claims in [None, Some(person("mallory@example.org"))] {
         if let Some(claims) = claims {
             world.server.person(claims);
@@ -364,6 +428,8 @@ async fn the_person_who_consents_is_the_one_who_was_asked() {
         );
         assert!(gateway.consents.list().is_empty());
     }
+    // What the others were given lives on nowhere.
+    assert_eq!(world.server.revoked(), ["refresh-1", "refresh-2"]);
     world.server.person(person("alice@example.org"));
     gateway.consent(&world, "alice@example.org").await.unwrap();
 }
@@ -374,6 +440,7 @@ async fn a_server_without_refresh_tokens_is_told_of() {
     world.server.be_brief();
     let refused = gateway.consent(&world, "alice").await.unwrap_err();
     assert!(refused.to_string().contains("offline_access"), "{refused}");
+    assert_eq!(world.server.revoked(), ["token-1"]);
 }
 #[tokio::test]
 async fn a_consent_outlives_a_crash_with_the_token_that_was_given_last() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use reqwest::Url;
 
-use super::answer::{Answer, Expected, Issued};
+use super::answer::{self, Answer, Expected, Issued};
 use super::client::Fields;
 use super::{Asked, Grant, Server};
 use crate::consents::{Consents, Flow, Given, Subject, Wanted};
@@ -17,14 +17,25 @@ use crate::{ProviderError, Secret, Wish};
 pub struct UserConsent {
     /// The authorization endpoint; a query that it has is kept.
     pub authorization_url: Url,
-    /// The server's issuer: its answers have to name it (RFC 9207), where it is known.
+    /// The server's issuer, where it is known: an answer that names another is refused (RFC 9207).
     pub issuer: Option<String>,
+    /// Whether one that names none is, too.
+    pub issuer_in_answers: IssuerInAnswers,
     /// The claim of the ID token that has to name the owner, where there is to be one.
     pub owner_claim: Option<String>,
     /// What becomes of the access tokens of a task that ended.
     pub access_tokens: TokenEnd,
     /// Where consents are kept.
     pub consents: Arc<Consents>,
+}
+
+/// Whether a browser that comes back has to name the server's issuer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IssuerInAnswers {
+    /// It has to.
+    Required,
+    /// The server names it or not; an ID token binds what comes to it.
+    Optional,
 }
 
 /// What becomes of access tokens that came by a consent.
@@ -38,12 +49,23 @@ pub enum TokenEnd {
 
 impl UserConsent {
     /// What of it makes a config: where a person is asked, and what is made sure of.
-    pub(super) fn texts(&self) -> [String; 3] {
+    pub(super) fn texts(&self) -> [String; 4] {
+        let issuer_in_answers = match self.issuer_in_answers {
+            IssuerInAnswers::Required => "required",
+            IssuerInAnswers::Optional => "optional",
+        };
         [
+            issuer_in_answers.to_owned(),
             self.authorization_url.to_string(),
             said(self.issuer.as_deref()),
             said(self.owner_claim.as_deref()),
         ]
+    }
+}
+
+fn note(taken_back: Result<(), ProviderError>) {
+    if let Err(error) = taken_back {
+        tracing::warn!(%error, "tokens of a consent that was not kept live on");
     }
 }
 
@@ -120,15 +142,14 @@ impl Server {
             return Ok(None);
         }
         let document = self.tokens.accept(answered, &[StatusCode::OK])?;
+        if let Some(new) = answer::refresh_token(&document) {
+            consents.replace(given, &mut held, new).await?;
+        }
         let expected = Expected {
             scopes: &asked.scopes,
             issued: Issued::Unsaid,
         };
-        let mut answer = Answer::read(&document, expected)?;
-        if let Some(new) = answer.refresh_token.take() {
-            consents.replace(given, &mut held, new).await?;
-        }
-        Ok(Some(answer))
+        Answer::read(&document, expected).map(Some)
     }
 
     /// Exchanges a code for tokens.
@@ -151,18 +172,33 @@ impl Server {
             scopes: &self.config.scopes,
             issued: Issued::Unsaid,
         };
-        let answer = Answer::read(&document, expected)?;
+        let answer = match Answer::read(&document, expected) {
+            Ok(answer) => answer,
+            Err(error) => {
+                if let Some(token) = answer::refresh_token(&document) {
+                    note(self.take_back_refresh(&token).await);
+                }
+                return Err(error);
+            }
+        };
         match answer.objection {
             None => Ok(answer),
             Some(objection) => {
-                if let Some(token) = &answer.refresh_token {
-                    self.take_back_refresh(token).await.ok();
-                }
+                self.discard(&answer).await;
                 Err(self
                     .tokens
                     .failed(&format!("can't be believed: {objection}")))
             }
         }
+    }
+
+    /// Takes back what came for a code, where it is not kept. With a refresh token goes what came beside it (RFC 7009,
+    /// section 2.1).
+    pub(crate) async fn discard(&self, answer: &Answer) {
+        note(match &answer.refresh_token {
+            Some(token) => self.take_back_refresh(token).await,
+            None => self.take_back(&answer.access_token, "access_token").await,
+        });
     }
 
     /// Where the person is asked.
