@@ -172,7 +172,7 @@ impl Gateway {
     }
 
     /// Sends a person to the server who gave a consent already: the link was of before that.
-    async fn give_again(&self, world: &World, owner: &str) -> Back {
+    fn give_again(&self, world: &World, owner: &str) -> Back {
         let link = self.consents.ask(Wanted {
             subject: self.subject(owner),
             agent: "triage".to_owned(),
@@ -185,7 +185,7 @@ impl Gateway {
 
     async fn consent_twice(&self, world: &World) -> (ConsentView, ConsentView) {
         let first = self.consent(world, "alice").await.unwrap();
-        let back = self.give_again(world, "alice").await;
+        let back = self.give_again(world, "alice");
         let second = back.finish(&self.consents).await.unwrap();
         (first, second)
     }
@@ -572,7 +572,7 @@ async fn a_consent_that_was_used_when_another_took_its_place_does_not_come_back(
         // A call of just now got what replaces its token, and has yet to write it down.
         let mut held = former.hold().await.unwrap();
         let consents = Arc::clone(&gateway.consents);
-        let given_again = gateway.give_again(&world, "alice").await;
+        let given_again = gateway.give_again(&world, "alice");
         let keeping = tokio::spawn(async move { given_again.finish(&consents).await });
         while world.server.asked().len() < 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
