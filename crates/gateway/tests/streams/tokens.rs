@@ -249,7 +249,7 @@ async fn d11_what_says_something_of_a_token_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d11_an_id_token_may_be_a_hint() {
-    let (world, upstream) = world(server(), json!({})).await;
+    let (world, upstream) = world(Answer::json(tokens()), json!({})).await;
     let mut caller = world.caller(Wire::Http1).await;
     let answer = phantoms(&mut caller).await;
     upstream.forget();
