@@ -150,9 +150,8 @@ impl Provider for Azure {
             (None, None) => "it does not say how long its token lives",
         };
         tracing::warn!(url = %self.tokens.url(), "token that was not taken lives on until it expires");
-        Err(self
-            .tokens
-            .failed(&format!("can't be believed: {objection}")))
+        let unbelieved = format!("can't be believed: {objection}");
+        Err(self.tokens.failed(&unbelieved).lost())
     }
 
     async fn revoke(&self, _lease: &LeaseView) -> Revocation {

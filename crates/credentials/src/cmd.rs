@@ -120,7 +120,7 @@ impl Provider for Cmd {
         let output = self.program.run(&wish).await?;
         let ttl = self.ttl.map(|ttl| ttl.as_secs());
         if let Ok(keys) = serde_json::from_slice::<AwsKeys>(&output) {
-            let (material, life) = keys.read()?;
+            let (material, life) = keys.read().map_err(ProviderError::lost)?;
             return Ok(Obtained {
                 material,
                 ttl_seconds: life.or(ttl),
@@ -130,14 +130,14 @@ impl Provider for Cmd {
         // Only where it went wrong, since the parser's own words may quote the secret.
         let answer: Answer = serde_json::from_slice(&output).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            ProviderError::Failed(format!(
+            ProviderError::Lost(format!(
                 "stdout is not the JSON asked for, at line {line} column {column}"
             ))
         })?;
         Ok(Obtained {
             ttl_seconds: answer.ttl_seconds.or(ttl),
             handle: answer.handle.clone(),
-            material: answer.material()?,
+            material: answer.material().map_err(ProviderError::lost)?,
         })
     }
 

@@ -56,7 +56,7 @@ struct Bridge {
 
 impl Credentials {
     /// Makes the table. A tool without a binding for an access class is called without a credential; of several for one
-    /// a call takes all.
+    /// a call takes all. Leases of before are taken back by it once it [counts](Credentials::take_effect).
     pub fn new(bindings: Vec<Binding>, leases: Arc<Leases>) -> Self {
         let mut bound: HashMap<ToolName, Vec<(Access, Vec<Bound>)>> = HashMap::new();
         for binding in bindings {
@@ -74,8 +74,6 @@ impl Credentials {
                 None => of_tool.push((binding.access, vec![entry])),
             }
         }
-        let all = bound.values().flatten().flat_map(|(_, bound)| bound);
-        leases.register(all.map(|bound| &bound.source));
         Self {
             bound,
             contexts: HashMap::new(),
@@ -89,6 +87,13 @@ impl Credentials {
     pub fn with_contexts(mut self, contexts: HashMap<ToolName, ContextRule>) -> Self {
         self.contexts = contexts;
         self
+    }
+
+    /// From now on its providers take back what those of before, or of another run, gave out.
+    pub fn take_effect(&self) {
+        let all = self.bound.values().flatten();
+        let all = all.flat_map(|(_, bound)| bound);
+        self.leases.register(all.map(|bound| &bound.source));
     }
 
     /// Gives out the credential for one permitted call.

@@ -141,7 +141,7 @@ impl Endpoint {
             let request = timeout_at(deadline, request()).await;
             let request = request.map_err(|_| self.failed("could not be asked in time"))??;
             let attempt = timeout_at(deadline, self.attempt(request)).await;
-            match attempt.map_err(|_| self.failed("does not answer in time"))?? {
+            match attempt.map_err(|_| self.failed("does not answer in time").lost())?? {
                 Outcome::Answered(answered) => return Ok(answered),
                 Outcome::Later(status, wait) if Instant::now() + wait < deadline => {
                     refused = status;
@@ -190,15 +190,20 @@ impl Endpoint {
         }
         let reason = (self.reason)(&answered.document);
         let reason = reason.map_or_else(String::new, |reason| format!(" `{reason}`"));
-        Err(self.failed(&format!("answers {}{reason}", answered.status)))
+        let error = self.failed(&format!("answers {}{reason}", answered.status));
+        match answered.status {
+            // Who stands in between got no answer.
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Err(error.lost()),
+            _ => Err(error),
+        }
     }
 
     async fn attempt(&self, request: Request) -> Result<Outcome, ProviderError> {
         let silent = |error: reqwest::Error| {
-            self.failed(&format!(
-                "does not answer: {}",
-                causes(&error.without_url())
-            ))
+            let was_asked = !(error.is_connect() || error.is_builder());
+            let causes = causes(&error.without_url());
+            let error = self.failed(&format!("does not answer: {causes}"));
+            if was_asked { error.lost() } else { error }
         };
         let url = request.url(&self.url);
         let url = url.ok_or_else(|| self.failed("is asked for a path that is none"))?;
@@ -234,7 +239,8 @@ impl Endpoint {
         while let Some(chunk) = response.chunk().await.map_err(silent)? {
             if document.len() + chunk.len() > self.max_bytes {
                 let most = self.max_bytes / 1024;
-                return Err(self.failed(&format!("answers with more than {most} KiB")));
+                let error = self.failed(&format!("answers with more than {most} KiB"));
+                return Err(error.lost());
             }
             document.extend_from_slice(&chunk);
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use identity::{InvalidKey, SigningKey, TaskTokens};
+use identity::{InvalidKey, SigningKey};
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
@@ -108,7 +108,7 @@ impl FromStr for Level {
 pub struct GithubApp {
     config: GithubAppConfig,
     api: Endpoint,
-    seal: Seal,
+    seal: Arc<Seal>,
     /// The number of an installation that was looked up.
     found: Mutex<Option<u64>>,
 }
@@ -140,15 +140,15 @@ const REASONS: [&str; 10] = [
 ];
 
 impl GithubApp {
-    /// Makes one; what must outlive a crash is sealed by a key that is derived from that of `tokens`.
+    /// Makes one; what must outlive a crash is sealed by `seal`.
     ///
     /// # Errors
     /// What is wrong with the address or authorities.
-    pub fn new(config: GithubAppConfig, tokens: &Arc<TaskTokens>) -> Result<Self, String> {
+    pub fn new(config: GithubAppConfig, seal: Arc<Seal>) -> Result<Self, String> {
         let api = Endpoint::new(config.api.clone(), &config.authorities)?;
         Ok(Self {
             api: api.with_reason(|document| known_code(document, "/message", &REASONS)),
-            seal: Seal::new(tokens).map_err(|error| error.to_string())?,
+            seal,
             found: Mutex::new(None),
             config,
         })
@@ -201,7 +201,7 @@ impl Provider for GithubApp {
             *self.found.lock() = None;
         }
         let document = self.api.accept(answered, &[StatusCode::CREATED])?;
-        let answer = Answer::read(&document, &asked)?;
+        let answer = Answer::read(&document, &asked).map_err(ProviderError::lost)?;
         self.accept(wish, answer).await
     }
 
@@ -328,10 +328,14 @@ impl GithubApp {
             }
             Err(objection) => objection,
         };
-        if let Err(error) = self.take_back(&answer.token).await {
-            tracing::warn!(%error, "token that was not taken lives on");
+        let unbelieved = self.api.failed(&format!("can't be believed: {objection}"));
+        match self.take_back(&answer.token).await {
+            Ok(()) => Err(unbelieved),
+            Err(error) => {
+                tracing::warn!(%error, "token that was not taken lives on");
+                Err(unbelieved.lost())
+            }
         }
-        Err(self.api.failed(&format!("can't be believed: {objection}")))
     }
 
     /// Takes a token back, again and again while there is time. GitHub knows one no more that is gone: that is good too.

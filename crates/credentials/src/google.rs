@@ -396,7 +396,8 @@ fn believed(
 
 fn unbelieved(endpoint: &Endpoint, objection: &str) -> ProviderError {
     tracing::warn!(url = %endpoint.url(), "token that was not taken lives on until it expires");
-    endpoint.failed(&format!("can't be believed: {objection}"))
+    let unbelieved = endpoint.failed(&format!("can't be believed: {objection}"));
+    unbelieved.lost()
 }
 
 #[cfg(test)]

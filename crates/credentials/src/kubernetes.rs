@@ -142,11 +142,11 @@ impl Provider for KubernetesSecret {
         }
         let data = answer.data;
         let data = data.ok_or_else(|| self.server.failed("has no keys"))?;
-        let version = answer.metadata.resource_version;
         Ok(Obtained {
             material: self.material(data)?,
             ttl_seconds: None,
-            handle: Some(format!("{}@{version}", self.server.what())),
+            // There is nothing to take back.
+            handle: None,
         })
     }
 
@@ -188,7 +188,18 @@ impl Provider for KubernetesToken {
         let document = self
             .server
             .ask(Method::POST, "serviceaccounts", Some(asked));
-        let answer: TokenAnswer = self.server.read(&document.await?)?;
+        let document = document.await?;
+        self.token(&document).map_err(ProviderError::lost)
+    }
+
+    async fn revoke(&self, _lease: &LeaseView) -> Revocation {
+        Revocation::ExpiresAt
+    }
+}
+
+impl KubernetesToken {
+    fn token(&self, document: &[u8]) -> Result<Obtained, ProviderError> {
+        let answer: TokenAnswer = self.server.read(document)?;
         let TokenStatus {
             token,
             expiration_timestamp,
@@ -212,10 +223,6 @@ impl Provider for KubernetesToken {
             handle: None,
         })
     }
-
-    async fn revoke(&self, _lease: &LeaseView) -> Revocation {
-        Revocation::ExpiresAt
-    }
 }
 
 /// `v1` `Secret`.
@@ -228,12 +235,9 @@ struct SecretAnswer {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Metadata {
     name: String,
     namespace: String,
-    #[serde(default)]
-    resource_version: String,
 }
 
 /// `authentication.k8s.io/v1` `TokenRequest`.

@@ -62,9 +62,9 @@ struct Shared {
 impl Leases {
     /// Loads the ledger; leases of tasks for which `open` says no are dropped.
     ///
-    /// What could not be taken back before is tried again by [`Leases::keep`]. The others stay listed until [`Leases::sweep`] takes them back, which needs the providers of
-    /// [`Credentials::new`](crate::Credentials::new). Of the others those go on whose provider reads its secret anew;
-    /// the rest is taken back then too, since nobody holds their secrets any more.
+    /// What could not be taken back before is tried again by [`Leases::keep`]. The others stay listed until [`Leases::sweep`]
+    /// takes them back, which needs the providers that [took effect](crate::Credentials::take_effect). Of the others those
+    /// go on whose provider reads its secret anew; the rest is taken back then too, since nobody holds their secrets any more.
     ///
     /// Fails where the store fails or holds a line that can't be read: a lease that is not understood can't be ended.
     pub async fn load(

@@ -131,7 +131,7 @@ pub(crate) struct Server {
     /// Of the identity provider.
     assertions: Option<Endpoint>,
     revocation: Option<Endpoint>,
-    seal: Seal,
+    seal: Arc<Seal>,
     /// By which the gateway's own statements are signed.
     signed_by: Arc<TaskTokens>,
 }
@@ -152,6 +152,19 @@ impl OAuth {
     /// # Errors
     /// What is wrong with the addresses or authorities.
     pub fn new(config: OAuthConfig, tokens: Arc<TaskTokens>) -> Result<Self, String> {
+        let seal = Seal::new(&tokens).map_err(|error| error.to_string())?;
+        Self::sealed_by(Arc::new(seal), config, tokens)
+    }
+
+    /// Makes one; what must outlive a crash is sealed by this.
+    ///
+    /// # Errors
+    /// What is wrong with the addresses or authorities.
+    pub fn sealed_by(
+        seal: Arc<Seal>,
+        config: OAuthConfig,
+        tokens: Arc<TaskTokens>,
+    ) -> Result<Self, String> {
         let endpoint = |url: &Url| Endpoint::new(url.clone(), &config.authorities);
         let server = Arc::new(Server {
             tokens: endpoint(&config.token_url)?,
@@ -160,7 +173,7 @@ impl OAuth {
                 _ => None,
             },
             revocation: config.revocation_url.as_ref().map(endpoint).transpose()?,
-            seal: Seal::new(&tokens).map_err(|error| error.to_string())?,
+            seal,
             signed_by: tokens,
             config,
         });
@@ -417,14 +430,19 @@ impl Server {
                 });
             }
         };
-        if self.takes_tokens_back()
-            && let Err(error) = self.take_back(&answer.access_token, "access_token").await
-        {
-            tracing::warn!(%error, "token that was not taken lives on");
-        }
-        Err(self
+        let unbelieved = self
             .tokens
-            .failed(&format!("can't be believed: {objection}")))
+            .failed(&format!("can't be believed: {objection}"));
+        if !self.takes_tokens_back() {
+            return Err(unbelieved.lost());
+        }
+        match self.take_back(&answer.access_token, "access_token").await {
+            Ok(()) => Err(unbelieved),
+            Err(error) => {
+                tracing::warn!(%error, "token that was not taken lives on");
+                Err(unbelieved.lost())
+            }
+        }
     }
 
     /// Takes a token back (RFC 7009), again and again while there is time.

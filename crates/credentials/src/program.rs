@@ -38,7 +38,7 @@ impl Program {
         let mut group = self.spawn()?;
         match timeout(self.patience, group.converse(stdin)).await {
             Ok(output) => output,
-            Err(_) => Err(failed("program took too long and was killed")),
+            Err(_) => Err(failed("program took too long and was killed").lost()),
         }
     }
 
@@ -126,7 +126,7 @@ async fn read(output: Option<impl AsyncRead + Unpin>) -> Result<Zeroizing<Vec<u8
             .map_err(|_| failed("stdout can't be read"))?;
     }
     if text.len() > LONGEST {
-        return Err(failed("stdout is longer than 64 KiB"));
+        return Err(failed("stdout is longer than 64 KiB").lost());
     }
     Ok(text)
 }

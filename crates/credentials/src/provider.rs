@@ -117,9 +117,22 @@ pub enum ProviderError {
     /// The owner of the task has to consent first.
     #[error("owner has not consented")]
     ConsentRequired(ConsentLink),
+    /// It was asked, and what came of it is not known: a secret may exist that nobody holds. No secret in the text.
+    #[error("{0}")]
+    Lost(String),
     /// Anything else; no secret in the text.
     #[error("{0}")]
     Failed(String),
+}
+
+impl ProviderError {
+    /// What failed after a secret was made, or may have been.
+    pub(crate) fn lost(self) -> Self {
+        match self {
+            Self::Failed(cause) => Self::Lost(cause),
+            Self::BridgeExpired(_) | Self::ConsentRequired(_) | Self::Lost(_) => self,
+        }
+    }
 }
 
 /// A digest of the texts that make a config: SHA-256, hex.

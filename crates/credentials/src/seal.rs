@@ -180,18 +180,26 @@ impl Seal {
         Ok(URL_SAFE_NO_PAD.encode(sealed))
     }
 
-    /// Opens what was sealed for a task; none if it was not, or by another key.
+    /// Opens what was sealed for a task; none if it was not, or by a key that is not among ours.
     pub(crate) fn open(&self, task: &TaskId, sealed: &str) -> Option<Secret> {
-        let mut sealed = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).ok()?);
-        let (nonce, text) = sealed.split_at_mut_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let context = Aad::from(task.as_str().as_bytes());
-        let text = self.key.aead.open_in_place(nonce, context, text).ok()?;
-        Secret::new(text.to_vec()).ok()
+        let sealed = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).ok()?);
+        // It does not say which key it was: all are tried.
+        let mut keys = std::iter::once(&self.key).chain(&self.old);
+        keys.find_map(|key| key.open(task, &sealed))
     }
 }
 
 impl Key {
+    fn open(&self, task: &TaskId, sealed: &[u8]) -> Option<Secret> {
+        // A failure leaves nothing of the text: each key has its own.
+        let mut sealed = Zeroizing::new(sealed.to_vec());
+        let (nonce, text) = sealed.split_at_mut_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let context = Aad::from(task.as_str().as_bytes());
+        let text = self.aead.open_in_place(nonce, context, text).ok()?;
+        Secret::new(text.to_vec()).ok()
+    }
+
     fn new(bytes: &[u8; 32]) -> Result<Self, InvalidKey> {
         let key = UnboundKey::new(&AES_256_GCM, bytes);
         let aead = key.map_err(|_| InvalidKey("no key can be derived".to_owned()))?;
@@ -282,6 +290,22 @@ mod tests {
         let secret = Secret::new(b"s3cr3t".to_vec()).unwrap();
         let other = seal().seal(&TASK.parse().unwrap(), &secret).unwrap();
         check(|_, _| other, TASK, false);
+    }
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "to compare it")]
+    fn it_is_opened_by_a_key_of_before() {
+        let task = TASK.parse().unwrap();
+        let secret = Secret::new(b"s3cr3t".to_vec()).unwrap();
+        let before = Seal::from_secret(&[7; 32]).unwrap();
+        let sealed = before.seal(&task, &secret).unwrap();
+        let other = Seal::from_secret(&[8; 32]).unwrap();
+        assert!(other.open(&task, &sealed).is_none());
+        let rotated = other.with_old(&[6; 32]).unwrap().with_old(&[7; 32]);
+        let rotated = rotated.unwrap();
+        let opened = rotated.open(&task, &sealed).unwrap();
+        assert_eq!(opened.expose(), b"s3cr3t");
+        let elsewhere = rotated.open(&OTHER_TASK.parse().unwrap(), &sealed);
+        assert!(elsewhere.is_none());
     }
     #[test]
     fn it_is_not_opened_when_a_bit_has_changed() {

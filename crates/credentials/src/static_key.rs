@@ -5,12 +5,12 @@ use jiff::tz::TimeZone;
 
 use crate::{
     Field, Fields, LeaseView, Material, Obtained, Provider, ProviderError, Revocation, SecretRef,
-    Wish,
+    Wish, narrowing,
 };
 
 /// The legacy bridge: a static key, or several that go together, until a date.
 ///
-/// The key outlives every task: its leases end with `drop_only`.
+/// The key outlives every task: its leases end with `drop_only`. It can't be narrowed.
 #[derive(Debug)]
 pub struct Static {
     kept: Kept,
@@ -105,7 +105,10 @@ impl Provider for Static {
         true
     }
 
-    async fn obtain(&self, _wish: &Wish) -> Result<Obtained, ProviderError> {
+    async fn obtain(&self, wish: &Wish) -> Result<Obtained, ProviderError> {
+        // A key is whole: a narrowing that nobody keeps is refused.
+        narrowing::scopes(wish, &[])?;
+        narrowing::only(&wish.narrow, &[])?;
         let today = jiff::Timestamp::now()
             .to_zoned_datetime(TimeZone::UTC)
             .date();
@@ -121,5 +124,36 @@ impl Provider for Static {
 
     async fn revoke(&self, _lease: &LeaseView) -> Revocation {
         Revocation::DropOnly
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{Folder, wish};
+
+    async fn check(scopes: &[&str], narrow: Value, expect: Result<(), &str>) {
+        let folder = Folder::new();
+        let provider = Static::new(folder.secret("key", "s3cr3t"), Date::MAX);
+        let mut wish = wish();
+        wish.scopes = scopes.iter().map(|one| (*one).to_owned()).collect();
+        wish.narrow = narrow.as_object().cloned().unwrap_or_default();
+        let obtained = provider.obtain(&wish).await.map(drop);
+        let told = obtained.map_err(|error| error.to_string());
+        assert_eq!(told, expect.map_err(str::to_owned), "{scopes:?}");
+    }
+
+    #[tokio::test]
+    async fn a_decision_that_narrows_nothing_has_the_key() {
+        check(&[], json!({}), Ok(())).await;
+    }
+    #[tokio::test]
+    async fn a_decision_that_narrows_has_none() {
+        let scope = "decision asks for scope `read`, which the config does not allow";
+        check(&["read"], json!({}), Err(scope)).await;
+        let resource = "decision narrows by `resource`, which this provider can't";
+        check(&[], json!({ "resource": "a" }), Err(resource)).await;
     }
 }

@@ -277,8 +277,8 @@ impl Provider for Sts {
         let request = async || self.request(wish, &session).await;
         let answered = self.endpoint.ask(deadline, request).await?;
         let document = self.endpoint.accept(answered, &[StatusCode::OK])?;
-        let problem = |problem| self.endpoint.failed(problem);
-        let (keys, life) = answer::read(&document, jiff::Timestamp::now()).map_err(problem)?;
+        let read = answer::read(&document, jiff::Timestamp::now(), session.life);
+        let (keys, life) = read.map_err(|problem| self.endpoint.failed(problem).lost())?;
         Ok(Obtained {
             material: Material::Fields(keys),
             ttl_seconds: Some(life),

@@ -147,13 +147,13 @@ impl Provider for VaultSecrets {
 }
 
 impl VaultSecrets {
-    /// Reads what a KV engine keeps. The handle tells which version it was.
+    /// Reads what a KV engine keeps. Without a handle: there is nothing to take back.
     async fn kept(&self, path: &str) -> Result<Obtained, ProviderError> {
-        let (data, version) = self.vault.kv(self.vault.deadline(), path).await?;
+        let data = self.vault.kv(self.vault.deadline(), path).await?;
         Ok(Obtained {
             material: self.material(path, data)?,
             ttl_seconds: None,
-            handle: version.map(|version| format!("{path}@{version}")),
+            handle: None,
         })
     }
 
@@ -176,7 +176,7 @@ impl VaultSecrets {
         };
         let Some(lease) = lease else {
             return Ok(Obtained {
-                material: material?,
+                material: material.map_err(ProviderError::lost)?,
                 ttl_seconds: dynamic.ttl.map(|ttl| ttl.as_secs()),
                 handle: None,
             });
@@ -196,12 +196,13 @@ impl VaultSecrets {
                     handle: Some(lease.id),
                 })
             }
-            Err(error) => {
-                if let Err(error) = self.take_back(&lease.id).await {
-                    tracing::warn!(%error, "lease that was not taken lives on");
+            Err(error) => match self.take_back(&lease.id).await {
+                Ok(()) => Err(error),
+                Err(failure) => {
+                    tracing::warn!(error = %failure, "lease that was not taken lives on");
+                    Err(error.lost())
                 }
-                Err(error)
-            }
+            },
         }
     }
 

@@ -11,6 +11,7 @@ mod certificate;
 mod clusters;
 mod collection;
 mod control_plane;
+mod definitions;
 mod endpoint;
 mod federated;
 mod github_app;
@@ -167,7 +168,8 @@ pub fn parse(text: &str, origin: &str) -> Result<Config, Mistakes> {
 
 /// The JSON Schema (2020-12) of a config file.
 pub fn schema() -> Value {
-    let schema = annotate(RawConfig::schema(), "title", "remit.yaml".into());
+    let schema = definitions::define(RawConfig::schema());
+    let schema = annotate(schema, "title", "remit.yaml".into());
     annotate(
         schema,
         "$schema",

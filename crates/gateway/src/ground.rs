@@ -36,6 +36,8 @@ pub(crate) struct Ground {
     /// What people consented to.
     pub(crate) consents: Arc<Consents>,
     pub(crate) tokens: Arc<TaskTokens>,
+    /// By which secrets in the store are sealed.
+    pub(crate) seal: Arc<Seal>,
     pub(crate) recorder: Recorder,
     /// The bundles of the policy.
     pub(crate) bundles: Arc<Bundles>,
@@ -119,7 +121,7 @@ impl Ground {
         let asking = config.approvals.asking(&config.listen.control.to_string());
         let approvals = Approvals::load(asking, Arc::clone(&store), is_open.clone()).await?;
         let seal = Arc::new(seal(config, &tokens).await?);
-        let sealed: Arc<dyn Store> = Arc::new(SealedStore::new(store, seal));
+        let sealed: Arc<dyn Store> = Arc::new(SealedStore::new(store, Arc::clone(&seal)));
         let consents = Consents::load(Arc::clone(&sealed)).await?;
         let leases = Leases::load(sealed, is_open).await?;
         leases.count_by(recorder.clone());
@@ -134,6 +136,7 @@ impl Ground {
                 leases,
                 consents,
                 tokens,
+                seal,
                 bundles: Arc::new(Bundles::new(state)),
                 reports: Arc::new(Reports::new(recorder.clone())),
                 recorder,

@@ -69,6 +69,7 @@ impl Reloader {
         });
         let outcome = applied.map(|applied| {
             self.way.replace(applied.setup.clone());
+            applied.setup.credentials.take_effect();
             self.ground.tasks.configure(applied.book.clone());
             let asking = applied.approvals.asking(&self.control);
             self.ground.approvals.configure(asking);

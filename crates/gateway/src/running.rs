@@ -109,6 +109,7 @@ impl Keeping {
         let open = TaskTracker::new();
         let handle = control.handle();
         open.spawn_on(Arc::clone(&ground.tasks).keep(stop.clone()), handle);
+        open.spawn_on(sweep_leases(ground.clone(), stop.clone()), handle);
         open.spawn_on(end_leases(ground.clone(), stop.clone()), handle);
         let leases = Arc::clone(&ground.leases);
         open.spawn_on(leases.keep(stop.clone()), handle);
@@ -154,11 +155,19 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How many tasks' leases are taken back at once; the others wait.
 const ENDING: usize = 64;
 
+/// Takes back the leases of tasks that ended while the gateway was down, and those for tools that a crash kept from being
+/// taken back. An upstream that is slow holds up nothing else, the gateway's end least of all.
+async fn sweep_leases(ground: Ground, stop: CancellationToken) {
+    let is_revoked = |tool: &ToolName| ground.tasks.check_tool(tool).is_err();
+    tokio::select! {
+        // What is not taken back by then is at the next start.
+        () = stop.cancelled() => {}
+        _ = ground.leases.sweep(is_revoked) => {}
+    }
+}
+
 /// Takes leases back as their tasks end, and tells what became of them.
 async fn end_leases(ground: Ground, stop: CancellationToken) {
-    // Those of tasks that ended while the gateway was down, and those for tools that a crash kept from being taken back.
-    let is_revoked = |tool: &ToolName| ground.tasks.check_tool(tool).is_err();
-    ground.leases.sweep(is_revoked).await;
     let mut ending = JoinSet::new();
     let next = async |ending: &mut JoinSet<()>| {
         // One upstream that is slow holds up no other task's.
@@ -364,6 +373,7 @@ async fn apply(
     if let Some(gathered) = &applied.gathered {
         gathered.activate().await?;
     }
+    applied.setup.credentials.take_effect();
     Ok(applied)
 }
 

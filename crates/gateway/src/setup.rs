@@ -497,7 +497,8 @@ fn binding(
             if let Some(ca) = ca {
                 oauth.authorities = certificates(&ca)?;
             }
-            Arc::new(OAuth::new(oauth, Arc::clone(tokens))?)
+            let seal = Arc::clone(&ground.seal);
+            Arc::new(OAuth::sealed_by(seal, oauth, Arc::clone(tokens))?)
         }
         ProviderConfig::Spiffe(source) => Arc::new(Spiffe::new(source)),
         ProviderConfig::Sts(asked) => {
@@ -508,7 +509,7 @@ fn binding(
         ProviderConfig::GithubApp(asked) => {
             let Asked { mut config, ca } = *asked;
             config.authorities = authorities(ca.as_deref())?;
-            Arc::new(GithubApp::new(config, tokens)?)
+            Arc::new(GithubApp::new(config, Arc::clone(&ground.seal))?)
         }
         ProviderConfig::Google(asked) => {
             let Asked { mut config, ca } = *asked;

@@ -65,8 +65,10 @@ A gateway is configured by one file, `remit.yaml`. This page lists every key;
 fn reference() -> String {
     let mut text = HEAD.to_owned();
     let mut told: Vec<Value> = Vec::new();
-    let mut next = VecDeque::from([(String::new(), schema())]);
+    let whole = schema();
+    let mut next = VecDeque::from([(String::new(), whole.clone())]);
     while let Some((path, schema)) = next.pop_front() {
+        let schema = defined(&whole, schema);
         if schema["properties"].is_object() {
             if !told.contains(&schema["properties"]) {
                 told.push(schema["properties"].clone());
@@ -95,6 +97,20 @@ fn reference() -> String {
         }
     }
     text
+}
+
+/// With what a reference stands for.
+fn defined(whole: &Value, schema: Value) -> Value {
+    let Some(name) = schema["$ref"].as_str() else {
+        return schema;
+    };
+    let mut defined = whole.pointer(name.trim_start_matches('#')).unwrap().clone();
+    let place = schema.as_object().unwrap().clone();
+    defined
+        .as_object_mut()
+        .unwrap()
+        .extend(place.into_iter().filter(|(name, _)| name != "$ref"));
+    defined
 }
 
 fn table(text: &mut String, path: &str, schema: &Value) {

@@ -841,10 +841,6 @@ fn a_credential_names_its_provider() {
         &[&format!("{PATH} missing_key")],
     );
     check_credential(
-        "provider: vault, role: r",
-        &[&format!("{PATH}.provider not_built")],
-    );
-    check_credential(
         "provider: magic",
         &[&format!("{PATH}.provider wrong_value")],
     );

@@ -46,13 +46,15 @@ fn every_config_and_every_policy_is_right() {
             says_yes(&["policy", "test"], &folder.join("policy"));
         }
     }
-    assert_eq!(seen, 4);
+    assert_eq!(seen, 6);
 }
 
 /// An example's tool, at a port that the system chose.
 struct Tool {
     child: Child,
     url: String,
+    /// All that it said of where it is.
+    said: String,
 }
 
 impl Tool {
@@ -76,7 +78,11 @@ impl Tool {
         // What it prints from now on is of no interest, but the pipe must not fill up or close.
         std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
         let url = line.trim().rsplit(' ').next().unwrap().to_owned();
-        Self { child, url }
+        Self {
+            child,
+            url,
+            said: line,
+        }
     }
 }
 
@@ -132,6 +138,73 @@ fn the_clouds_run() {
     ] {
         let lease = leases.iter().find(|lease| lease["provider"] == provider);
         assert_eq!(lease.unwrap()["outcome"], outcome);
+    }
+}
+
+/// Five tools that each want a credential of another kind, and a gateway in front of them: keys and certificates are there.
+#[test]
+fn the_tokens_run() {
+    let example = examples().join("tokens").canonicalize().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let authority = testkit::Authority::new("demo");
+    std::fs::write(place("ca.crt"), authority.pem()).unwrap();
+    for (name, certified) in [
+        ("server", authority.server(&["127.0.0.1"])),
+        ("gateway", authority.client("gateway", 7)),
+    ] {
+        std::fs::write(place(&format!("{name}.crt")), &certified.certificate).unwrap();
+        std::fs::write(place(&format!("{name}.key")), &certified.key).unwrap();
+        private(&place(&format!("{name}.key")));
+    }
+    std::fs::write(place("wiki.key"), testkit::rsa::pem()).unwrap();
+    private(&place("wiki.key"));
+    let tools = Tool::start_in(folder.path(), &example.join("tokens.py"), "UNUSED");
+    let pager = tools.said.split(' ').nth(2).unwrap();
+    let mint = example.join("mint.py").display().to_string();
+    let config = std::fs::read_to_string(example.join("remit.yaml")).unwrap();
+    let config = config
+        .replace("http://127.0.0.1:8304", &tools.url)
+        .replace("https://127.0.0.1:8305", pager)
+        .replace(
+            "mint.py, ledger.key",
+            &format!("{mint}, {}", place("ledger.key").display()),
+        )
+        .replace(
+            "path: policy",
+            &format!("path: {}", example.join("policy").display()),
+        );
+    std::fs::write(place("remit.yaml"), config).unwrap();
+    let remit = Remit::serve(REMIT, &place("state"), &place("remit.yaml"));
+    let (task, token) = remit.open_task(&[
+        "--tool", "mail", "--tool", "wiki", "--tool", "ledger", "--tool", "board", "--tool",
+        "pager", "--access", "read", "--agent", "triage",
+    ]);
+    for (path, by) in [
+        ("/mail/messages", "the gateway"),
+        ("/wiki/pages", "triage"),
+        ("/ledger/entries", "whoever runs mint.py"),
+        ("/board/cards", "a key of the cluster"),
+        ("/pager/alerts", "the certificate of gateway"),
+    ] {
+        let request = testkit::http().get(remit.call(path)).bearer_auth(&token);
+        let answer: Value = request.send().unwrap().json().unwrap();
+        assert_eq!(answer["read by"], by, "{path}: {answer}");
+    }
+    let itself = testkit::http().get(format!("{}/mail/messages", tools.url));
+    assert_eq!(itself.bearer_auth(&token).send().unwrap().status(), 401);
+    assert!(remit.command(&["task", "end", &task]).status.success());
+    let output = remit.command(&["lease", "list", "--json"]);
+    let leases: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    for (provider, outcome) in [
+        ("oauth", "revoked"),
+        ("jwt", "expires_at"),
+        ("cmd", "expires_at"),
+        ("kubernetes_secret", "drop_only"),
+        ("spiffe", "expires_at"),
+    ] {
+        let lease = leases.iter().find(|lease| lease["provider"] == provider);
+        assert_eq!(lease.unwrap()["outcome"], outcome, "{provider}");
     }
 }
 

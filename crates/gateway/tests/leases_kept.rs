@@ -4,6 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -246,6 +247,58 @@ fn a_token_that_the_server_does_not_take_back_is_taken_back_later_even_after_a_k
         json_of(&remit, &["lease", "show", &id])["outcome"] == "revoked"
     });
     assert!(leases(&remit, &["--orphans"]).is_empty());
+}
+
+#[test]
+fn an_upstream_that_takes_nothing_back_at_the_start_holds_up_neither_ended_tasks_nor_the_end() {
+    // More than are taken back at once, so that one round of attempts that nobody answers is not all.
+    const LEASES: usize = 150;
+    let ground = Ground::new();
+    let ttl = r#"credential := {"ttl_seconds": to_number(trim_prefix(input.request.path, "/"))}"#;
+    let policy = format!("{POLICY}\n{ttl}\n");
+    ground.site.write("policy/notes.rego", &policy);
+    ground.config("audit: { path: audit.jsonl }");
+    let remit = ground.site.serve();
+    for _ in 0..LEASES / 50 {
+        let (_, token) = open(&remit);
+        for seconds in 3_000..3_050 {
+            let call = testkit::http().get(remit.call(&format!("/notes/{seconds}")));
+            let answer = call.bearer_auth(&token).send().unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+        }
+    }
+    assert_eq!(ground.server.asked().len(), LEASES);
+    remit.signal("-KILL");
+    remit.kill();
+
+    // Their secrets are lost with the process.
+    for _ in 0..2 * LEASES {
+        let silent = Answer::Slow(
+            Duration::from_secs(3_600),
+            Box::new(Answer::json(json!({}))),
+        );
+        ground.server.next_revocation(silent);
+    }
+    let config = ground.site.path("remit.yaml");
+    let patient = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, patient.replace("timeout: 1s", "timeout: 10s")).unwrap();
+    let remit = ground.site.serve();
+    until("they are taken back", || {
+        !ground.server.revocations().is_empty()
+    });
+    let (task, _) = open(&remit);
+    json_of(&remit, &["task", "end", &task]);
+    until("the end is audited", || {
+        let audit = std::fs::read_to_string(ground.site.path("audit.jsonl")).unwrap();
+        audit
+            .lines()
+            .any(|line| line.contains(&task) && line.contains("\"ended\""))
+    });
+    let under_way = leases(&remit, &["--only", "active"]);
+    assert!(!under_way.is_empty());
+    assert!(remit.stop());
+    assert!(ground.server.revocations().len() < 2 * LEASES);
+    assert!(ground.server.revoked().is_empty());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Against a fake GitHub, over real sockets: what is asked of it, what of its answers is believed, what is taken back.
 
 use http::StatusCode;
+use identity::TaskTokens;
 use serde_json::{Value, json};
 use testkit::Answer as Reply;
 use testkit::github_app::{ACCOUNT, APP, GithubApp as Github, INSTALLATION, after};
@@ -37,7 +38,7 @@ impl World {
             timeout: Duration::from_secs(5),
         };
         change(&mut config);
-        GithubApp::new(config, &self.tokens).unwrap()
+        GithubApp::new(config, Arc::new(Seal::new(&self.tokens).unwrap())).unwrap()
     }
 }
 
@@ -517,7 +518,8 @@ async fn d3_a_plaintext_server_elsewhere_is_refused() {
     let world = World::new().await;
     let mut config = world.provider(|_| {}).config;
     config.api = "http://github.example/api/v3".parse().unwrap();
-    GithubApp::new(config, &world.tokens).unwrap_err();
+    let seal = Arc::new(Seal::new(&world.tokens).unwrap());
+    GithubApp::new(config, seal).unwrap_err();
 }
 #[tokio::test]
 async fn d9_tokens_and_keys_are_in_no_debug_text() {

@@ -28,6 +28,8 @@ pub(super) struct Mint {
     token: Option<Secret>,
     ticket: Box<Ticket>,
     line: Line,
+    /// Whether a secret may exist that did not arrive.
+    is_lost: bool,
 }
 
 impl Mint {
@@ -59,6 +61,7 @@ impl Mint {
             token: asking.token_for(source.provider.as_ref()),
             ticket,
             line,
+            is_lost: false,
         }
     }
 
@@ -85,6 +88,9 @@ impl Mint {
                 Err(unavailable) => {
                     let resumed = self.ticket.resumed.take();
                     let left = book.crash(&self.wish.task, self.ticket.id, resumed);
+                    // Its line stands, as after a crash: it is taken back without a handle, or listed.
+                    let lost = self.is_lost.then(|| Arc::new(self.line.clone()));
+                    let left = left.or(lost);
                     leftover = left.map(|line| Closing {
                         line,
                         provider: Some(Arc::clone(&self.provider)),
@@ -121,7 +127,9 @@ impl Mint {
         let obtained = match self.ask().await {
             Ok(obtained) => obtained,
             Err(unavailable) => {
-                self.forget().await;
+                if !self.is_lost {
+                    self.forget().await;
+                }
                 return Err(unavailable);
             }
         };
@@ -137,24 +145,31 @@ impl Mint {
         Ok(self.lease(obtained))
     }
 
-    async fn ask(&self) -> Result<Obtained, Unavailable> {
+    async fn ask(&mut self) -> Result<Obtained, Unavailable> {
         let asked = self.provider.obtain_for(&self.wish, self.token.as_ref());
         let asked = AssertUnwindSafe(asked).catch_unwind();
-        match timeout(OBTAIN_PATIENCE, asked).await {
-            Ok(Ok(Ok(obtained))) => Ok(obtained),
-            Ok(Ok(Err(ProviderError::BridgeExpired(until)))) => Err(Unavailable::BridgeExpired {
-                tool: self.wish.tool.as_str().to_owned(),
+        let lost = |cause: &str| Err(ProviderError::Lost(cause.to_owned()));
+        let asked = match timeout(OBTAIN_PATIENCE, asked).await {
+            Ok(Ok(asked)) => asked,
+            Ok(Err(_panic)) => lost("provider panicked"),
+            Err(_elapsed) => lost("provider took too long"),
+        };
+        let tool = || self.wish.tool.as_str().to_owned();
+        match asked {
+            Ok(obtained) => Ok(obtained),
+            Err(ProviderError::BridgeExpired(until)) => Err(Unavailable::BridgeExpired {
+                tool: tool(),
                 until,
             }),
-            Ok(Ok(Err(ProviderError::ConsentRequired(link)))) => {
-                Err(Unavailable::ConsentRequired {
-                    tool: self.wish.tool.as_str().to_owned(),
-                    link,
-                })
+            Err(ProviderError::ConsentRequired(link)) => {
+                Err(Unavailable::ConsentRequired { tool: tool(), link })
             }
-            Ok(Ok(Err(ProviderError::Failed(cause)))) => Err(self.failed(&cause)),
-            Ok(Err(_panic)) => Err(self.failed("provider panicked")),
-            Err(_elapsed) => Err(self.failed("provider took too long")),
+            Err(ProviderError::Lost(cause)) => {
+                // What reads its secret anew makes none.
+                self.is_lost = !self.provider.rereads();
+                Err(self.failed(&cause))
+            }
+            Err(ProviderError::Failed(cause)) => Err(self.failed(&cause)),
         }
     }
 

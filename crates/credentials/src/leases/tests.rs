@@ -76,7 +76,7 @@ struct Counting {
     gate: Semaphore,
     /// The secret's life; `u64::MAX` for one that never dies.
     ttl: AtomicU64,
-    /// The next failures: `fail`, `panic`.
+    /// The next failures: `fail`, `lose`, `panic`, `no folder`.
     trouble: Mutex<Vec<&'static str>>,
     /// What comes of the next attempts to take back; all is well after.
     resistance: Mutex<Vec<&'static str>>,
@@ -104,6 +104,7 @@ impl Provider for Counting {
             Some("no folder") => {
                 std::fs::remove_dir_all(self.store.path.parent().unwrap()).unwrap();
             }
+            Some("lose") => return Err(ProviderError::Lost("no answer".into())),
             Some(_) => return Err(ProviderError::Failed("429".into())),
             None => {}
         }
@@ -472,10 +473,40 @@ async fn a_provider_that_fails_refuses_the_call_and_is_asked_again_for_the_next(
     world.lease(&Wanted::new()).await.unwrap();
     assert_eq!(world.asked(), 2);
 }
-#[tokio::test]
-async fn a_provider_that_panics_refuses_the_call_and_is_asked_again_for_the_next() {
-    let world = check_refused("panic", 3_600).await;
+
+/// An asking of which nobody knows what came: what may have been made is taken back without a handle, or listed.
+async fn check_lost(trouble: &'static str, resistance: &[&'static str], states: [&str; 2]) {
+    let world = World::new().await;
+    world.provider.trouble.lock().push(trouble);
+    world.resists(resistance);
+    let refused = world.lease(&Wanted::new()).await.unwrap_err();
+    assert!(
+        matches!(refused, Unavailable::Provider { .. }),
+        "{refused:?}"
+    );
+    world.until(|world| world.states() == states[..1]).await;
+    let lost = world.leases.list();
+    assert_eq!((lost.len(), lost[0].state.as_str()), (1, states[0]));
+    // The next call has one of its own, and the end takes back what is left of both.
     world.lease(&Wanted::new()).await.unwrap();
+    assert_eq!(world.asked(), 2);
+    world.later().await;
+    world.leases.end(&task(TASK)).await;
+    assert_eq!(world.states(), [states[1], "ended"]);
+    assert_eq!(world.revoked(), ["without handle", "handle-2"]);
+}
+
+#[tokio::test]
+async fn a_secret_that_may_have_been_made_and_did_not_arrive_is_taken_back_and_listed() {
+    check_lost("lose", &[], ["ended", "ended"]).await;
+}
+#[tokio::test]
+async fn a_provider_that_panics_refuses_the_call_and_may_have_made_a_secret() {
+    check_lost("panic", &[], ["ended", "ended"]).await;
+}
+#[tokio::test]
+async fn a_secret_that_did_not_arrive_is_tried_to_be_taken_back_again() {
+    check_lost("lose", &["fail"], ["ending", "ended"]).await;
 }
 #[tokio::test]
 async fn a_secret_that_is_expired_on_arrival_is_refused() {
@@ -813,6 +844,21 @@ async fn a_lease_whose_provider_is_gone_is_taken_back_once_it_is_there_again() {
     world.leases.register([&world.source].into_iter());
     world.later().await;
     assert_eq!(world.revoked(), ["handle-1"]);
+}
+#[tokio::test]
+async fn credentials_that_do_not_take_effect_change_nothing_about_who_takes_back() {
+    let mut world = World::new().await;
+    world.lease(&Wanted::new()).await.unwrap();
+    world.restart(false).await;
+    let refused = crate::Credentials::new(Vec::new(), Arc::clone(&world.leases));
+    assert_eq!(world.leases.sweep(|_| false).await[0].state, "ended");
+    assert_eq!(world.revoked(), ["handle-1"]);
+
+    world.lease(&Wanted::new()).await.unwrap();
+    world.restart(false).await;
+    drop(refused);
+    crate::Credentials::new(Vec::new(), Arc::clone(&world.leases)).take_effect();
+    assert_eq!(world.leases.sweep(|_| false).await[0].state, "ending");
 }
 #[tokio::test]
 async fn a_crash_while_a_secret_was_obtained_is_taken_back_without_a_handle() {

@@ -70,6 +70,11 @@ fn wiped_if_there<'de, D: Deserializer<'de>>(
 impl Answer {
     /// Reads an answer; nothing of it is repeated in an error.
     pub(crate) fn read(document: &[u8], expected: Expected<'_>) -> Result<Self, ProviderError> {
+        // There is a token, and nobody can take it back.
+        Self::parse(document, expected).map_err(ProviderError::lost)
+    }
+
+    fn parse(document: &[u8], expected: Expected<'_>) -> Result<Self, ProviderError> {
         let raw: Raw = serde_json::from_slice(document).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             failed(&format!(

@@ -318,6 +318,46 @@ async fn d7_a_busy_server_that_wants_more_patience_than_there_is_is_refused() {
     assert!(refused.to_string().contains("again and again"), "{refused}");
 }
 
+/// Whether a token may have been made where the server answers like this.
+async fn check_lost(answer: Answer, is_lost: bool) {
+    let world = World::new().await;
+    world.server.next(answer);
+    let provider = world.provider(|config| config.timeout = Duration::from_secs(1));
+    let error = provider.obtain(&wish()).await.unwrap_err();
+    assert_eq!(matches!(error, ProviderError::Lost(_)), is_lost, "{error}");
+}
+
+#[tokio::test]
+async fn a_token_whose_answer_does_not_arrive_is_lost() {
+    let token = Answer::json(json!({ "access_token": "a", "token_type": "Bearer" }));
+    check_lost(Answer::Slow(Duration::from_secs(60), Box::new(token)), true).await;
+    check_lost(Answer::Broken("{\"access_token\"".into()), true).await;
+    check_lost(Answer::Large(128 * 1024), true).await;
+    check_lost(Answer::Json(StatusCode::BAD_GATEWAY, json!({})), true).await;
+}
+#[tokio::test]
+async fn a_token_whose_answer_cant_be_read_is_lost() {
+    check_lost(Answer::json(json!({ "token": "a" })), true).await;
+    check_lost(Answer::json(json!({ "access_token": 1 })), true).await;
+}
+#[tokio::test]
+async fn a_token_that_is_refused_or_taken_back_is_not_lost() {
+    let refusal = json!({ "error": "invalid_scope" });
+    check_lost(Answer::Json(StatusCode::BAD_REQUEST, refusal), false).await;
+    let unbelieved = json!({ "access_token": "a", "token_type": "mac", "expires_in": 60 });
+    check_lost(Answer::json(unbelieved), false).await;
+}
+#[tokio::test]
+async fn a_server_that_is_not_there_has_made_nothing() {
+    let world = World::new().await;
+    let provider = world.provider(|config| {
+        // The discard port of this machine, where nobody listens.
+        config.token_url = "http://127.0.0.1:9/token".parse().unwrap();
+    });
+    let error = provider.obtain(&wish()).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Failed(_)), "{error:?}");
+}
+
 // Over which wire.
 
 #[tokio::test]
@@ -827,6 +867,24 @@ async fn a_token_that_the_server_does_not_take_back_is_to_be_taken_back_again() 
     let revoked = provider.revoke_by_handle(&view(), &handle).await;
     assert_eq!(revoked, Revocation::Failed);
     assert!(world.server.revoked().is_empty());
+}
+#[tokio::test]
+async fn a_token_that_a_key_of_before_sealed_is_taken_back() {
+    let world = World::new().await;
+    let sealed_by = |seal: Seal| {
+        let tokens = Arc::clone(&world.tokens);
+        OAuth::sealed_by(Arc::new(seal), world.config(), tokens).unwrap()
+    };
+    let before = sealed_by(Seal::from_secret(&[7; 32]).unwrap());
+    let handle = handle(&world, &before).await;
+    let other = sealed_by(Seal::from_secret(&[8; 32]).unwrap());
+    let revoked = other.revoke_by_handle(&view(), &handle).await;
+    assert_eq!(revoked, Revocation::ExpiresAt);
+    let rotated = Seal::from_secret(&[8; 32]).unwrap().with_old(&[7; 32]);
+    let rotated = sealed_by(rotated.unwrap());
+    let revoked = rotated.revoke_by_handle(&view(), &handle).await;
+    assert_eq!(revoked, Revocation::Revoked);
+    assert_eq!(world.server.revoked(), ["token-1"]);
 }
 #[tokio::test]
 async fn a_handle_of_another_task_takes_nothing_back() {

@@ -7,9 +7,8 @@ use zeroize::Zeroizing;
 use crate::sigv4::{ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN};
 use crate::{Field, Fields, Secret};
 
-/// The longest life that is believed, in seconds: the twelve hours that a role's session may have, and a minute between
-/// clocks.
-const LONGEST_LIFE: u64 = 12 * 3600 + 60;
+/// How much longer a session may live than was asked for, in seconds: what two clocks may differ by.
+const DRIFT: u64 = 60;
 
 #[derive(Deserialize)]
 struct Response {
@@ -52,16 +51,21 @@ fn wiped<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, D::Err
     String::deserialize(text).map(Zeroizing::new)
 }
 
-/// Reads the keys of a session, and the seconds that it has left. Nothing of the answer is repeated in an error.
-pub(super) fn read(document: &[u8], now: Timestamp) -> Result<(Fields, u64), &'static str> {
+/// Reads the keys of a session for which so many seconds were asked, and how many it has left. Nothing of the answer is
+/// repeated in an error.
+pub(super) fn read(
+    document: &[u8],
+    now: Timestamp,
+    asked: u64,
+) -> Result<(Fields, u64), &'static str> {
     const UNREADABLE: &str = "does not answer with a session";
     let text = std::str::from_utf8(document).map_err(|_| UNREADABLE)?;
     let response: Response = quick_xml::de::from_str(text).map_err(|_| UNREADABLE)?;
     let raw = response.result.credentials;
     let end: Timestamp = raw.expiration.trim().parse().map_err(|_| UNREADABLE)?;
     let life = u64::try_from(end.duration_since(now).as_secs()).unwrap_or(0);
-    if life > LONGEST_LIFE {
-        return Err("answers with a session of more than twelve hours");
+    if life > asked.saturating_add(DRIFT) {
+        return Err("answers with a session that lives longer than was asked for");
     }
     let fields = Fields::new(vec![
         Field::public(ACCESS_KEY_ID, secret(&raw.access_key_id)?),

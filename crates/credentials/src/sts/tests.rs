@@ -326,8 +326,11 @@ async fn an_answer_that_is_none_is_not_believed() {
         };
         sts_session("AssumeRole", &keys, expiration)
     };
+    let in_two_hours = jiff::Timestamp::now() + Duration::from_secs(7200);
     for answer in [
         Answer::json(json!({ "secret": CANARY })),
+        // Half an hour was asked for, or what is left of the task.
+        of(CANARY, &in_two_hours.to_string()),
         Answer::Bytes(StatusCode::OK, format!("<a>{CANARY}</a>").into()),
         Answer::Bytes(StatusCode::OK, format!("<a>{CANARY}").into()),
         of(CANARY, "tomorrow"),

@@ -215,10 +215,13 @@ pub(super) struct Session {
 /// What a token must have left to be used at all: room for a request to arrive.
 const MARGIN: Duration = Duration::from_secs(10);
 
+/// The longest life that is counted with, in seconds: a hundred years. Beyond the end of time there is no clock.
+const LONGEST_LIFE: u64 = 100 * 366 * 86_400;
+
 impl Session {
     /// A new one.
     pub(super) fn new(auth: Auth) -> Self {
-        let life = Duration::from_secs(auth.seconds);
+        let life = Duration::from_secs(auth.seconds.min(LONGEST_LIFE));
         Self {
             token: auth.token,
             renewable: auth.renewable,

@@ -146,29 +146,21 @@ impl Vault {
         Ok((answer, session))
     }
 
-    /// The fields of a KV secret, and which version of it they are.
-    pub(super) async fn kv(
-        &self,
-        deadline: Instant,
-        path: &str,
-    ) -> Result<(Data, Option<u64>), ProviderError> {
+    /// The fields of a KV secret.
+    pub(super) async fn kv(&self, deadline: Instant, path: &str) -> Result<Data, ProviderError> {
         let mount = self.mount(deadline, path).await?;
         let read = self.kv_of(deadline, &mount).await;
         // What is mounted elsewhere by now is looked for again.
         read.inspect_err(|_| drop(self.mounts.lock().remove(path)))
     }
 
-    async fn kv_of(
-        &self,
-        deadline: Instant,
-        mount: &Mount,
-    ) -> Result<(Data, Option<u64>), ProviderError> {
+    async fn kv_of(&self, deadline: Instant, mount: &Mount) -> Result<Data, ProviderError> {
         let Mount { path, rest, .. } = mount;
         let nothing = || self.failed(path, &format!("holds no secret at `{rest}`"));
         if mount.version == 1 {
             let question = Question::get(format!("{path}/{rest}"));
             let (answer, _) = self.read::<Data>(deadline, MARGIN, &question).await?;
-            return Ok((answer.data.ok_or_else(nothing)?, None));
+            return answer.data.ok_or_else(nothing);
         }
         let question = Question::get(format!("{path}/data/{rest}"));
         let (answered, _) = self.ask(deadline, MARGIN, &question).await?;
@@ -187,8 +179,8 @@ impl Vault {
             }));
         }
         let answer = self.answer::<Versioned>(&question.path, &answered)?;
-        let Versioned { data, metadata } = answer.data.ok_or_else(nothing)?;
-        Ok((data.ok_or_else(nothing)?, Some(metadata.version)))
+        let versioned = answer.data.ok_or_else(nothing)?;
+        versioned.data.ok_or_else(nothing)
     }
 
     /// Finds out of which engine a path is, as the server's own command line does.
@@ -398,7 +390,7 @@ impl Vault {
             return Err(self.failed(path, &cause));
         }
         let answer = Answer::read(&answered.document);
-        let answer: Answer<D> = answer.map_err(|cause| self.failed(path, &cause))?;
+        let answer: Answer<D> = answer.map_err(|cause| self.failed(path, &cause).lost())?;
         if answer.warnings > 0 {
             tracing::debug!(path, warnings = answer.warnings, "vault warns");
         }
@@ -418,7 +410,7 @@ impl Vault {
         field: &str,
     ) -> Result<Zeroizing<String>, ProviderError> {
         let deadline = self.deadline();
-        let (mut data, _) = self.kv(deadline, path).await?;
+        let mut data = self.kv(deadline, path).await?;
         match data.take(field) {
             Some(super::answer::Datum::Text(text)) => Ok(text.0),
             Some(super::answer::Datum::Other) => {

@@ -277,14 +277,16 @@ async fn both_versions_of_kv_are_read() {
     let obtained = obtained.unwrap();
     assert_eq!(field_of(&obtained, "key"), CANARY);
     assert_eq!(obtained.ttl_seconds, None);
-    assert_eq!(obtained.handle.as_deref(), Some("secret/shop@3"));
+    // Nothing that could be taken back, be the provider in the config still or not.
+    assert_eq!(obtained.handle, None);
     let provider = world.provider(kept("kv1/shop", &[]));
     let obtained = provider.obtain(&wish()).await.unwrap();
     assert_eq!(field_of(&obtained, "key"), "of-version-1");
     // It stays where it is.
     assert_eq!(provider.revoke(&view()).await, Revocation::DropOnly);
-    let handle = obtained.handle.unwrap_or_default();
-    let revoked = provider.revoke_by_handle(&view(), &handle).await;
+    assert_eq!(obtained.handle, None);
+    // Of before.
+    let revoked = provider.revoke_by_handle(&view(), "secret/shop@3").await;
     assert_eq!(revoked, Revocation::DropOnly);
     assert!(world.fake.revoked().is_empty() && provider.rereads());
 }
@@ -574,6 +576,15 @@ async fn a_login_that_is_not_renewed_for_long_enough_is_made_anew() {
 fn auth_of(seconds: u64) -> Told {
     let auth = json!({ "client_token": "s.login-1", "lease_duration": seconds, "renewable": true });
     Told::json(json!({ "auth": auth }))
+}
+
+#[tokio::test]
+async fn a_login_that_lives_beyond_all_numbers_is_good() {
+    let world = World::new().await;
+    world.fake.next("auth/approle/login", auth_of(u64::MAX));
+    let vault = world.vault(world.approle());
+    let (session, _) = session_of(&vault, 60).await;
+    assert!(session.left().unwrap() > Duration::from_secs(86_400));
 }
 
 #[tokio::test]

@@ -378,8 +378,10 @@ impl RawStatic {
                 return None;
             }
             (None, None) => {
-                let message = "expected `secret`, or several in `fields`";
-                notes.mistake(&until.place, "missing_key", message);
+                if !notes.is_wrong("secret", &until.place) {
+                    let message = "expected `secret`, or several in `fields`";
+                    notes.mistake(&until.place, "missing_key", message);
+                }
                 return None;
             }
         };

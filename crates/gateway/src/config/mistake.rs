@@ -100,6 +100,16 @@ impl Notes {
         self.mistakes.push(mistake);
     }
 
+    /// Whether a key of a mapping is there, though wrong; `beside` is another of its keys.
+    pub(super) fn is_wrong(&self, key: &str, beside: &Place) -> bool {
+        let (mapping, _) = beside.path.rsplit_once('.').unwrap_or_default();
+        let path = format!("{mapping}.{key}");
+        self.mistakes.iter().any(|mistake| {
+            let rest = mistake.path.strip_prefix(&path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    }
+
     /// Notes something unwise.
     pub(super) fn warning(
         &mut self,

@@ -19,7 +19,7 @@ section! {
     struct RawState {
         /// At least 32 bytes that nobody guesses, such as those of `openssl rand -base64 32`; `cmd:` asks a KMS for it. Unless given, it is derived from the key that signs task tokens.
         key: SecretRef = optional;
-        /// Keys of before: what they sealed is opened at the start, and sealed by the key of now. The PEM that signed task tokens is one, too.
+        /// Keys of before: what they sealed is opened at the start, and sealed by the key of now. Name one until the tasks of its time have ended: it opens what their tokens are revoked by. The PEM that signed task tokens is one, too.
         old_keys: Vec<At<SecretRef>> = default([]);
     }
 }

@@ -134,9 +134,9 @@ fn a_task_token_may_look_like_a_key() {
 #[test]
 fn no_other_proof_may() {
     check(&[("authorization", "Bearer sk-WORK-A")], "!no proof");
-    check(&[("x-api-key", "sk-sk-TASK-A")], "!no proof");
+    check(&[("x-api-key", "sk-sk-TASK-A")], "!invalid");
     check(&[("authorization", "DPoP sk-TASK-A")], "!invalid");
-    check(&[("txn-token", "sk-TASK-A")], "!no proof");
+    check(&[("txn-token", "sk-TASK-A")], "!invalid");
 }
 #[test]
 fn other_headers_are_no_slots() {

@@ -1,3 +1,5 @@
+//! What is taken out of answers, whatever their pieces.
+
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use pingora_http::ResponseHeader;

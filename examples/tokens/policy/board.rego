@@ -1,0 +1,3 @@
+package remit.tools.board
+
+allow if input.tool.access == "read"

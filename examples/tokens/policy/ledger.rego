@@ -1,0 +1,3 @@
+package remit.tools.ledger
+
+allow if input.tool.access == "read"

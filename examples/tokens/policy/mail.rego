@@ -1,0 +1,3 @@
+package remit.tools.mail
+
+allow if input.tool.access == "read"

@@ -1,0 +1,3 @@
+package remit.tools.pager
+
+allow if input.tool.access == "read"

@@ -1,0 +1,3 @@
+package remit.tools.wiki
+
+allow if input.tool.access == "read"
