@@ -315,6 +315,8 @@ fn now() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     fn keeper(kept: &Arc<Mutex<Kept>>, agent: &str, task: &TaskId) -> Keeper {
@@ -331,19 +333,12 @@ mod tests {
         }
     }
 
+    /// Another one each time.
     fn task() -> TaskId {
-        // A UUID of random bits is as good as theirs.
-        let mut bits = [0; 16];
-        SystemRandom::new().fill(&mut bits).unwrap();
-        let hex = format!("{:032x}", u128::from_be_bytes(bits));
-        let parts = [
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..],
-        ];
-        parts.join("-").parse().unwrap()
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let text = format!("00000000-0000-4000-8000-{number:012x}");
+        text.parse().unwrap()
     }
 
     fn has(kept: &Mutex<Kept>, phantom: &str) -> bool {
