@@ -25,6 +25,7 @@ criterion_group!(
     observe::observe,
     decide::decide,
     inject::inject,
+    inject::sigv4,
     record::record,
     scrub::scrub,
     keys::keys,

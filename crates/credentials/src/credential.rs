@@ -107,6 +107,10 @@ impl Credential {
                         continue;
                     }
                     let placed = placed.iter().find(|(own, _)| own == injection);
+                    // It may stand in a header, or among arguments that there are none of.
+                    if injection.is_placeholder() && placed.is_none() && !has_arguments {
+                        continue;
+                    }
                     let injection = placed.map_or(injection, |(_, placed)| placed);
                     injection.apply((&mut head, &mut body), &grant.lease.material)?;
                 }

@@ -183,6 +183,12 @@ impl Bound {
     fn check_place(&self, call: &Call) -> Result<(), Unavailable> {
         let mut injections = self.injections.iter();
         let has_arguments = has_arguments(call);
+        if let Some(header) = self.injections.iter().find_map(|one| one.unwanted(call)) {
+            return Err(Unavailable::UnwantedHeader {
+                tool: call.tool().name.as_str().to_owned(),
+                header,
+            });
+        }
         let lacking = injections.find_map(|one| one.lacks(call).filter(|_| has_arguments));
         match lacking {
             Some(Lack::Body(lacks)) => Err(Unavailable::NoPlace {
@@ -246,6 +252,14 @@ pub enum Unavailable {
         tool: String,
         /// What it lacks.
         lacks: &'static str,
+    },
+    /// The call has a header that must not be signed.
+    #[error("tool `{tool}` signs no `{header}`, unless `sigv4` lists it in `allow_headers`")]
+    UnwantedHeader {
+        /// The tool.
+        tool: String,
+        /// Its name.
+        header: String,
     },
     /// The call has not exactly one placeholder.
     #[error("tool `{tool}` takes its key where `{text}` stands, which the call has {count} times")]

@@ -201,6 +201,11 @@ impl Injection {
         }
     }
 
+    /// Whether it is where the agent says.
+    pub(crate) fn is_placeholder(&self) -> bool {
+        matches!(self.place, Place::Placeholder(_))
+    }
+
     /// What a call lacks that the secret would go into.
     pub(crate) fn lacks(&self, call: &Call) -> Option<Lack> {
         let (headers, body) = (call.headers(), call.body());
@@ -221,6 +226,21 @@ impl Injection {
             | Place::Basic { .. }
             | Place::Cookie { .. }
             | Place::SigV4(_)
+            | Place::Certificate => None,
+        }
+    }
+
+    /// A header of a call that must not be signed: policy was asked about its path alone.
+    pub(crate) fn unwanted(&self, call: &Call) -> Option<String> {
+        match &self.place {
+            Place::SigV4(sigv4) => sigv4.unwanted(call),
+            Place::Header { .. }
+            | Place::Query { .. }
+            | Place::Basic { .. }
+            | Place::Cookie { .. }
+            | Place::Json { .. }
+            | Place::Form { .. }
+            | Place::Placeholder(_)
             | Place::Certificate => None,
         }
     }
@@ -368,8 +388,23 @@ fn insert(head: &mut Parts, name: HeaderName, value: Vec<u8>) -> Result<(), Unin
     let mut value = HeaderValue::from_maybe_shared(Bytes::from(value))
         .map_err(|_| Uninjectable("a header value"))?;
     value.set_sensitive(true);
+    remove_twins(head, &name);
     drop(head.headers.insert(name, value));
     Ok(())
+}
+
+/// Takes off what a reader by CGI or WSGI has under the same name, which has no hyphens.
+fn remove_twins(head: &mut Parts, name: &HeaderName) {
+    let hyphens = |name: &HeaderName| name.as_str().replace('_', "-");
+    let own = hyphens(name);
+    let names = head.headers.keys();
+    let twins: Vec<_> = names
+        .filter(|twin| *twin != name && hyphens(twin) == own)
+        .cloned()
+        .collect();
+    for twin in twins {
+        head.headers.remove(twin);
+    }
 }
 
 /// Takes every occurrence of the key out, leaves the other bytes as they are, and appends the key.
@@ -460,6 +495,16 @@ mod tests {
             "x-api-key",
             Some("s3cr3t"),
         );
+    }
+    #[test]
+    fn a_header_replaces_what_some_readers_take_for_it() {
+        let head = http::Request::get("https://api.example/x")
+            .header("dd_application_key", "the agent's own")
+            .header("dd-application_key", "and another")
+            .header("dd_application_keys", "something else");
+        let head = apply(&header("dd-application-key", ""), head, "s3cr3t").unwrap();
+        let names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["dd_application_keys", "dd-application-key"]);
     }
     #[test]
     fn a_prefix_comes_first() {

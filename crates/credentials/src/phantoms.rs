@@ -1,6 +1,6 @@
 //! Tokens that a tool gave to an agent: the gateway keeps them, and the agent has phantoms of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,8 +18,14 @@ use crate::{Injection, Material, Place, Secret};
 
 /// How many are kept for a task; of more, those that were kept first go.
 const OF_A_TASK: usize = 64;
-/// How many are kept in all; at 16 KiB at most, which few tokens have.
+/// How many are kept for an agent, in all of its tasks; it gets no more then.
+const OF_AN_AGENT: usize = 2_048;
+/// How many are kept in all.
 const IN_ALL: usize = 16_384;
+/// How many of one answer are kept: there are two or three.
+const OF_AN_ANSWER: usize = 16;
+/// The most that a token has, in bytes.
+const LONGEST: usize = 16 << 10;
 
 /// The tokens that are kept, in memory alone: by agent, task and tool, until they expire or the task ends.
 ///
@@ -31,10 +37,15 @@ pub struct Phantoms(Arc<Mutex<Kept>>);
 #[derive(Debug, Default)]
 struct Kept {
     /// By the digest of the phantom.
-    tokens: HashMap<[u8; 32], Token>,
-    /// How many were kept so far.
-    count: u64,
+    tokens: HashMap<Key, Token>,
+    /// Of each task that had one and is not over, those that were kept first come first.
+    tasks: HashMap<TaskId, VecDeque<Key>>,
+    /// How many each agent has.
+    agents: HashMap<String, usize>,
 }
+
+/// The digest of a phantom.
+type Key = [u8; 32];
 
 #[derive(Debug)]
 struct Token {
@@ -42,7 +53,6 @@ struct Token {
     material: Arc<Material>,
     /// Seconds since the epoch.
     expires_at: i64,
-    number: u64,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -66,6 +76,8 @@ pub struct Keeper {
     whose: Whose,
     task_expires_at: i64,
     task_ended: CancellationToken,
+    /// How many it has kept.
+    count: usize,
 }
 
 /// No more can be kept.
@@ -74,6 +86,12 @@ pub enum Unkept {
     /// There is no room.
     #[error("too many tokens of tools are kept already")]
     Full,
+    /// Nobody answers so many.
+    #[error("the answer has more than 16 tokens")]
+    TooMany,
+    /// It is none, or a very long one.
+    #[error("a token is over 16 KiB")]
+    TooLong,
     /// Nobody could send it.
     #[error("a token is empty or holds a line break")]
     Misfit,
@@ -95,6 +113,7 @@ impl Phantoms {
             whose: Whose::of(call),
             task_expires_at: call.task().expires_at_epoch(),
             task_ended: call.task().ended(),
+            count: 0,
         }
     }
 
@@ -142,7 +161,7 @@ impl Keeper {
     ///
     /// # Errors
     /// [`Unkept`]; then nothing may be answered in its place.
-    pub fn keep(&self, token: &str, lives: Option<i64>) -> Result<String, Unkept> {
+    pub fn keep(&mut self, token: &str, lives: Option<i64>) -> Result<String, Unkept> {
         let phantom = call::phantom(&random()?);
         self.keep_as(token, lives, phantom)
     }
@@ -151,30 +170,37 @@ impl Keeper {
     ///
     /// # Errors
     /// As [`Keeper::keep`].
-    pub fn keep_claims(&self, jwt: &str) -> Result<String, Unkept> {
+    pub fn keep_claims(&mut self, jwt: &str) -> Result<String, Unkept> {
         let phantom = call::phantom_of_claims(&random()?, jwt);
         self.keep_as(jwt, None, phantom)
     }
 
-    fn keep_as(&self, token: &str, lives: Option<i64>, phantom: String) -> Result<String, Unkept> {
+    fn keep_as(
+        &mut self,
+        token: &str,
+        lives: Option<i64>,
+        phantom: String,
+    ) -> Result<String, Unkept> {
+        self.count += 1;
+        if self.count > OF_AN_ANSWER {
+            return Err(Unkept::TooMany);
+        }
+        if token.len() > LONGEST {
+            return Err(Unkept::TooLong);
+        }
         let secret = Secret::new(token.as_bytes().to_vec()).map_err(|_| Unkept::Misfit)?;
         let now = now();
         let until = lives.map_or(i64::MAX, |lives| now.saturating_add(lives));
-        let mut kept = self.kept.lock();
-        kept.tokens.retain(|_, token| !token.is_over(now));
-        let is_first = !kept.make_room(&self.whose.task);
-        if kept.tokens.len() >= IN_ALL {
-            return Err(Unkept::Full);
-        }
-        kept.count += 1;
         let token = Token {
             whose: self.whose.clone(),
             material: Arc::new(secret.into()),
             expires_at: until.min(self.task_expires_at),
-            number: kept.count,
         };
-        kept.tokens.insert(key(&phantom), token);
-        drop(kept);
+        if token.is_over(now) {
+            // It stands for nothing, as the token would.
+            return Ok(phantom);
+        }
+        let is_first = self.kept.lock().keep(key(&phantom), token, now)?;
         if is_first {
             tokio::spawn(forget(
                 Arc::downgrade(&self.kept),
@@ -188,19 +214,73 @@ impl Keeper {
 }
 
 impl Kept {
-    /// Makes room for one more of a task; answers whether it has any.
-    fn make_room(&mut self, task: &TaskId) -> bool {
-        let own = self
-            .tokens
-            .iter()
-            .filter(|(_, token)| token.whose.task == *task);
-        let own: Vec<([u8; 32], u64)> = own.map(|(key, token)| (*key, token.number)).collect();
-        if own.len() >= OF_A_TASK
-            && let Some((oldest, _)) = own.iter().min_by_key(|(_, number)| *number)
-        {
-            self.tokens.remove(oldest);
+    /// Keeps one more; answers whether it is the first of its task.
+    fn keep(&mut self, key: Key, token: Token, now: i64) -> Result<bool, Unkept> {
+        self.make_room(&token.whose, now);
+        if !self.has_room(&token.whose.agent) {
+            self.remove_if(|token| token.is_over(now));
         }
-        !own.is_empty()
+        if !self.has_room(&token.whose.agent) {
+            return Err(Unkept::Full);
+        }
+        let is_first = !self.tasks.contains_key(&token.whose.task);
+        let of_task = self.tasks.entry(token.whose.task.clone()).or_default();
+        of_task.push_back(key);
+        *self.agents.entry(token.whose.agent.clone()).or_default() += 1;
+        self.tokens.insert(key, token);
+        Ok(is_first)
+    }
+
+    /// Makes room for one more of a task.
+    fn make_room(&mut self, whose: &Whose, now: i64) {
+        let Some(mut keys) = self.tasks.get_mut(&whose.task).map(std::mem::take) else {
+            return;
+        };
+        keys.retain(|key| {
+            let is_over = |token: &Token| token.is_over(now);
+            let is_kept = !self.tokens.get(key).is_none_or(is_over);
+            if !is_kept {
+                self.remove(key);
+            }
+            is_kept
+        });
+        while keys.len() >= OF_A_TASK
+            && let Some(oldest) = keys.pop_front()
+        {
+            self.remove(&oldest);
+        }
+        self.tasks.insert(whose.task.clone(), keys);
+    }
+
+    fn has_room(&self, agent: &str) -> bool {
+        let of_agent = self.agents.get(agent).copied().unwrap_or_default();
+        self.tokens.len() < IN_ALL && of_agent < OF_AN_AGENT
+    }
+
+    /// Forgets all that are so; their tasks still list them.
+    fn remove_if(&mut self, is_so: impl Fn(&Token) -> bool) {
+        let keys = self.tokens.iter().filter(|(_, token)| is_so(token));
+        let keys: Vec<Key> = keys.map(|(key, _)| *key).collect();
+        keys.iter().for_each(|key| self.remove(key));
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(token) = self.tokens.remove(key) else {
+            return;
+        };
+        if let Some(count) = self.agents.get_mut(&token.whose.agent) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.agents.remove(&token.whose.agent);
+            }
+        }
+    }
+
+    /// Forgets a task.
+    fn forget(&mut self, task: &TaskId) {
+        for key in self.tasks.remove(task).unwrap_or_default() {
+            self.remove(&key);
+        }
     }
 }
 
@@ -212,12 +292,11 @@ async fn forget(kept: Weak<Mutex<Kept>>, task: TaskId, ended: CancellationToken,
         .await
         .ok();
     if let Some(kept) = kept.upgrade() {
-        let mut kept = kept.lock();
-        kept.tokens.retain(|_, token| token.whose.task != task);
+        kept.lock().forget(&task);
     }
 }
 
-fn key(phantom: &str) -> [u8; 32] {
+fn key(phantom: &str) -> Key {
     let mut key = [0; 32];
     key.copy_from_slice(digest(&SHA256, phantom.as_bytes()).as_ref());
     key
@@ -232,4 +311,93 @@ fn random() -> Result<String, Unkept> {
 
 fn now() -> i64 {
     Timestamp::now().as_second()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    fn keeper(kept: &Arc<Mutex<Kept>>, agent: &str, task: &TaskId) -> Keeper {
+        Keeper {
+            kept: Arc::clone(kept),
+            whose: Whose {
+                agent: agent.to_owned(),
+                task: task.clone(),
+                tool: "mail".parse().unwrap(),
+            },
+            task_expires_at: now() + 3600,
+            task_ended: CancellationToken::new(),
+            count: 0,
+        }
+    }
+
+    /// Another one each time.
+    fn task() -> TaskId {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let text = format!("00000000-0000-4000-8000-{number:012x}");
+        text.parse().unwrap()
+    }
+
+    fn has(kept: &Mutex<Kept>, phantom: &str) -> bool {
+        kept.lock().tokens.contains_key(&key(phantom))
+    }
+
+    #[tokio::test]
+    async fn the_newest_of_a_task_stay() {
+        let (kept, task) = (Arc::default(), task());
+        let keep = || keeper(&kept, "a", &task).keep("token", None).unwrap();
+        let phantoms: Vec<String> = std::iter::repeat_with(keep).take(OF_A_TASK + 2).collect();
+        let [first, second, third, ..] = phantoms.as_slice() else {
+            panic!("{phantoms:?}");
+        };
+        assert!(!has(&kept, first) && !has(&kept, second) && has(&kept, third));
+        let kept = kept.lock();
+        assert_eq!(kept.tokens.len(), OF_A_TASK);
+        assert_eq!(kept.agents.get("a"), Some(&OF_A_TASK));
+    }
+    #[tokio::test]
+    async fn an_agent_has_its_share_and_others_have_theirs() {
+        let kept = Arc::default();
+        for _ in 0..OF_AN_AGENT / OF_A_TASK {
+            let task = task();
+            for _ in 0..OF_A_TASK {
+                keeper(&kept, "a", &task).keep("token", None).unwrap();
+            }
+        }
+        let task = task();
+        let refused = keeper(&kept, "a", &task).keep("token", None);
+        assert!(matches!(refused, Err(Unkept::Full)));
+        assert!(keeper(&kept, "b", &task).keep("token", None).is_ok());
+    }
+    #[tokio::test]
+    async fn one_task_waits_for_the_end_of_each_that_has_one() {
+        let (kept, task) = (Arc::default(), task());
+        let waiting = || Arc::weak_count(&kept);
+        for lives in [0, -1, i64::MIN] {
+            let phantom = keeper(&kept, "a", &task).keep("token", Some(lives));
+            assert!(!has(&kept, &phantom.unwrap()));
+        }
+        assert_eq!(waiting(), 0);
+        for _ in 0..5 {
+            keeper(&kept, "a", &task).keep("token", Some(60)).unwrap();
+        }
+        assert_eq!(waiting(), 1);
+        kept.lock().forget(&task);
+        let kept = kept.lock();
+        assert!(kept.tokens.is_empty() && kept.agents.is_empty() && kept.tasks.is_empty());
+    }
+    #[tokio::test]
+    async fn one_answer_fills_no_memory() {
+        let (kept, task) = (Arc::default(), task());
+        let mut keeper = keeper(&kept, "a", &task);
+        let long = keeper.keep(&"x".repeat(LONGEST + 1), None);
+        assert!(matches!(long, Err(Unkept::TooLong)));
+        for _ in 1..OF_AN_ANSWER {
+            keeper.keep(&"x".repeat(LONGEST), None).unwrap();
+        }
+        assert!(matches!(keeper.keep("x", None), Err(Unkept::TooMany)));
+    }
 }

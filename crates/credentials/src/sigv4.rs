@@ -1,6 +1,7 @@
 //! AWS Signature Version 4: what leaves is signed, as it leaves.
 
 mod chunks;
+mod reach;
 
 use std::time::{Duration, SystemTime};
 
@@ -35,6 +36,8 @@ pub struct SigV4 {
     pub region: String,
     /// Where the signature stands.
     pub location: SigV4Location,
+    /// Headers of S3 that are signed though they reach further than a path says, such as `x-amz-copy-source`.
+    pub allow_headers: Vec<HeaderName>,
 }
 
 /// Where a signature stands.
@@ -368,11 +371,9 @@ fn is_hash(text: &str) -> bool {
 
 /// Takes the chunks of `aws-chunked` off a body.
 fn unchunk(head: &mut Parts, body: &mut Body) -> Result<(), Uninjectable> {
-    let Some(length) = head.headers.get(DECODED_LENGTH).cloned() else {
-        return Err(Uninjectable(
-            "a body of chunks that does not say its length",
-        ));
-    };
+    let length = decoded_length(&head.headers).ok_or(Uninjectable(
+        "a body of chunks that does not say its length",
+    ))?;
     let headers = &mut head.headers;
     match body {
         Body::Whole(bytes) => {
@@ -382,7 +383,7 @@ fn unchunk(head: &mut Parts, body: &mut Body) -> Result<(), Uninjectable> {
             *body = Body::Whole(whole);
         }
         Body::Streamed => {
-            headers.insert(CONTENT_LENGTH, length);
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             // They come off while it streams.
             head.extensions.insert(Chunks::default());
         }
@@ -392,6 +393,19 @@ fn unchunk(head: &mut Parts, body: &mut Body) -> Result<(), Uninjectable> {
     headers.remove(TRAILER);
     without_chunked(headers);
     Ok(())
+}
+
+/// The length that a body has without its chunks, where it is said once, as `Content-Length` would say it.
+fn decoded_length(headers: &HeaderMap) -> Option<u64> {
+    let mut values = headers.get_all(DECODED_LENGTH).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let digits = value.to_str().ok()?;
+    // 19 digits fit 64 bits whatever they are; a sign is none.
+    let is_length =
+        (1..=19).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_length)
 }
 
 /// Takes `aws-chunked` off the codings of a body, and leaves the others.

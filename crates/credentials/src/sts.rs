@@ -114,6 +114,7 @@ impl Sts {
                 service: "sts".to_owned(),
                 region: config.region.clone(),
                 location: SigV4Location::Header,
+                allow_headers: Vec::new(),
             },
             config,
             tokens,

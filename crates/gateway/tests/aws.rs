@@ -5,6 +5,10 @@
     reason = "a failure here fails a test"
 )]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use reqwest::StatusCode;
 use reqwest::blocking::RequestBuilder;
 use serde_json::Value;
@@ -38,10 +42,15 @@ struct Ground {
 impl Ground {
     /// In front of the fake's S3, or of `upstream`.
     fn new(upstream: Option<&dyn Fn(&Site) -> String>) -> Self {
+        Self::of(upstream, POLICY, "service: s3, region: eu-west-1")
+    }
+
+    /// With another policy, and calls signed like this.
+    fn of(upstream: Option<&dyn Fn(&Site) -> String>, policy: &str, sigv4: &str) -> Self {
         let site = Site::new(REMIT);
         let aws = site.run(Aws::start());
         let url = upstream.map_or_else(|| aws.url(), |upstream| upstream(&site));
-        site.write("policy/files.rego", POLICY);
+        site.write("policy/files.rego", policy);
         site.secret("id", BASE_ID);
         site.secret("secret", BASE_SECRET);
         let credential = format!(
@@ -49,7 +58,7 @@ impl Ground {
             aws.url()
         );
         site.config(&format!(
-            "audit: {{ path: audit.jsonl }}\ntools:\n  files:\n    upstream: {url}\n    body: stream\n    access: {{ read: [\"GET /**\"], write: [\"PUT /**\"] }}\n    inject: {{ sigv4: {{ service: s3, region: eu-west-1 }} }}\n    credentials: {{ read: {credential}, write: {credential} }}\n"
+            "audit: {{ path: audit.jsonl }}\ntools:\n  files:\n    upstream: {url}\n    body: stream\n    access: {{ read: [\"GET /**\"], write: [\"PUT /**\"] }}\n    inject: {{ sigv4: {{ {sigv4} }} }}\n    credentials: {{ read: {credential}, write: {credential} }}\n"
         ));
         let remit = site.serve();
         let (task, token) = remit.open_task(&[
@@ -221,6 +230,114 @@ fn chunks_that_the_agent_signed_come_off_while_they_stream() {
     let answer = broken.send();
     assert!(answer.is_err() || answer.is_ok_and(|answer| !answer.status().is_success()));
     assert!(ground.aws.object("/bucket/key").unwrap() == plain);
+}
+
+#[test]
+fn what_reaches_further_than_its_path_is_not_signed() {
+    let ground = Ground::new(None);
+    let refused = |request: RequestBuilder| {
+        let answer = request.send().unwrap();
+        let status = answer.status();
+        (status, code(&answer.text().unwrap()))
+    };
+    let expect = (StatusCode::FORBIDDEN, Value::from("header_not_signed"));
+    for (name, value) in [
+        ("x-amz-copy-source", "/prod-secrets/db.dump"),
+        ("x-amz-acl", "public-read"),
+        (
+            "x-amz-grant-read",
+            "uri=http://acs.amazonaws.com/groups/global/AllUsers",
+        ),
+        ("x-amz-bypass-governance-retention", "true"),
+        (
+            "x-amz-website-redirect-location",
+            "https://elsewhere.example/",
+        ),
+    ] {
+        let request = ground.put("/scratch/x").header(name, value);
+        assert_eq!(refused(request), expect, "{name}");
+    }
+    assert!(ground.aws.asked().is_empty() && ground.aws.received().is_empty());
+    let request = ground.put("/scratch/x?x-amz-acl=public-read").body("hello");
+    ground.check_put(request, StatusCode::OK);
+    assert_eq!(ground.aws.received().pop().unwrap().target, "/scratch/x");
+}
+
+/// The policies that the page on AWS shows.
+fn shown(package: &str) -> String {
+    let page = include_str!("../../../docs/aws.md");
+    let mut blocks = page.split("```rego\n").skip(1);
+    let block = blocks.find(|block| block.starts_with(&format!("package {package}\n")));
+    let block = block.and_then(|block| block.split("```").next());
+    block.unwrap().to_owned()
+}
+
+#[test]
+fn a_rule_judges_what_the_path_does_not_say() {
+    let listed = "service: s3, region: eu-west-1, allow_headers: [x-amz-copy-source]";
+    let policy = shown("remit.tools.files");
+    let ground = Ground::of(None, &policy, listed);
+    let status = |request: RequestBuilder| request.send().unwrap().status();
+    ground.check_put(ground.put("/scratch/x").body("hello"), StatusCode::OK);
+    let copy = |source: &str| {
+        let request = ground.put("/scratch/y");
+        status(request.header("x-amz-copy-source", source))
+    };
+    assert_eq!(copy("/scratch/x"), StatusCode::OK);
+    assert_eq!(copy("/prod-secrets/db.dump"), StatusCode::FORBIDDEN);
+    assert_eq!(
+        copy("/scratch/%2e%2e/prod-secrets/db.dump"),
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(status(ground.put("/scratch/x?acl")), StatusCode::FORBIDDEN);
+    assert_eq!(
+        status(ground.put("/scratch/x?policy")),
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        status(ground.put("/scratch/x?x-id=PutObject").body("x")),
+        StatusCode::OK
+    );
+}
+
+#[test]
+fn a_rule_judges_the_operation_in_a_header() {
+    let policy = shown("remit.tools.table").replace("remit.tools.table", "remit.tools.files");
+    let ground = Ground::of(None, &policy, "service: dynamodb, region: eu-west-1");
+    let status = |target: &str| {
+        let request = ground.put("/").header("x-amz-target", target);
+        request.body("{}").send().unwrap().status()
+    };
+    assert_ne!(status("DynamoDB_20120810.GetItem"), StatusCode::FORBIDDEN);
+    assert_eq!(
+        status("DynamoDB_20120810.DeleteTable"),
+        StatusCode::FORBIDDEN
+    );
+}
+
+#[test]
+fn chunks_may_come_in_pieces_with_nothing_of_the_body_in_them() {
+    let ground = Ground::new(None);
+    let url: url::Url = ground.remit.call("/files/bucket/key").parse().unwrap();
+    let address = (url.host_str().unwrap(), url.port().unwrap());
+    let mut stream = TcpStream::connect(address).unwrap();
+    let body = chunked(&["hello", " world"]);
+    let head = format!(
+        "PUT /files/bucket/key HTTP/1.1\r\nhost: {}:{}\r\nx-amz-security-token: {}\r\nx-amz-content-sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD\r\nx-amz-decoded-content-length: 11\r\ncontent-encoding: aws-chunked\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        address.0,
+        address.1,
+        ground.token,
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    for line in body.split_inclusive("\r\n") {
+        stream.write_all(line.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(ground.aws.object("/bucket/key").unwrap(), "hello world");
 }
 
 #[test]

@@ -213,8 +213,10 @@ impl Identity {
         let in_query = in_query.and_then(Result::ok);
         let in_query = in_query
             .iter()
-            .map(|value| (Slot::XAmzSecurityToken, value));
-        for (slot, value) in slot::filled(presented.headers).chain(in_query) {
+            .map(|value| (Slot::XAmzSecurityToken, value, None));
+        let in_headers = slot::filled(presented.headers);
+        let in_headers = in_headers.map(|(slot, value)| (slot, value, Some(slot)));
+        for (slot, value, header) in in_headers.chain(in_query) {
             let Some((scheme, token)) = slot.token(value) else {
                 continue;
             };
@@ -228,7 +230,7 @@ impl Identity {
             sender.confirm(scheme, &verified)?;
             if is_covered {
                 let digest = verified.digest;
-                beside.push(Beside { slot, digest });
+                beside.push(Beside { header, digest });
             }
             proofs.add(slot, value, verified)?;
         }

@@ -83,7 +83,8 @@ pub(crate) struct Wit<'h> {
 
 /// A token of a request that authenticates somebody, and so has to be covered by the proof beside it.
 pub(crate) struct Beside {
-    pub(crate) slot: Slot,
+    /// The header that it stands in; none where it stands in the query, which `oth` has no name for.
+    pub(crate) header: Option<Slot>,
     pub(crate) digest: Digest,
 }
 
@@ -371,7 +372,8 @@ fn covers(
         let token = slot.token(value);
         token.is_some_and(|(_, token)| Some(Digest::of(token.as_bytes())) == ath)
     };
-    if ath.is_some() && !slot::filled(headers).any(is_hash) {
+    let is_beside = |token: &Beside| Some(token.digest) == ath;
+    if ath.is_some() && !slot::filled(headers).any(is_hash) && !beside.iter().any(is_beside) {
         return Err("its `ath` is not the hash of an access token beside it");
     }
     let mut named = Vec::new();
@@ -387,7 +389,8 @@ fn covers(
             named.push(slot);
         }
     }
-    let is_covered = |token: &Beside| ath == Some(token.digest) || named.contains(&token.slot);
+    let is_named = |token: &Beside| token.header.is_some_and(|slot| named.contains(&slot));
+    let is_covered = |token: &Beside| ath == Some(token.digest) || is_named(token);
     if !beside.iter().all(is_covered) {
         return Err("it does not cover a token beside it (`ath`, `oth`)");
     }
@@ -421,5 +424,38 @@ fn blame(error: Unauthenticated) -> Unauthenticated {
         Unauthenticated::Invalid(why) => Unauthenticated::InvalidWit(why),
         Unauthenticated::Expired => Unauthenticated::InvalidWit("it has expired"),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn b8_what_covers_a_header_does_not_cover_the_query() {
+        let hash = |text: &str| {
+            URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()))
+        };
+        let slot = Slot::XAmzSecurityToken;
+        let mut headers = HeaderMap::new();
+        headers.insert(slot.name(), HeaderValue::from_static("in-header"));
+        let beside = |header, text: &str| Beside {
+            header,
+            digest: Digest::of(text.as_bytes()),
+        };
+        let tokens = [beside(Some(slot), "in-header"), beside(None, "in-query")];
+        let mut claims = Map::new();
+        let oth = json!({ slot.name().as_str(): hash("in-header") });
+        claims.insert("oth".to_owned(), oth);
+        let [in_header, _] = &tokens;
+        assert_eq!(
+            covers(&claims, &headers, std::slice::from_ref(in_header)),
+            Ok(())
+        );
+        assert!(covers(&claims, &headers, &tokens).is_err());
+        claims.insert("ath".to_owned(), hash("in-query").into());
+        assert_eq!(covers(&claims, &headers, &tokens), Ok(()));
     }
 }

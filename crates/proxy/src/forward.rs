@@ -118,7 +118,8 @@ impl Forward {
             return Ok(());
         };
         if let Some(piece) = body.take() {
-            *body = Some(chunks.push(piece)?).filter(|bytes| is_last || !bytes.is_empty());
+            // Though nothing may be in it: without a piece the body would be over.
+            *body = Some(chunks.push(piece)?);
         }
         if is_last { chunks.end() } else { Ok(()) }
     }

@@ -355,10 +355,12 @@ impl Events {
                 "id" => {}
                 // A comment keeps the stream alive, whatever it says.
                 "" => passed.push_str(":\n"),
-                _ => {
+                "event" | "retry" => {
                     passed.push_str(line);
                     passed.push('\n');
                 }
+                // No reader is to know it, but some do not tell cases.
+                _ => {}
             }
         }
         if let Some(data) = data {

@@ -221,6 +221,7 @@ codes! {
     BRIDGE_EXPIRED = FORBIDDEN, "bridge_expired", "the static key of this tool may not be used any more; ask the operator for a real provider";
     CONSENT_REQUIRED = FORBIDDEN, "consent_required", "whom the task is done for has to consent first, at `link`, in a browser; then make the call again";
     NO_PLACE_FOR_CREDENTIAL = UNSUPPORTED_MEDIA_TYPE, "no_place_for_credential", "the tool takes its key in the body: send one, JSON or a form as the tool has it; the gateway puts the key in";
+    HEADER_NOT_SIGNED = FORBIDDEN, "header_not_signed", "a header of this call reaches further than its path, such as `x-amz-copy-source` or `x-amz-acl`, and the tool's config does not list it; leave it out";
     PLACEHOLDER_NEEDED = BAD_REQUEST, "placeholder_needed", "write the tool's placeholder where its key goes, once and by itself: the tool's config says which text, and where";
     CREDENTIAL_UNAVAILABLE = BAD_GATEWAY, "credential_unavailable", "the credential for this tool can't be had right now";
     AUDIT_UNAVAILABLE = SERVICE_UNAVAILABLE, "audit_unavailable", "the gateway can't write its audit; try again";
@@ -543,6 +544,7 @@ fn unavailable_code(unavailable: &Unavailable) -> Code {
     match unavailable {
         Unavailable::BridgeExpired { .. } => BRIDGE_EXPIRED,
         Unavailable::NoPlace { .. } => NO_PLACE_FOR_CREDENTIAL,
+        Unavailable::UnwantedHeader { .. } => HEADER_NOT_SIGNED,
         Unavailable::Placeholder { .. } => PLACEHOLDER_NEEDED,
         Unavailable::TaskEnded => TASK_ENDED,
         Unavailable::Store(_) => STORE_UNAVAILABLE,

@@ -198,7 +198,8 @@ impl Server {
                 clients: self.clients.as_deref(),
                 failed: AtomicBool::new(false),
             };
-            let handshake = handshake_with_callback(acceptor, stream, &reader);
+            // Boxed: it takes 7 KiB, which every connection would hold as long as it lasts.
+            let handshake = Box::pin(handshake_with_callback(acceptor, stream, &reader));
             let stream = handshake.await.ok()?;
             // A certificate that nobody could check a token against is none to go on with.
             let is_readable = !reader.failed.load(Ordering::Relaxed);

@@ -2,10 +2,14 @@
 //!
 //! The answer is held until it is whole. One that can't be read may hold a token anywhere, and is refused.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use credentials::{Keeper, Unkept};
 use http::StatusCode;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, TRANSFER_ENCODING};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE, TRANSFER_ENCODING,
+};
 use pingora_core::BError;
 use pingora_http::ResponseHeader;
 use serde_json::{Map, Value};
@@ -46,6 +50,12 @@ pub(crate) enum Untaken {
     /// A token in it is not a text.
     #[error("answer of the token endpoint has a token that is no text")]
     Odd,
+    /// It is a text or a number, and not a list of fields that say what it is.
+    #[error("answer of the token endpoint has no fields")]
+    Scalar,
+    /// Something in it looks like a key, and stands where none is looked for.
+    #[error("answer of the token endpoint has a key where it should have none")]
+    Key,
     /// It can't be kept.
     #[error(transparent)]
     Unkept(#[from] Unkept),
@@ -70,6 +80,7 @@ impl TokenAnswer {
         response: &mut ResponseHeader,
         asked: Asked<'_>,
     ) -> Result<(), Untaken> {
+        response.remove_header(&SET_COOKIE);
         let status = response.status;
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Untaken::Type);
@@ -134,49 +145,130 @@ impl TokenAnswer {
         Ok(())
     }
 
-    fn take(&self, text: &[u8]) -> Result<Option<Bytes>, Untaken> {
+    fn take(&mut self, text: &[u8]) -> Result<Option<Bytes>, Untaken> {
         if text.trim_ascii().is_empty() {
             return Ok(None);
         }
         let mut answer: Value = serde_json::from_slice(text).map_err(|_| Untaken::Broken)?;
-        self.take_value(&mut answer)?;
+        match answer {
+            Value::Object(_) | Value::Array(_) => self.take_value(&mut answer, None)?,
+            Value::Null => {}
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => return Err(Untaken::Scalar),
+        }
         Ok(Some(answer.to_string().into()))
     }
 
-    fn take_value(&self, value: &mut Value) -> Result<(), Untaken> {
-        match value {
-            Value::Object(fields) => self.take_fields(fields),
-            Value::Array(items) => items.iter_mut().try_for_each(|item| self.take_value(item)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    /// `within` is the token of which this is, or is a part.
+    fn take_value(&mut self, value: &mut Value, within: Option<Within>) -> Result<(), Untaken> {
+        match (value, within) {
+            (Value::Object(fields), within) => self.take_fields(fields, within),
+            (Value::Array(items), within) => items
+                .iter_mut()
+                .try_for_each(|item| self.take_value(item, within)),
+            (Value::String(text), None) => self.take_text(text),
+            (Value::String(text), Some(_)) if text.is_empty() => Ok(()),
+            (Value::String(token), Some(within)) => {
+                let phantom = match within.kind {
+                    Kind::Id if is_jwt(token) => self.keeper.keep_claims(token)?,
+                    Kind::Access => self.keeper.keep(token, within.lives)?,
+                    Kind::Id | Kind::Other => self.keeper.keep(token, None)?,
+                };
+                token.zeroize();
+                *token = phantom;
+                Ok(())
+            }
+            (Value::Null, _) | (Value::Bool(_) | Value::Number(_), None) => Ok(()),
+            (Value::Bool(_) | Value::Number(_), Some(_)) => Err(Untaken::Odd),
         }
     }
 
-    fn take_fields(&self, fields: &mut Map<String, Value>) -> Result<(), Untaken> {
+    fn take_fields(
+        &mut self,
+        fields: &mut Map<String, Value>,
+        within: Option<Within>,
+    ) -> Result<(), Untaken> {
         let lives = fields.get("expires_in").and_then(Value::as_i64);
+        let lives = lives.or(within.and_then(|within| within.lives));
         for (key, value) in fields {
+            check_text(key)?;
             let name = joined(key);
-            if !name.ends_with("token") {
-                self.take_value(value)?;
-                continue;
-            }
-            match value {
-                Value::Null => {}
-                Value::String(token) if token.is_empty() => {}
-                Value::String(token) => {
-                    let phantom = match name.as_str() {
-                        "idtoken" if is_jwt(token) => self.keeper.keep_claims(token)?,
-                        "accesstoken" | "token" => self.keeper.keep(token, lives)?,
-                        _ => self.keeper.keep(token, None)?,
-                    };
-                    token.zeroize();
-                    *token = phantom;
-                }
-                // What holds others is looked at as well: `"token": {"access_token": …}`.
-                Value::Object(_) | Value::Array(_) => self.take_value(value)?,
-                Value::Bool(_) | Value::Number(_) => return Err(Untaken::Odd),
-            }
+            let kind = Kind::of(&name, within.map(|within| within.kind));
+            let is_scalar = !matches!(value, Value::Object(_) | Value::Array(_));
+            let kind = kind.filter(|_| !(is_scalar && describes(&name)));
+            let within = kind.map(|kind| Within { kind, lives });
+            self.take_value(value, within)?;
         }
         Ok(())
+    }
+
+    /// A text that is no token; JSON in it is looked at as if it stood there.
+    fn take_text(&mut self, text: &mut String) -> Result<(), Untaken> {
+        if text.trim_start().starts_with(['{', '['])
+            && let Ok(mut inner) = serde_json::from_str::<Value>(text)
+        {
+            self.take_value(&mut inner, None)?;
+            text.zeroize();
+            *text = inner.to_string();
+            return Ok(());
+        }
+        check_text(text)
+    }
+}
+
+/// A token that is gone into.
+#[derive(Clone, Copy)]
+struct Within {
+    kind: Kind,
+    /// Seconds.
+    lives: Option<i64>,
+}
+
+/// What a token is, as far as it makes a difference.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// `expires_in` is said of it.
+    Access,
+    /// Its claims are for the agent.
+    Id,
+    Other,
+}
+
+impl Kind {
+    /// What stands in a field of this name, which may itself be a part of a token.
+    fn of(name: &str, within: Option<Self>) -> Option<Self> {
+        match name {
+            "idtoken" => Some(Self::Id),
+            "id" if within.is_some() => Some(Self::Id),
+            "accesstoken" | "token" | "access" => Some(Self::Access),
+            "refresh" => Some(Self::Other),
+            name if ["token", "tokens", "jwt"]
+                .iter()
+                .any(|end| name.ends_with(end)) =>
+            {
+                Some(Self::Other)
+            }
+            _ => within,
+        }
+    }
+}
+
+/// Whether a field beside a token says something of it: `token_type`, `expires_in`, `scope` (RFC 6749, section 5.1),
+/// and what is like them.
+fn describes(name: &str) -> bool {
+    matches!(
+        name,
+        "scope" | "scopes" | "exp" | "iat" | "nbf" | "ttl" | "createdat" | "issuedat"
+    ) || name.starts_with("expire")
+        || name.ends_with("type")
+        || name.ends_with("expiresin")
+        || name.ends_with("expiresat")
+}
+
+/// What is left is no key of a known format.
+fn check_text(text: &str) -> Result<(), Untaken> {
+    match call::masked(text) {
+        Cow::Borrowed(_) => Ok(()),
+        Cow::Owned(_) => Err(Untaken::Key),
     }
 }
 

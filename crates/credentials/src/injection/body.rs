@@ -42,9 +42,18 @@ pub(super) fn put_json(
     let mut parent = &mut value;
     for token in way {
         parent = match parent {
-            Value::Object(fields) => fields
-                .entry(&**token)
-                .or_insert_with(|| Value::Object(Map::new())),
+            Value::Object(fields) => {
+                // Which of the two a reader takes that does not tell cases is not known.
+                let mut keys = fields.keys();
+                if keys.any(|key| **key != **token && folded(key) == folded(token)) {
+                    return Err(Uninjectable(
+                        "the JSON body: a parent stands in another case",
+                    ));
+                }
+                fields
+                    .entry(&**token)
+                    .or_insert_with(|| Value::Object(Map::new()))
+            }
             Value::Array(items) => {
                 let item = token.parse().ok().and_then(|at: usize| items.get_mut(at));
                 item.ok_or(NO_PLACE)?
@@ -215,6 +224,21 @@ mod tests {
         );
         check_json("/key", None, r#"{"KEY":"mine"}"#, Some(r#"{"key":"s\"3"}"#));
         check_json("/key", None, r#"{"k\u0065y":1}"#, Some(r#"{"key":"s\"3"}"#));
+    }
+    #[test]
+    fn a_parent_in_another_case_is_no_way() {
+        for text in [
+            r#"{"auth":{},"Auth":{"key":"mine"}}"#,
+            r#"{"AUTH":{"key":"mine"}}"#,
+        ] {
+            check_json("/auth/key", None, text, None);
+        }
+        check_json(
+            "/auth/key",
+            None,
+            r#"{"authority":{}}"#,
+            Some(r#"{"auth":{"key":"s\"3"},"authority":{}}"#),
+        );
     }
     #[test]
     fn without_a_place_there_is_none() {

@@ -77,6 +77,7 @@ fn sigv4(service: &str, location: SigV4Location) -> SigV4 {
         service: service.to_owned(),
         region: "us-east-1".to_owned(),
         location,
+        allow_headers: Vec::new(),
     }
 }
 
@@ -336,6 +337,58 @@ fn what_is_unsigned_goes_to_s3_alone_and_not_in_the_clear() {
         "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD",
     )];
     check_refused(&s3(), "https://h.example/x", &unknown);
+}
+#[test]
+fn the_length_without_chunks_is_a_number_that_is_said_once() {
+    for lengths in [
+        &["+5"][..],
+        &["-5"],
+        &["5 "],
+        &["0x5"],
+        &[""],
+        &["5,5"],
+        &["5", "6"],
+        &["18446744073709551616"],
+        &["00000000000000000005"],
+        &[],
+    ] {
+        for body in [Body::Streamed, whole("5\r\nhello\r\n0\r\n\r\n")] {
+            let hash = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
+            let mut head = request(
+                Method::PUT,
+                "https://h.example/x",
+                &[("x-amz-content-sha256", hash)],
+            );
+            for length in lengths {
+                let length = HeaderValue::from_bytes(length.as_bytes()).unwrap();
+                head.headers.append(DECODED_LENGTH, length);
+            }
+            assert!(apply(&s3(), head, body).is_err(), "{lengths:?}");
+        }
+    }
+}
+#[test]
+fn what_reaches_further_than_its_path_is_told() {
+    let mut s3 = s3();
+    s3.allow_headers = vec![HeaderName::from_static("x-amz-acl")];
+    for name in [
+        "x-amz-copy-source",
+        "X_Amz_Copy_Source",
+        "x-amz-grant-read",
+        "x-amz-bypass-governance-retention",
+        "x-amz-website-redirect-location",
+        "x-amz-object-lock-retain-until-date",
+    ] {
+        assert!(s3.unwanted_name(name).is_some(), "{name}");
+    }
+    for name in [
+        "x-amz-acl",
+        "x-amz-meta-acl",
+        "x-amz-copy-source-range",
+        "range",
+    ] {
+        assert_eq!(s3.unwanted_name(name), None);
+    }
 }
 #[test]
 fn what_is_no_key_signs_nothing() {

@@ -7,6 +7,7 @@ use credentials::{
     Injection, LONGEST_POLICY, Place as Where, SecretRef, SessionTag, SigV4, SigV4Location,
     StsBase, StsConfig,
 };
+use http::HeaderName;
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -77,6 +78,8 @@ section! {
         region: Word = required;
         /// Where the signature stands: in headers, or in the query as in a presigned URL.
         location: SigV4Location = default("header");
+        /// Headers of S3 that agents may send though they reach further than the path that is judged, such as `x-amz-copy-source`: another object is read, or others may read this one. Calls with one that is not listed are refused with `header_not_signed`. Policy sees them in `request.headers`.
+        allow_headers: Vec<At<HeaderName>> = default([]);
     }
 }
 
@@ -255,6 +258,7 @@ impl RawSigV4 {
             service: self.service?.value.0,
             region: self.region?.value.0,
             location: self.location?.value,
+            allow_headers: values(self.allow_headers?.value),
         }))
     }
 }

@@ -264,3 +264,25 @@ async fn d1_an_mcp_tool_has_the_key_among_its_arguments() {
     let received = sent(inject, more, post(MCP, list)).await.unwrap();
     assert_eq!(body(&received), list);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_a_placeholder_is_needed_by_the_calls_of_mcp_that_have_arguments() {
+    let inject = placeholder(&["header x-api-key", "json /params/arguments/api_key"]);
+    let more = json!({ "protocol": "mcp", "access": { "read": ["find"] } });
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let received = sent(inject.clone(), more.clone(), post(MCP, list)).await;
+    let received = received.unwrap();
+    assert_eq!(body(&received), list);
+    assert_eq!(received.header("x-api-key"), None);
+    const KEYED: &[(&str, &str)] = &[
+        ("content-type", "application/json"),
+        ("accept", "application/json, text/event-stream"),
+        ("x-api-key", "REMIT_SECRET_KEY"),
+    ];
+    let received = sent(inject.clone(), more.clone(), post(KEYED, list)).await;
+    assert_eq!(received.unwrap().header("x-api-key"), Some(SECRET));
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"find","arguments":{"q":"x"}}}"#;
+    // What is said of it is a message of MCP, which has its code elsewhere.
+    let refused = sent(inject, more, post(MCP, call)).await;
+    assert!(refused.is_err());
+}

@@ -208,6 +208,74 @@ async fn d11_an_answer_that_cannot_be_read_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn d11_a_token_is_found_in_whatever_holds_it() {
+    for answer in [
+        json!({ "token": ["real"] }),
+        json!([{ "access_token": { "value": "real", "type": "bearer", "expires_in": 60 } }]),
+        json!({ "access": "real", "refresh": "real" }),
+        json!({ "tokens": { "access": "real", "other": { "deep": ["", "real"] } } }),
+        json!({ "jwt": "real", "sessionJwt": "real" }),
+        json!({ "body": json!({ "access_token": "real" }).to_string() }),
+        json!({ "body": json!([json!({ "token": ["real"] }).to_string()]).to_string() }),
+    ] {
+        let answer = Answer::json(answer).with("set-cookie", "session=real");
+        let (world, _upstream) = world(answer, json!({})).await;
+        let mut caller = world.caller(Wire::Http1).await;
+        let request = caller.request(Method::POST, "/tool/oauth/token");
+        let response = caller.send(request.body(empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(!response.headers().contains_key("set-cookie"));
+        let (body, _) = in_time(read(response)).await;
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(
+            !text.contains("real") && text.contains("remitphantom_"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d11_what_says_something_of_a_token_stays() {
+    let said = json!({ "token_type": "Bearer", "scope": "read", "expires_in": 60, "expiresAt": "2030-01-01" });
+    let mut answer = said.clone();
+    answer["value"] = "real".into();
+    let (world, _upstream) = world(Answer::json(json!({ "token": answer })), json!({})).await;
+    let mut caller = world.caller(Wire::Http1).await;
+    let mut answer = phantoms(&mut caller).await;
+    let token = answer["token"].as_object_mut().unwrap();
+    assert!(token.remove("value").is_some());
+    assert_eq!(answer["token"], said);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d11_an_id_token_may_be_a_hint() {
+    let (world, upstream) = world(Answer::json(tokens()), json!({})).await;
+    let mut caller = world.caller(Wire::Http1).await;
+    let answer = phantoms(&mut caller).await;
+    upstream.forget();
+    let fields = format!("id_token_hint={}", text(&answer, "/id_token"));
+    let (status, body) = ask(&mut caller, "/tool/oauth/revoke", &fields).await;
+    assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
+    let sent = upstream.only();
+    assert_eq!(sent.body, format!("id_token_hint={ID}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d11_a_key_that_no_field_announces_is_not_passed_on() {
+    let key = format!("ghp_{}", "a1B2c3D4e5".repeat(4).split_at(36).0);
+    for answer in [
+        json!({ "result": key }),
+        json!({ "result": { &key: 1 } }),
+        json!({ "result": format!("it is {key}") }),
+    ] {
+        let (world, _upstream) = world(Answer::json(answer), json!({})).await;
+        let mut caller = world.caller(Wire::Http1).await;
+        let (_, body) = ask(&mut caller, "/tool/oauth/token", "a=1").await;
+        assert!(!String::from_utf8_lossy(&body).contains("ghp_"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn d11_a_compressed_answer_is_read() {
     let mut coder = GzEncoder::new(Vec::new(), Compression::default());
     coder.write_all(tokens().to_string().as_bytes()).unwrap();
@@ -225,6 +293,8 @@ async fn d11_what_turns_out_to_be_no_json_does_not_arrive() {
     for text in [
         format!("{{\"access_token\":\"{ACCESS}\""),
         ACCESS.to_owned(),
+        format!("\"{ACCESS}\""),
+        format!("{{\"access_token\":{{\"value\":1234567}},\"n\":\"{ACCESS}\"}}"),
         "x".repeat(70_000),
     ] {
         let pieces = vec![Bytes::from(text)];

@@ -147,7 +147,9 @@ impl Walk<'_> {
     fn string(&mut self, wanted: &Wanted<'_>) -> Option<()> {
         let part = self.skip()?;
         let inner: String = serde_json::from_str(self.text.get(part.clone())?).ok()?;
-        match mask_wanted(&inner, wanted) {
+        // A number or a word is what the way leads to as well, spelled without its place.
+        let leads_on = inner.trim_start().starts_with(['{', '[', '"']);
+        match mask_wanted(&inner, wanted).filter(|_| leads_on) {
             Some(masked) if masked.times == 0 => Some(()),
             Some(masked) => {
                 let text = serde_json::to_string(&masked.text).ok()?;
@@ -306,6 +308,18 @@ mod tests {
             &["/text/ssn"],
             r#"{"text":"ssn: 1"}"#,
             r#"{"text":"[redacted]"}"#,
+        );
+        for bare in ["178051120", "-1", "true", "null", " 178051120 "] {
+            let text = format!(r#"{{"text":"{bare}"}}"#);
+            check(&["/text/ssn"], &text, r#"{"text":"[redacted]"}"#);
+        }
+    }
+    #[test]
+    fn a_text_in_a_text_is_gone_into_as_well() {
+        check(
+            &["/text/ssn"],
+            r#"{"text":"\"178051120\""}"#,
+            r#"{"text":"\"[redacted]\""}"#,
         );
     }
     #[test]

@@ -113,6 +113,12 @@ fn an_event_that_is_not_ended_is_redacted_too() {
 }
 
 #[test]
+fn of_an_event_only_what_is_known_passes() {
+    let body = format!("event: e\nretry: 5\nData: {PLAIN}\nDATA:{PLAIN}\n data: x\nx\n\n");
+    check("text/event-stream", &body, "event: e\nretry: 5\n\n");
+}
+
+#[test]
 fn what_is_no_json_is_broken_off() {
     check_refused("text/html", b"<p>", "neither JSON");
     check_refused("application/grpc", b"x", "neither JSON");
