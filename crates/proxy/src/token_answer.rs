@@ -188,7 +188,7 @@ impl TokenAnswer {
         within: Option<Within>,
     ) -> Result<(), Untaken> {
         let lives = fields.get("expires_in").and_then(Value::as_i64);
-        let lives = lives.or(within.and_then(|within| within.lives));
+        let lives = lives.or_else(|| within.and_then(|within| within.lives));
         for (key, value) in fields {
             check_text(key)?;
             let name = joined(key);
