@@ -6,12 +6,13 @@
 mod asking;
 mod id_token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tasks::{Store, StoreError, Table, ToolName, Write};
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use self::asking::Pending;
@@ -25,7 +26,12 @@ pub(crate) use asking::{Flow, Wanted};
 pub struct Consents {
     store: Arc<dyn Store>,
     given: Mutex<BTreeMap<String, Arc<Given>>>,
+    /// Held while a consent takes the place of another, or is taken back.
+    changing: tokio::sync::Mutex<()>,
     pending: Mutex<Pending>,
+    /// What ended at its server, until it is told.
+    untold: Mutex<VecDeque<ConsentView>>,
+    told: Notify,
     /// The servers of the configs that count, and of those that are about to, by what a consent is of.
     servers: Mutex<BTreeMap<String, Vec<Weak<Server>>>>,
     /// Where browsers reach the control listener.
@@ -133,7 +139,10 @@ impl Consents {
         Ok(Arc::new(Self {
             store,
             given: Mutex::new(given),
+            changing: tokio::sync::Mutex::default(),
             pending: Mutex::default(),
+            untold: Mutex::default(),
+            told: Notify::new(),
             servers: Mutex::default(),
             base: RwLock::default(),
         }))
@@ -151,35 +160,60 @@ impl Consents {
         given.values().rev().map(|given| given.view()).collect()
     }
 
+    /// One of them, if it is there.
+    pub fn view(&self, id: &str) -> Option<ConsentView> {
+        self.given.lock().get(id).map(|given| given.view())
+    }
+
     /// Takes a consent back: nothing is obtained by it any more, and the server is asked to take back its token. None if
     /// there is no such consent.
     ///
-    /// The leases that were obtained by it are for [`Leases::conclude_of`](crate::Leases::conclude_of) to end.
+    /// The leases that were obtained by it are for [`Leases::conclude_of`](crate::Leases::conclude_of) to end, whatever
+    /// comes of this.
     ///
     /// # Errors
-    /// Where the store fails: the consent is not used any more, and is there again at the next start.
+    /// Where the store fails: the consent is not used any more, but there again at the next start. It stays listed, to be
+    /// taken back once more.
     pub async fn revoke(&self, id: &str) -> Result<Option<RevokedConsent>, StoreError> {
-        let Some(given) = self.given.lock().remove(id) else {
+        let changing = self.changing.lock().await;
+        let Some(given) = self.given.lock().get(id).cloned() else {
             return Ok(None);
         };
-        // Whoever uses it just now is waited for, so that the token taken back is the last there is.
-        let mut held = given.held.lock().await;
-        held.is_revoked = true;
-        let deleted = self.store.commit(vec![delete(given.id.clone())]).await;
-        let taken_back = match self.server(&given.subject) {
-            Some(server) => server.take_back_refresh(&held.token).await,
-            None => Err(ProviderError::Failed(
-                "its server is configured no more".into(),
-            )),
-        };
-        if let Err(error) = &taken_back {
-            tracing::warn!(consent = %given.id, %error, "token of a consent could not be taken back");
+        let all = self.all_of(&given.subject);
+        // Whoever uses one just now is waited for, so that the token taken back is the last there is.
+        let mut held = hold_all(&all).await;
+        for held in &mut held {
+            held.is_revoked = true;
+        }
+        let writes = all.iter().map(|given| delete(given.id.clone()));
+        let deleted = self.store.commit(writes.collect()).await;
+        if deleted.is_ok() {
+            self.drop_all(&all);
+        }
+        drop(changing);
+        let server = self.server(&given.subject);
+        let mut taken_back = true;
+        for (given, held) in all.iter().zip(&held) {
+            taken_back &= take_back(server.as_deref(), given, held).await;
         }
         deleted?;
         Ok(Some(RevokedConsent {
             consent: given.view(),
-            taken_back: taken_back.is_ok(),
+            taken_back,
         }))
+    }
+
+    /// The next consent that its server ended; each is told once. Waits for one.
+    ///
+    /// The leases that were obtained by it are for [`Leases::conclude_of`](crate::Leases::conclude_of) to end.
+    pub async fn next_ended(&self) -> ConsentView {
+        loop {
+            let ended = self.untold.lock().pop_front();
+            if let Some(ended) = ended {
+                return ended;
+            }
+            self.told.notified().await;
+        }
     }
 
     /// Makes a server known, so that what it gave can be taken back.
@@ -206,35 +240,63 @@ impl Consents {
         found.find(|given| given.subject == *subject).cloned()
     }
 
-    /// Writes a new consent down; it takes the place of one that was given before.
+    /// All that are of the same.
+    fn all_of(&self, subject: &Subject) -> Vec<Arc<Given>> {
+        let given = self.given.lock();
+        let all = given.values().filter(|given| given.subject == *subject);
+        all.cloned().collect()
+    }
+
+    fn drop_all(&self, all: &[Arc<Given>]) {
+        let mut given = self.given.lock();
+        for each in all {
+            given.remove(&each.id);
+        }
+    }
+
+    /// Writes a new consent down; it takes the place of one that was given before, whose token is taken back.
     async fn keep(
         &self,
         subject: Subject,
-        host: String,
         scopes: Vec<String>,
         token: Secret,
+        server: &Server,
     ) -> Result<ConsentView, StoreError> {
-        let former = self.find(&subject);
+        let changing = self.changing.lock().await;
+        let former = self.all_of(&subject);
         let id = uuid::Uuid::now_v7().to_string();
         let record = Record {
             subject,
-            host,
+            host: server.host(),
             scopes,
             given_at: lease::now(),
             token: Zeroizing::default(),
         };
         let given = Arc::new(Given::new(id, record, token));
         let held = given.held.lock().await;
-        let mut writes = vec![Self::put(&given, &held.token)?];
-        writes.extend(former.iter().map(|former| delete(former.id.clone())));
-        self.store.commit(writes).await?;
-        drop(held);
-        let mut all = self.given.lock();
-        if let Some(former) = former {
-            all.remove(&former.id);
+        // Whoever uses one of before is waited for: what it was given in exchange must not be written after this.
+        let mut held_before = hold_all(&former).await;
+        let written = async {
+            let mut writes = vec![Self::put(&given, &held.token)?];
+            writes.extend(former.iter().map(|former| delete(former.id.clone())));
+            self.store.commit(writes).await
+        };
+        if let Err(error) = written.await {
+            drop((changing, held_before));
+            take_back(Some(server), &given, &held).await;
+            return Err(error);
         }
+        drop(held);
+        for held in &mut held_before {
+            held.is_revoked = true;
+        }
+        self.drop_all(&former);
         let view = given.view();
-        all.insert(given.id.clone(), given);
+        self.given.lock().insert(given.id.clone(), given);
+        drop(changing);
+        for (former, held) in former.iter().zip(&held_before) {
+            take_back(Some(server), former, held).await;
+        }
         Ok(view)
     }
 
@@ -270,6 +332,8 @@ impl Consents {
         tracing::info!(consent = %given.id, owner = given.subject.owner, tool = %given.subject.tool, "consent ended at its server");
         held.is_revoked = true;
         self.given.lock().remove(&given.id);
+        self.untold.lock().push_back(given.view());
+        self.told.notify_one();
         let deleted = self.store.commit(vec![delete(given.id.clone())]).await;
         // Unwritten, it is found at the next start, and forgotten then.
         if let Err(error) = deleted {
@@ -297,6 +361,29 @@ impl Consents {
             value,
         })
     }
+}
+
+/// Waits until nobody uses them.
+async fn hold_all(all: &[Arc<Given>]) -> Vec<tokio::sync::MutexGuard<'_, Held>> {
+    let mut held = Vec::with_capacity(all.len());
+    for given in all {
+        held.push(given.held.lock().await);
+    }
+    held
+}
+
+/// Whether the server took the token of a consent back.
+async fn take_back(server: Option<&Server>, given: &Given, held: &Held) -> bool {
+    let taken_back = match server {
+        Some(server) => server.take_back_refresh(&held.token).await,
+        None => Err(ProviderError::Failed(
+            "its server is configured no more".into(),
+        )),
+    };
+    if let Err(error) = &taken_back {
+        tracing::warn!(consent = %given.id, %error, "token of a consent could not be taken back");
+    }
+    taken_back.is_ok()
 }
 
 fn delete(key: String) -> Write {

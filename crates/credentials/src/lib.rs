@@ -72,8 +72,8 @@ pub use lease::{LeaseDetail, LeaseView};
 pub use leases::Leases;
 pub use material::{ClientIdentity, Field, Fields, Material};
 pub use oauth::{
-    ClientAuthentication, Grant, IdJag, OAuth, OAuthConfig, SubjectToken, TokenEnd, TokenKind,
-    UserConsent,
+    ClientAuthentication, Grant, IdJag, IssuerInAnswers, OAuth, OAuthConfig, SubjectToken,
+    TokenEnd, TokenKind, UserConsent,
 };
 pub use outbound::Outbound;
 pub use phantoms::{Keeper, Phantoms, Unkept, UnknownPhantom};

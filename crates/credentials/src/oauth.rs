@@ -26,7 +26,7 @@ use crate::{
 };
 
 pub use client::ClientAuthentication;
-pub use consent::{TokenEnd, UserConsent};
+pub use consent::{IssuerInAnswers, TokenEnd, UserConsent};
 
 /// How a token is had of an authorization server.
 #[derive(Clone, Debug)]
@@ -184,6 +184,17 @@ impl OAuth {
     }
 }
 
+#[cfg(test)]
+impl OAuth {
+    pub(crate) fn subject(&self) -> String {
+        self.0.subject()
+    }
+
+    pub(crate) fn config(&self) -> OAuthConfig {
+        self.0.config.clone()
+    }
+}
+
 #[async_trait::async_trait]
 impl Provider for OAuth {
     fn name(&self) -> &'static str {
@@ -222,7 +233,8 @@ impl Provider for OAuth {
             }
             Grant::RefreshToken(path) => texts.push(format!("refresh {}", path.display())),
             Grant::UserConsent(consent) => {
-                texts.push(format!("user_consent {}", consent.authorization_url));
+                texts.push("user_consent".to_owned());
+                texts.extend(consent.texts());
             }
         }
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -364,17 +376,16 @@ impl Server {
             self.complete(fields, asked).await
         };
         let document = self.tokens.post(self.deadline(), form).await?;
-        let mut answer = Answer::read(
+        if let Some(new) = answer::refresh_token(&document) {
+            refreshing.replace(token, new).await?;
+        }
+        Answer::read(
             &document,
             Expected {
                 scopes: &asked.scopes,
                 issued: Issued::Unsaid,
             },
-        )?;
-        if let Some(new) = answer.refresh_token.take() {
-            refreshing.replace(token, new).await?;
-        }
-        Ok(answer)
+        )
     }
 
     async fn sign(

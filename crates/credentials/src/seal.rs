@@ -129,11 +129,6 @@ impl Seal {
         Ok(sealed)
     }
 
-    /// Whether a value is one that was sealed for a place, by whatever key.
-    pub fn is_sealed(value: &[u8]) -> bool {
-        value.first() == Some(&VERSION)
-    }
-
     /// Opens what was sealed for a place.
     ///
     /// # Errors

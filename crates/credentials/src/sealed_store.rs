@@ -10,9 +10,9 @@ use crate::seal::Unopened;
 
 /// A store in which some tables are sealed, each row bound to its table and key; the key of a lease begins with its task.
 ///
-/// A table of before, of which no row is sealed, and rows that are sealed by an old key are read and sealed anew at once.
-/// A row that can't be opened, or is not sealed among others that are, fails the whole table: nothing is written then,
-/// so that nothing is lost by a wrong key.
+/// Rows that are sealed by an old key are read and sealed anew at once. A row that can't be opened, or is not sealed,
+/// fails the whole table, be it the only one: whoever can write to the store can take out all that would tell what was
+/// sealed before. Nothing is written then, so that nothing is lost by a wrong key.
 #[derive(Debug)]
 pub struct SealedStore {
     store: Arc<dyn Store>,
@@ -53,8 +53,6 @@ impl Store for SealedStore {
         let Some(name) = sealed(table) else {
             return Ok(rows);
         };
-        // All were sealed at once: one that is not was put there since, and not by us.
-        let is_of_before = !rows.iter().any(|(_, value)| Seal::is_sealed(value));
         let mut opened = Vec::with_capacity(rows.len());
         let mut anew = Vec::new();
         for (key, value) in rows {
@@ -64,10 +62,6 @@ impl Store for SealedStore {
                         anew.push(put(table, &key, self.seal(name, &key, &row.value)?));
                     }
                     std::mem::take(&mut *row.value)
-                }
-                Err(Unopened::Unsealed) if is_of_before => {
-                    anew.push(put(table, &key, self.seal(name, &key, &value)?));
-                    value
                 }
                 Err(error) => return Err(unopened(name, &key, error)),
             };
@@ -184,21 +178,23 @@ mod tests {
         assert!(!file.windows(11).any(|part| part == b"canary-tool"));
     }
     #[tokio::test]
-    async fn rows_of_before_are_read_and_sealed() {
-        let place = Place::new();
-        place.put(&*place.plain, "t/1", b"{}").await;
-        let read = place.sealed().scan(Table::Leases).await.unwrap();
-        assert_eq!(read, [("t/1".to_owned(), b"{}".to_vec())]);
-        assert_ne!(place.rows().await[0].1, b"{}");
-        assert_eq!(place.sealed().scan(Table::Leases).await.unwrap(), read);
-    }
-    #[tokio::test]
     async fn a_row_that_somebody_put_among_sealed_ones_is_refused() {
         let place = Place::new();
         place.put(&place.sealed(), "t/1", b"{}").await;
         place.put(&*place.plain, "t/2", b"{}").await;
         let error = place.sealed().scan(Table::Leases).await.unwrap_err();
         assert!(error.to_string().contains("`t/2`"), "{error}");
+    }
+    #[tokio::test]
+    async fn rows_that_are_not_sealed_are_refused_where_none_is() {
+        for table in [Table::Leases, Table::Consents] {
+            let place = Place::new();
+            let forged = vec![put(table, "t/1", b"{}".to_vec())];
+            place.plain.commit(forged).await.unwrap();
+            let error = place.sealed().scan(table).await.unwrap_err();
+            assert!(error.to_string().contains("not sealed"), "{error}");
+            assert_eq!(place.plain.scan(table).await.unwrap()[0].1, b"{}");
+        }
     }
     #[tokio::test]
     async fn a_wrong_key_says_what_to_do_and_changes_nothing() {

@@ -211,6 +211,9 @@ impl RawConfig {
             .signals
             .and_then(|raw| signals::parse(raw.value, notes));
         let tools = self.tools.and_then(|raw| tools::parse(raw.value, notes));
+        if let Some(tools) = &tools {
+            oauth::check_issuers(tools, notes);
+        }
         let tasks = tasks.map(|tasks| tasks.counting(tools.as_deref().unwrap_or_default()));
         let control = self
             .control

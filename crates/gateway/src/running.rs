@@ -1,5 +1,6 @@
 //! A running gateway: its threads, listeners and signals, from start to the last call.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,10 +8,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use control::{Control, ListenerStatus, Live, Options, Plaintext, Status};
+use credentials::ConsentView;
 use identity::{AgentId, ClientTrust};
 use jiff::Timestamp;
 use proxy::{Server, Way};
-use tasks::{Approvals, TaskView, ToolName};
+use tasks::{Approvals, TaskId, TaskView, ToolName};
 use telemetry::{EndedLease, TaskEventKind};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -111,6 +113,7 @@ impl Keeping {
         open.spawn_on(Arc::clone(&ground.tasks).keep(stop.clone()), handle);
         open.spawn_on(sweep_leases(ground.clone(), stop.clone()), handle);
         open.spawn_on(end_leases(ground.clone(), stop.clone()), handle);
+        open.spawn_on(end_consents(ground.clone(), stop.clone()), handle);
         let leases = Arc::clone(&ground.leases);
         open.spawn_on(leases.keep(stop.clone()), handle);
         let approvals = Arc::clone(&ground.approvals);
@@ -195,6 +198,32 @@ async fn end_leases(ground: Ground, stop: CancellationToken) {
     };
     // What is not taken back by then is at the next start.
     tokio::time::timeout(FLUSH, rest).await.ok();
+}
+
+/// Takes leases back as the consents that they came by end at their servers.
+async fn end_consents(ground: Ground, stop: CancellationToken) {
+    let mut ending = JoinSet::new();
+    loop {
+        let consent = tokio::select! {
+            () = stop.cancelled() => break,
+            consent = ground.consents.next_ended() => consent,
+        };
+        // One upstream that is slow holds up no other's.
+        while ending.try_join_next().is_some() {}
+        ending.spawn(end_consent(ground.clone(), consent));
+    }
+}
+
+async fn end_consent(ground: Ground, consent: ConsentView) {
+    let tasks = ground.tasks.list().into_iter();
+    let tasks = tasks.filter(|task| task.owner == consent.owner);
+    let tasks: HashSet<TaskId> = tasks.map(|task| task.id).collect();
+    let is_meant = |task: &TaskId| tasks.contains(task);
+    let leases = ground
+        .leases
+        .conclude_of(&consent.tool, is_meant, OUTCOMES)
+        .await;
+    tracing::info!(consent = %consent.id, leases = leases.len(), "leases of a consent ended");
 }
 
 async fn end_task(ground: Ground, task: TaskView) {

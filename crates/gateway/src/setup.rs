@@ -489,6 +489,7 @@ fn binding(
                 oauth.grant = Grant::UserConsent(UserConsent {
                     authorization_url: consent.authorization_url,
                     issuer: consent.issuer,
+                    issuer_in_answers: consent.issuer_in_answers,
                     owner_claim: consent.owner_claim,
                     access_tokens: consent.access_tokens,
                     consents: Arc::clone(&ground.consents),

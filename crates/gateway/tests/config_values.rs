@@ -1071,6 +1071,17 @@ fn check_oauth_consents(check: &impl Fn(&str, &[&str]), client: &str) {
         )),
         &[],
     );
+    let optional = "issuer: i, issuer_in_answers: optional";
+    let claimed = "owner_claim: sub, scopes: [openid]";
+    check(&with(&format!("{url}, {optional}, {claimed}")), &[]);
+    check(
+        &with(&format!("{url}, {optional}")),
+        &[&at("issuer_in_answers", "wrong_grant")],
+    );
+    check(
+        &format!("{client}, issuer_in_answers: optional"),
+        &[&at("issuer_in_answers", "wrong_grant")],
+    );
     check(&with("scopes: []"), &[&at("token_url", "missing_key")]);
     for more in [
         "issuer: i, owner_claim: email",
@@ -1093,6 +1104,31 @@ fn check_oauth_consents(check: &impl Fn(&str, &[&str]), client: &str) {
         &format!("{client}, {url}"),
         &[&at("authorization_url", "wrong_grant")],
     );
+}
+
+#[test]
+fn servers_that_ask_people_are_told_apart() {
+    let check_two = |one: &str, other: &str, expected: &[&str]| {
+        let tool = |name: &str, keys: &str| {
+            format!(
+                "  {name}: {{ upstream: 'https://x.example', access: {{ read: ['GET /**'] }}, credentials: {{ read: {{ provider: oauth, grant: user_consent, client_id: c, client_secret: 'env:S', {keys} }} }} }}\n"
+            )
+        };
+        let tools = format!("tools:\n{}{}", tool("x", one), tool("y", other));
+        check(&tools, expected);
+    };
+    let at = |host: &str, more: &str| {
+        format!(
+            "token_url: 'https://{host}/token', authorization_url: 'https://{host}/authorize?{more}'"
+        )
+    };
+    let (one, other) = (at("a.example", "p=1"), at("b.example", ""));
+    let named = |keys: &str| format!("{keys}, issuer: i");
+    let lacks = |tool: &str| format!("tools.{tool}.credentials.read.authorization_url no_issuer");
+    check_two(&one, &at("a.example", "p=2"), &[]);
+    check_two(&named(&one), &named(&other), &[]);
+    check_two(&named(&one), &other, &[&lacks("y")]);
+    check_two(&one, &other, &[&lacks("x"), &lacks("y")]);
 }
 
 #[test]

@@ -226,6 +226,22 @@ fn a_consent_that_is_taken_back_ends_its_leases() {
 }
 
 #[test]
+fn a_consent_that_ended_at_its_server_ends_its_leases() {
+    let ground = Ground::new();
+    let remit = ground.site.serve();
+    let (first, token) = open(&remit, "alice");
+    let (_, second) = open(&remit, "alice");
+    consent(&ground, &remit, &token);
+    assert_eq!(get(&remit, &token).0, StatusCode::OK);
+    let state = || json(&remit, &["lease", "list", "--task", &first, "--json"])[0]["state"].clone();
+    assert_eq!(state(), "active");
+    ground.server.refresh_token("another");
+    assert_eq!(get(&remit, &second).1["code"], "consent_required");
+    until("its leases ended", || state() == "ended");
+    assert_eq!(get(&remit, &token).1["code"], "consent_required");
+}
+
+#[test]
 fn a_link_is_followed_once_by_the_browser_that_saw_what_it_grants() {
     let ground = Ground::new();
     let remit = ground.site.serve();

@@ -134,7 +134,11 @@ impl AuthorizationServer {
                 .find(|(known, _)| known == name)
                 .map(|it| it.1.clone())
         };
-        let code = format!("code-{}", self.state.lock().issued);
+        let code = {
+            let state = self.state.lock();
+            // No two have the same, also where the first is not redeemed.
+            format!("code-{}", state.issued + state.codes.len())
+        };
         let mut back = Url::parse(&field("redirect_uri").unwrap()).unwrap();
         back.query_pairs_mut()
             .append_pair("code", &code)

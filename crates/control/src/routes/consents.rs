@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use credentials::{AuthorizationReply, ConsentQuestion, RevokedConsent, Unconsented};
+use credentials::{AuthorizationReply, ConsentQuestion, ConsentView, LeaseView, Unconsented};
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -27,6 +27,9 @@ use crate::{Caller, Control, WithdrawnConsent};
 
 /// Which browser it is.
 const BROWSER: &str = "remit_consent";
+
+/// The same over TLS: no other host of the domain can set it, and nobody over plain HTTP (RFC 6265bis, section 4.1.3.2).
+const BROWSER_OVER_TLS: &str = "__Host-remit_consent";
 
 /// How browsers tell who made a page that sends something (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -66,32 +69,33 @@ pub(super) async fn revoke(
 ) -> Result<Json<WithdrawnConsent>, Refusal> {
     let Path(id) = id.map_err(|rejection| Refusal::UnknownConsent(rejection.body_text()))?;
     let withdrawn = detached(async move {
+        let Some(consent) = control.consents.view(&id) else {
+            return Err(Refusal::UnknownConsent(id));
+        };
         let revoked = control.consents.revoke(&id).await;
+        // Also where the store fails: what came by the consent is not used any more.
+        let leases = end_leases(&control, &consent).await;
         let revoked = revoked.map_err(|error| Refusal::Store(error.to_string()))?;
         let revoked = revoked.ok_or(Refusal::UnknownConsent(id))?;
         tracing::info!(consent = %revoked.consent.id, operator = caller.name(), "consent taken back");
-        Ok::<_, Refusal>(withdraw(&control, revoked).await)
+        Ok(WithdrawnConsent { leases, revoked })
     });
     Ok(Json(withdrawn.await?))
 }
 
 /// Ends the leases of the owner's tasks for the tool.
-async fn withdraw(control: &Control, revoked: RevokedConsent) -> WithdrawnConsent {
-    let owner = &revoked.consent.owner;
+async fn end_leases(control: &Control, consent: &ConsentView) -> Vec<LeaseView> {
     let tasks = control.tasks.list();
     let tasks: HashSet<TaskId> = tasks
         .into_iter()
-        .filter(|task| task.owner == *owner)
+        .filter(|task| task.owner == consent.owner)
         .map(|task| task.id)
         .collect();
     let live = control.live.load_full();
     let leases = live.credentials.leases();
     let is_meant = |task: &TaskId| tasks.contains(task);
-    let leases = leases.conclude_of(&revoked.consent.tool, is_meant, PATIENCE);
-    WithdrawnConsent {
-        leases: leases.await,
-        revoked,
-    }
+    let leases = leases.conclude_of(&consent.tool, is_meant, PATIENCE);
+    leases.await
 }
 
 /// `GET /v1/consents/links/{link}`: what the person is asked. Looking at it changes nothing.
@@ -110,14 +114,15 @@ pub(super) async fn show(
     };
     let mut response = html(StatusCode::OK, &ask(&question));
     let from = question.authorization_url.origin().ascii_serialization();
+    // A server that leaves people to another sends them on, and some browsers look at that, too.
     let policy = format!(
-        "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self' {from}"
+        "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self' https: {from}"
     );
     let policy = HeaderValue::try_from(policy).map_err(|error| internal(&error))?;
     let headers_out = response.headers_mut();
     headers_out.insert(CONTENT_SECURITY_POLICY, policy);
     // One browser may be asked several things at once.
-    if browser(&headers).is_none() {
+    if browser(&headers, control.options.is_secure()).is_none() {
         headers_out.insert(SET_COOKIE, cookie(control.options.is_secure())?);
     }
     Ok(response)
@@ -134,7 +139,8 @@ pub(super) async fn follow(
     // A page of somebody else's sends nobody on: the question was to be seen first.
     let site = headers.get(SEC_FETCH_SITE);
     let is_own = site.is_none_or(|site| site == "same-origin");
-    let (Some(browser), true) = (browser(&headers), is_own) else {
+    let browser = browser(&headers, control.options.is_secure());
+    let (Some(browser), true) = (browser, is_own) else {
         let problem = "Open the link in this browser, and go on from the page that it shows. \
                        Cookies have to be allowed for it.";
         return Ok(html(StatusCode::FORBIDDEN, &told("Not from here", problem)));
@@ -159,7 +165,7 @@ pub(super) async fn answered(
 ) -> Result<Response, Refusal> {
     door::check_plaintext(peer, control.options.plaintext)?;
     let finished = detached::<_, Refusal>(async move {
-        let Some(browser) = browser(&headers) else {
+        let Some(browser) = browser(&headers, control.options.is_secure()) else {
             return Ok(Err(Unconsented::Unasked));
         };
         let query = query.unwrap_or_default();
@@ -280,15 +286,19 @@ fn html(status: StatusCode, document: &str) -> Response {
 }
 
 /// The browser's own secret, if it has one.
-fn browser(headers: &HeaderMap) -> Option<&str> {
+fn browser(headers: &HeaderMap, is_secure: bool) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).iter();
     let mut pairs = cookies
         .filter_map(|cookies| cookies.to_str().ok())
         .flat_map(|cookies| cookies.split(';'))
         .filter_map(|pair| pair.trim().split_once('='));
-    let (_, value) = pairs.find(|(name, _)| *name == BROWSER)?;
+    let (_, value) = pairs.find(|(name, _)| *name == named(is_secure))?;
     let is_ours = value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_ours.then_some(value)
+}
+
+fn named(is_secure: bool) -> &'static str {
+    if is_secure { BROWSER_OVER_TLS } else { BROWSER }
 }
 
 /// A new secret for a browser, 256 bits. It comes back when the authorization server sends the person here, and from no
@@ -298,10 +308,13 @@ fn cookie(is_secure: bool) -> Result<HeaderValue, Refusal> {
     let filled = SystemRandom::new().fill(&mut bytes);
     filled.map_err(|error| internal(&error))?;
     let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let secure = if is_secure { "; Secure" } else { "" };
-    let cookie = format!(
-        "{BROWSER}={secret}; Path=/v1/consents; Max-Age=1800; HttpOnly; SameSite=Lax{secure}"
-    );
+    let name = named(is_secure);
+    let place = if is_secure {
+        "Path=/; Secure"
+    } else {
+        "Path=/v1/consents"
+    };
+    let cookie = format!("{name}={secret}; {place}; Max-Age=1800; HttpOnly; SameSite=Lax");
     HeaderValue::try_from(cookie).map_err(|error| internal(&error))
 }
 
@@ -331,21 +344,33 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(cookie: &str, expect: Option<&str>) {
+    fn check(cookie: &str, is_secure: bool, expect: Option<&str>) {
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, cookie.parse().unwrap());
-        assert_eq!(browser(&headers), expect);
+        assert_eq!(browser(&headers, is_secure), expect);
     }
 
     #[test]
     fn a_browser_shows_its_secret_again() {
         let secret = "0123456789abcdef".repeat(4);
-        check(&format!("a=b; remit_consent={secret}; c=d"), Some(&secret));
-        check("remit_consent=short", None);
-        check("other=1", None);
+        let some = format!("a=b; remit_consent={secret}; c=d");
+        check(&some, false, Some(&secret));
+        check("remit_consent=short", false, None);
+        check("other=1", false, None);
+        for is_secure in [false, true] {
+            let made = cookie(is_secure).unwrap();
+            let made = made.to_str().unwrap().split_once(';').unwrap().0;
+            check(made, is_secure, made.split_once('=').map(|it| it.1));
+        }
+    }
+    #[test]
+    fn over_tls_no_other_host_sets_it() {
+        let secret = "0123456789abcdef".repeat(4);
+        check(&format!("remit_consent={secret}"), true, None);
         let made = cookie(true).unwrap();
         let made = made.to_str().unwrap();
-        check(made.split_once(';').unwrap().0, made.get(14..78));
-        assert!(made.contains("HttpOnly; SameSite=Lax; Secure"));
+        assert!(made.starts_with("__Host-remit_consent="), "{made}");
+        assert!(made.contains("; Path=/; Secure;"), "{made}");
+        assert!(!made.contains("Domain"), "{made}");
     }
 }

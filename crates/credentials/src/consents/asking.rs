@@ -16,6 +16,8 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{ConsentView, Consents, Subject};
+use crate::oauth::answer::Answer;
+use crate::oauth::{IssuerInAnswers, Server, UserConsent};
 use crate::{ProviderError, Secret};
 
 /// How long a link is good, and then an answer is waited for.
@@ -179,10 +181,16 @@ impl Consents {
         let (state, verifier, nonce) = (random().ok()?, random().ok()?, random().ok()?);
         let mut pending = self.pending.lock();
         pending.forget(now);
+        let digest = digest_of(link.as_bytes());
+        let subject = &pending.asked.get(&digest)?.wanted.subject.clone();
+        // The newest counts, so that nobody who follows link after link leaves no room for others.
+        pending
+            .flows
+            .retain(|_, flow| flow.wanted.subject != *subject);
         if pending.flows.len() >= MOST {
             return None;
         }
-        let Asked { wanted, .. } = pending.asked.remove(&digest_of(link.as_bytes()))?;
+        let Asked { wanted, .. } = pending.asked.remove(&digest)?;
         pending.links.remove(&wanted.subject);
         let flow = Flow {
             until: now + PATIENCE,
@@ -225,35 +233,55 @@ impl Consents {
         let server = self.server(subject).ok_or(Unconsented::Unasked)?;
         let (consent, _, _) = server.consent().ok_or(Unconsented::Unasked)?;
         // RFC 9207, section 2.4: before anything else of it is believed.
-        if consent.issuer.is_some() && consent.issuer.as_deref() != reply.issuer {
+        let is_named = match (consent.issuer.as_deref(), reply.issuer) {
+            (Some(issuer), Some(said)) => said == issuer,
+            (Some(_), None) => consent.issuer_in_answers == IssuerInAnswers::Optional,
+            (None, _) => true,
+        };
+        if !is_named {
             return Err(Unconsented::Issuer);
         }
         let (Some(code), None) = (reply.code, reply.error) else {
             return Err(Unconsented::Refused);
         };
         let mut answer = server.redeem(code, &flow).await?;
-        if let Some(claim) = &consent.owner_claim {
-            let id_token = answer.id_token.take();
-            let id_token = id_token.ok_or(Unconsented::Somebody("there is no ID token"))?;
-            let expected = super::id_token::Expected {
-                issuer: consent.issuer.as_deref(),
-                client_id: server.client_id(),
-                nonce: &flow.nonce,
-                claim,
-                owner: &subject.owner,
-            };
-            super::id_token::check(&id_token, &expected).map_err(Unconsented::Somebody)?;
+        if let Err(unconsented) = check(&server, consent, &flow, &answer) {
+            server.discard(&answer).await;
+            return Err(unconsented);
         }
-        let token = answer.refresh_token.take().ok_or_else(|| {
+        let Some(token) = answer.refresh_token.take() else {
+            server.discard(&answer).await;
             let cause = "authorization server gave no refresh token; some want the scope `offline_access` for one";
-            ProviderError::Failed(cause.to_owned())
-        })?;
+            return Err(ProviderError::Failed(cause.to_owned()).into());
+        };
         let scopes = answer.scopes.take().unwrap_or_else(|| server.scopes());
-        let kept = self.keep(subject.clone(), server.host(), scopes, token);
+        let kept = self.keep(subject.clone(), scopes, token, &server);
         let kept = kept.await?;
         tracing::info!(consent = %kept.id, owner = %kept.owner, tool = %kept.tool, "consent given");
         Ok(kept)
     }
+}
+
+/// Whether the one who consented is the one who was asked, where that is to be made sure of.
+fn check(
+    server: &Server,
+    consent: &UserConsent,
+    flow: &Flow,
+    answer: &Answer,
+) -> Result<(), Unconsented> {
+    let Some(claim) = &consent.owner_claim else {
+        return Ok(());
+    };
+    let id_token = answer.id_token.as_ref();
+    let id_token = id_token.ok_or(Unconsented::Somebody("there is no ID token"))?;
+    let expected = super::id_token::Expected {
+        issuer: consent.issuer.as_deref(),
+        client_id: server.client_id(),
+        nonce: &flow.nonce,
+        claim,
+        owner: &flow.wanted.subject.owner,
+    };
+    super::id_token::check(id_token, &expected).map_err(Unconsented::Somebody)
 }
 
 impl Pending {
@@ -273,6 +301,10 @@ impl Pending {
 
 #[cfg(test)]
 impl Pending {
+    pub(super) fn waiting(&self) -> usize {
+        self.flows.len()
+    }
+
     /// As if its time were over.
     pub(super) fn expire(&mut self) {
         let now = Instant::now();

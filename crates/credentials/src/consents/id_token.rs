@@ -43,8 +43,8 @@ pub(super) fn check(id_token: &str, expected: &Expected<'_>) -> Result<(), &'sta
     if expires_at.is_none_or(|expires_at| expires_at <= lease::now()) {
         return Err("its ID token has expired");
     }
-    // Anybody can claim an address that nobody verified.
-    if expected.claim == "email" && claims.get("email_verified").is_some_and(|it| it != true) {
+    // Anybody can claim an address that nobody verified; a server that does not say so did not.
+    if expected.claim == "email" && claims.get("email_verified") != Some(&Value::Bool(true)) {
         return Err("its email address is not verified");
     }
     if text(expected.claim) != Some(expected.owner) {
@@ -75,7 +75,11 @@ mod tests {
             "iss": "https://idp.example", "aud": "remit", "nonce": "n", "exp": lease::now() + 60,
             "email": "alice@example.org", "email_verified": true,
         });
-        claims[changed] = value;
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(changed);
+        } else {
+            claims[changed] = value;
+        }
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let id_token = format!(
             "{}.{}.AAAA",
@@ -105,7 +109,9 @@ mod tests {
     fn somebody_else_does_not() {
         check_with("email", json!("mallory@example.org"), Err("somebody else"));
         check_with("email", Value::Null, Err("somebody else"));
-        check_with("email_verified", json!(false), Err("not verified"));
+        for unverified in [json!(false), Value::Null, json!("true")] {
+            check_with("email_verified", unverified, Err("not verified"));
+        }
     }
     #[test]
     fn a_token_of_elsewhere_is_none() {

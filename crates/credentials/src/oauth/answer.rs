@@ -93,6 +93,17 @@ impl Answer {
     }
 }
 
+/// The refresh token of an answer, whatever becomes of the rest: with it, the one of before is worth nothing any more.
+pub(crate) fn refresh_token(document: &[u8]) -> Option<Secret> {
+    #[derive(Deserialize)]
+    struct Replacing {
+        #[serde(deserialize_with = "wiped")]
+        refresh_token: Zeroizing<String>,
+    }
+    let replacing: Replacing = serde_json::from_slice(document).ok()?;
+    secret(&replacing.refresh_token).ok()
+}
+
 impl Raw {
     fn objection(&self, expected: Expected<'_>) -> Option<&'static str> {
         if !self.token_type.eq_ignore_ascii_case("bearer") {

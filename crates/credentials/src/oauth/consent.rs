@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use reqwest::Url;
 
-use super::answer::{Answer, Expected, Issued};
+use super::answer::{self, Answer, Expected, Issued};
 use super::client::Fields;
 use super::{Asked, Grant, Server};
 use crate::consents::{Consents, Flow, Given, Subject, Wanted};
@@ -17,14 +17,25 @@ use crate::{ProviderError, Secret, Wish};
 pub struct UserConsent {
     /// The authorization endpoint; a query that it has is kept.
     pub authorization_url: Url,
-    /// The server's issuer: its answers have to name it (RFC 9207), where it is known.
+    /// The server's issuer, where it is known: an answer that names another is refused (RFC 9207).
     pub issuer: Option<String>,
+    /// Whether one that names none is, too.
+    pub issuer_in_answers: IssuerInAnswers,
     /// The claim of the ID token that has to name the owner, where there is to be one.
     pub owner_claim: Option<String>,
     /// What becomes of the access tokens of a task that ended.
     pub access_tokens: TokenEnd,
     /// Where consents are kept.
     pub consents: Arc<Consents>,
+}
+
+/// Whether a browser that comes back has to name the server's issuer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IssuerInAnswers {
+    /// It has to.
+    Required,
+    /// The server names it or not; an ID token binds what comes to it.
+    Optional,
 }
 
 /// What becomes of access tokens that came by a consent.
@@ -34,6 +45,33 @@ pub enum TokenEnd {
     Expire,
     /// They are taken back: the server keeps the consent.
     Revoke,
+}
+
+impl UserConsent {
+    /// What of it makes a config: where a person is asked, and what is made sure of.
+    pub(super) fn texts(&self) -> [String; 4] {
+        let issuer_in_answers = match self.issuer_in_answers {
+            IssuerInAnswers::Required => "required",
+            IssuerInAnswers::Optional => "optional",
+        };
+        [
+            issuer_in_answers.to_owned(),
+            self.authorization_url.to_string(),
+            said(self.issuer.as_deref()),
+            said(self.owner_claim.as_deref()),
+        ]
+    }
+}
+
+fn note(taken_back: Result<(), ProviderError>) {
+    if let Err(error) = taken_back {
+        tracing::warn!(%error, "tokens of a consent that was not kept live on");
+    }
+}
+
+/// One that is said and empty is another than one that is not said.
+fn said(text: Option<&str>) -> String {
+    text.map_or_else(String::new, |text| format!("={text}"))
 }
 
 impl Server {
@@ -104,15 +142,14 @@ impl Server {
             return Ok(None);
         }
         let document = self.tokens.accept(answered, &[StatusCode::OK])?;
+        if let Some(new) = answer::refresh_token(&document) {
+            consents.replace(given, &mut held, new).await?;
+        }
         let expected = Expected {
             scopes: &asked.scopes,
             issued: Issued::Unsaid,
         };
-        let mut answer = Answer::read(&document, expected)?;
-        if let Some(new) = answer.refresh_token.take() {
-            consents.replace(given, &mut held, new).await?;
-        }
-        Ok(Some(answer))
+        Answer::read(&document, expected).map(Some)
     }
 
     /// Exchanges a code for tokens.
@@ -135,18 +172,33 @@ impl Server {
             scopes: &self.config.scopes,
             issued: Issued::Unsaid,
         };
-        let answer = Answer::read(&document, expected)?;
+        let answer = match Answer::read(&document, expected) {
+            Ok(answer) => answer,
+            Err(error) => {
+                if let Some(token) = answer::refresh_token(&document) {
+                    note(self.take_back_refresh(&token).await);
+                }
+                return Err(error);
+            }
+        };
         match answer.objection {
             None => Ok(answer),
             Some(objection) => {
-                if let Some(token) = &answer.refresh_token {
-                    self.take_back_refresh(token).await.ok();
-                }
+                self.discard(&answer).await;
                 Err(self
                     .tokens
                     .failed(&format!("can't be believed: {objection}")))
             }
         }
+    }
+
+    /// Takes back what came for a code, where it is not kept. With a refresh token goes what came beside it (RFC 7009,
+    /// section 2.1).
+    pub(crate) async fn discard(&self, answer: &Answer) {
+        note(match &answer.refresh_token {
+            Some(token) => self.take_back_refresh(token).await,
+            None => self.take_back(&answer.access_token, "access_token").await,
+        });
     }
 
     /// Where the person is asked.
@@ -198,20 +250,24 @@ impl Server {
         url.host_str().unwrap_or_default().to_owned()
     }
 
-    /// What a consent is of, besides owner and tool: with another server, client or scope it has to be given anew.
+    /// What a consent is of, besides owner and tool: with another server, client or scope, or where something else is
+    /// made sure of, it has to be given anew.
     pub(super) fn subject(&self) -> String {
         let config = &self.config;
-        let asked_at = self
-            .consent()
-            .map(|(it, _, _)| it.authorization_url.to_string());
-        let texts = [
+        let revocation_url = config.revocation_url.as_ref().map(Url::to_string);
+        let mut texts = vec![
             config.token_url.to_string(),
-            asked_at.unwrap_or_default(),
+            revocation_url.unwrap_or_default(),
             self.client_id().to_owned(),
             config.scopes.join(" "),
             config.audience.clone().unwrap_or_default(),
             config.resources.join(" "),
         ];
-        crate::provider::digest(&texts.each_ref().map(String::as_str))
+        texts.extend(config.authentication.texts());
+        if let Grant::UserConsent(consent) = &config.grant {
+            texts.extend(consent.texts());
+        }
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        crate::provider::digest(&texts)
     }
 }

@@ -769,6 +769,18 @@ async fn a_refresh_token_is_replaced_though_its_access_token_is_refused() {
     assert_eq!(world.server.revoked(), [CANARY]);
 }
 #[tokio::test]
+async fn a_refresh_token_is_replaced_though_its_access_token_can_not_be_read() {
+    let world = World::new().await;
+    let path = world.file("refresh", "first");
+    let mut answer = token();
+    answer["refresh_token"] = json!("second");
+    answer["access_token"] = json!(7);
+    world.server.next(Answer::json(answer));
+    let provider = world.provider(refreshing(path.clone()));
+    provider.obtain(&wish()).await.unwrap_err();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "second");
+}
+#[tokio::test]
 async fn a_refresh_token_is_replaced_though_nobody_waits_any_more() {
     let world = World::new().await;
     let path = world.file("refresh", "first");

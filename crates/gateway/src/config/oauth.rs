@@ -1,11 +1,12 @@
 //! `provider: oauth` and `provider: jwt`: tokens of an authorization server, and of the gateway itself.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use credentials::{
-    ClientAuthentication, Grant, IdJag, KeyRef, OAuthConfig, SecretRef, Signer, Statement, Subject,
-    SubjectToken, TokenEnd, TokenKind,
+    ClientAuthentication, Grant, IdJag, IssuerInAnswers, KeyRef, OAuthConfig, SecretRef, Signer,
+    Statement, Subject, SubjectToken, TokenEnd, TokenKind,
 };
 use serde_json::{Value, json};
 use url::Url;
@@ -16,7 +17,7 @@ use super::collection::OneOrMore;
 use super::mistake::{At, Notes, Place};
 use super::scalar::parse_said;
 use super::shape::{Here, Shape, section, words};
-use super::tools::is_loopback;
+use super::tools::{ToolConfig, is_loopback};
 
 /// An authorization server that is asked for tokens.
 #[derive(Clone, Debug)]
@@ -34,10 +35,14 @@ pub struct OAuthAsked {
 /// How the owner of a task is asked for consent.
 #[derive(Clone, Debug)]
 pub struct ConsentAsked {
+    /// Where that is said.
+    place: Place,
     /// The authorization endpoint.
     pub authorization_url: Url,
     /// The server's issuer.
     pub issuer: Option<String>,
+    /// Whether answers have to name it.
+    pub issuer_in_answers: IssuerInAnswers,
     /// The claim that has to be the owner.
     pub owner_claim: Option<String>,
     /// What becomes of the access tokens of a task that ended.
@@ -69,6 +74,8 @@ pub(super) enum SubjectKind {
     Statement,
     AgentToken,
 }
+
+words! { IssuerInAnswers { "required" => Self::Required, "optional" => Self::Optional } }
 
 words! { TokenEnd { "expire" => Self::Expire, "revoke" => Self::Revoke } }
 
@@ -130,9 +137,11 @@ section! {
         refresh_token: PathBuf = optional;
         /// Where the owner of a task is asked for consent, with `user_consent`: the authorization endpoint, with such parameters of the server's own as `?prompt=consent`. The server has to know the redirect URI `/v1/consents/callback` beneath `control.url`.
         authorization_url: Url = optional;
-        /// The server's issuer. With `user_consent` its answers have to name it (`iss`, RFC 9207); with `subject: agent_token` it is whose tokens are exchanged.
+        /// The server's issuer. With `user_consent` an answer that names another (`iss`, RFC 9207) is refused; tools that ask people at different servers need it each. With `subject: agent_token` it is whose tokens are exchanged.
         issuer: String = optional;
-        /// The claim of the server's ID token that has to be the owner of the task, such as `email`, with `user_consent`; it needs `issuer`, and `openid` among `scopes`. Unless given, whoever opens the link in time is believed to be the owner.
+        /// Whether answers that name no issuer are refused, too, with `user_consent`: `optional` is for servers that never name it in the browser, as Entra ID does not, and needs `owner_claim`, so that the ID token names it.
+        issuer_in_answers: IssuerInAnswers = default("required");
+        /// The claim of the server's ID token that has to be the owner of the task, such as `email` (which counts with `email_verified` alone) or `sub`, with `user_consent`; it needs `issuer`, and `openid` among `scopes`. Unless given, whoever opens the link in time is believed to be the owner.
         owner_claim: String = optional;
         /// What becomes of the access tokens of a task that ended, with `user_consent`: they `expire`, or are taken back (`revoke`) where the server does not end the whole consent by that, as it may (RFC 7009 section 2.1).
         access_tokens: TokenEnd = default("expire");
@@ -311,6 +320,7 @@ impl RawOAuth {
         let consent = RawConsent {
             authorization_url: self.authorization_url,
             issuer: self.issuer.filter(|_| !exchange.takes_token),
+            issuer_in_answers: self.issuer_in_answers?,
             owner_claim: self.owner_claim,
             access_tokens: self.access_tokens?.value,
         };
@@ -497,6 +507,7 @@ impl RawIdentityProvider {
 struct RawConsent {
     authorization_url: Option<At<Url>>,
     issuer: Option<At<String>>,
+    issuer_in_answers: At<IssuerInAnswers>,
     owner_claim: Option<At<String>>,
     access_tokens: TokenEnd,
 }
@@ -519,7 +530,10 @@ const OWN: [&str; 11] = [
 impl RawConsent {
     /// No owner is asked: keys that say how are mistakes.
     fn note_misplaced(self, notes: &mut Notes) {
+        let optional = Some(self.issuer_in_answers);
+        let optional = optional.filter(|it| it.value == IssuerInAnswers::Optional);
         let places = [
+            optional.map(|it| it.place),
             self.authorization_url.map(|it| it.place),
             self.issuer.map(|it| it.place),
             self.owner_claim.map(|it| it.place),
@@ -544,6 +558,10 @@ impl RawConsent {
                 "it needs `issuer`, and `openid` among `scopes`: the ID token has the claim";
             notes.mistake(&claim.place, "wrong_grant", message);
         }
+        if self.issuer_in_answers.value == IssuerInAnswers::Optional && self.owner_claim.is_none() {
+            let message = "`optional` needs `owner_claim`: the ID token names the issuer";
+            notes.mistake(&self.issuer_in_answers.place, "wrong_grant", message);
+        }
         if !has_client {
             notes.mistake(place, "missing_key", "this grant needs `client_id`");
         }
@@ -560,11 +578,40 @@ impl RawConsent {
             notes.mistake(&url.place, "wrong_value", message);
         }
         Some(ConsentAsked {
+            place: url.place,
             authorization_url: url.value,
             issuer: self.issuer.map(|issuer| issuer.value),
+            issuer_in_answers: self.issuer_in_answers.value,
             owner_claim: self.owner_claim.map(|claim| claim.value),
             access_tokens: self.access_tokens,
         })
+    }
+}
+
+/// All servers send people back to one place: where there are several, an answer has to tell whose it is (RFC 9700,
+/// section 4.4.2).
+pub(super) fn check_issuers(tools: &[ToolConfig], notes: &mut Notes) {
+    let bindings = tools.iter().flat_map(|tool| &tool.bindings);
+    let asked: Vec<_> = bindings
+        .filter_map(|binding| match &binding.provider {
+            ProviderConfig::OAuth(asked) => asked.consent.as_ref().map(|it| (asked, it)),
+            _ => None,
+        })
+        .collect();
+    let servers: HashSet<_> = asked
+        .iter()
+        .map(|(asked, consent)| {
+            let mut authorization_url = consent.authorization_url.clone();
+            authorization_url.set_query(None);
+            (authorization_url, &asked.oauth.token_url)
+        })
+        .collect();
+    if servers.len() < 2 {
+        return;
+    }
+    for (_, consent) in asked.iter().filter(|(_, it)| it.issuer.is_none()) {
+        let message = "people are asked at several servers: each needs its `issuer`";
+        notes.mistake(&consent.place, "no_issuer", message);
     }
 }
 

@@ -15,7 +15,7 @@ pub struct StateConfig {
 }
 
 section! {
-    /// By which key the ledger of leases is sealed in the store.
+    /// By which key the ledger of leases and the consents of people are sealed in the store.
     struct RawState {
         /// At least 32 bytes that nobody guesses, such as those of `openssl rand -base64 32`; `cmd:` asks a KMS for it. Unless given, it is derived from the key that signs task tokens.
         key: SecretRef = optional;
