@@ -44,7 +44,7 @@ pub(crate) struct Forward {
     /// Whether the upstream speaks HTTP/2.
     pub(crate) is_http2: bool,
     /// What it takes of its task besides being a call.
-    pub(crate) metering: Option<Metering>,
+    pub(crate) metering: Option<Box<Metering>>,
     /// What keeps the injected secret out of the answer.
     pub(crate) scrub: Option<Scrub>,
     /// What takes values out of it.
@@ -52,7 +52,7 @@ pub(crate) struct Forward {
     /// What takes tokens out of it.
     pub(crate) tokens: Option<Box<TokenAnswer>>,
     /// What takes the chunks that the agent signed off the body.
-    chunks: Option<Chunks>,
+    chunks: Option<Box<Chunks>>,
 }
 
 impl Forward {
@@ -72,7 +72,7 @@ impl Forward {
         let isolation = outbound.isolation().map(Into::into);
         let certificate = outbound.certificate().cloned();
         let scrub = outbound.scrubber().map(Scrub::new);
-        let chunks = outbound.take_chunks();
+        let chunks = outbound.take_chunks().map(Box::new);
         let (head, body, _) = outbound.into_parts();
         Self {
             head,
@@ -84,7 +84,7 @@ impl Forward {
             tries: 0,
             body_due: false,
             is_http2: false,
-            metering: Metering::new(spending, &meters),
+            metering: Metering::new(spending, &meters).map(Box::new),
             scrub,
             redact: Redact::new(redacted, held).map(Box::new),
             tokens: keeper.map(|keeper| Box::new(TokenAnswer::new(keeper))),
@@ -104,7 +104,7 @@ impl Forward {
     pub(crate) fn begin_body(&mut self) {
         self.body_due = true;
         if let Some(chunks) = &mut self.chunks {
-            *chunks = Chunks::default();
+            **chunks = Chunks::default();
         }
     }
 
@@ -201,7 +201,11 @@ impl Forward {
                 }
             }
         }
-        if self.metering.as_ref().is_some_and(Metering::reads_body) {
+        if self
+            .metering
+            .as_ref()
+            .is_some_and(|metering| metering.reads_body())
+        {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if self.scrub.is_some() || self.redact.is_some() || self.tokens.is_some() {

@@ -72,14 +72,14 @@ pub(crate) struct Context {
     /// What looks for keys in its body, where that streams.
     watch: Option<Watch>,
     /// Why its task has no more for it, if it was stopped by that.
-    used_up: Option<Refusal>,
+    used_up: Option<Box<Refusal>>,
     /// Gives the inspected bytes back to the budget when the call is over.
     _held: Option<OwnedSemaphorePermit>,
 }
 
 impl Context {
     fn metering(&mut self) -> Option<&mut Metering> {
-        self.forward.as_mut()?.metering.as_mut()
+        self.forward.as_mut()?.metering.as_deref_mut()
     }
 
     /// Counts bytes that are about to go up.
@@ -118,7 +118,7 @@ impl Context {
         }
         let refusal = Refusal::from(unobservable);
         self.exchange.used_up(&refusal);
-        self.used_up = Some(refusal);
+        self.used_up = Some(Box::new(refusal));
         Error::new(KEY_REFUSED)
     }
 
@@ -225,7 +225,7 @@ impl Context {
     fn use_up(&mut self, exhausted: Exhausted) -> BError {
         let refusal = Refusal::from(Denial::from(exhausted));
         self.exchange.used_up(&refusal);
-        self.used_up = Some(refusal);
+        self.used_up = Some(Box::new(refusal));
         Error::new(USED_UP)
     }
 }
@@ -575,7 +575,7 @@ impl ProxyHttp for Phases {
     ) -> FailToProxy {
         let used_up = context.used_up.take();
         let is_used_up = used_up.is_some();
-        let refusal = used_up.unwrap_or_else(|| failure(error));
+        let refusal = used_up.map_or_else(|| failure(error), |refusal| *refusal);
         let mut error_code = 0;
         if *error.esource() != ErrorSource::Downstream && session.response_written().is_none() {
             if !is_used_up {
