@@ -394,7 +394,7 @@ async fn a_token_that_was_replaced_is_kept_whatever_else_the_answer_says() {
     gateway.consent(&world, "alice").await.unwrap();
     world.server.next(unreadable("refresh-new"));
     let failed = gateway.obtain("alice", "notes").await;
-    assert!(matches!(failed, Err(ProviderError::Failed(_))));
+    assert!(matches!(failed, Err(ProviderError::Lost(_))));
     world.server.refresh_token("refresh-new");
     gateway.obtain("alice", "notes").await.unwrap();
 }
