@@ -1,5 +1,6 @@
-"""Five small tools, each of which wants a credential of another kind: `mail` a token of its own authorization server, `wiki` a
-JWT that the gateway signs, `ledger` what `mint.py` prints, `board` a key that a Kubernetes cluster keeps, and `pager`, on the
+"""Six small tools, each of which wants a credential of another kind: `mail` a token of its own authorization server, `wiki` a
+JWT that the gateway signs, `ledger` what `mint.py` prints, `board` a key that a Kubernetes cluster keeps, `deploys` a token
+of a service account of it, and `pager`, on the
 next port, a client certificate. Makes the keys that are not there (by openssl) in the folder where it is started. `PORT` 0 lets
 the system choose both ports."""
 
@@ -15,7 +16,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
-LIVE = set()  # the tokens of `mail` that were not taken back
+LIVE = set()  # the tokens of `mail` that were not taken back, and those of the service account
 SECRETS = {"mail.secret": "mail-demo-secret", "ledger.key": "ledger-demo-key", "cluster.token": "cluster-demo-token"}
 BOARD_KEY = "board-demo-key"
 
@@ -114,6 +115,7 @@ class Tools(BaseHTTPRequestHandler):
             "/mail/messages": lambda: "the gateway" if self.bearer() in LIVE else None,
             "/wiki/pages": lambda: (claims(self.bearer()) or {}).get("sub"),
             "/ledger/entries": lambda: "whoever runs mint.py" if is_minted(self.bearer()) else None,
+            "/deploys/runs": lambda: "the service account deployer" if self.bearer() in LIVE else None,
             "/board/cards": lambda: "a key of the cluster" if self.headers["x-api-key"] == BOARD_KEY else None,
         }.get(self.path)
         if who is None:
@@ -123,6 +125,15 @@ class Tools(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"] or 0)).decode()
+        if self.path == "/cluster/api/v1/namespaces/tools/serviceaccounts/deployer/token":
+            if self.bearer() != SECRETS["cluster.token"]:
+                return self.answer(401)
+            life = json.loads(body)["spec"]["expirationSeconds"]
+            token = os.urandom(24).hex()
+            LIVE.add(token)
+            until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + life))
+            status = {"token": token, "expirationTimestamp": until}
+            return self.answer(201, {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "status": status})
         form = {name: values[0] for name, values in parse_qs(body).items()}
         pair = base64.b64encode(f"remit:{SECRETS['mail.secret']}".encode()).decode()
         if self.headers["authorization"] != f"Basic {pair}":

@@ -141,7 +141,7 @@ fn the_clouds_run() {
     }
 }
 
-/// Five tools that each want a credential of another kind, and a gateway in front of them: keys and certificates are there.
+/// Six tools that each want a credential of another kind, and a gateway in front of them: keys and certificates are there.
 #[test]
 fn the_tokens_run() {
     let example = examples().join("tokens").canonicalize().unwrap();
@@ -178,13 +178,14 @@ fn the_tokens_run() {
     let remit = Remit::serve(REMIT, &place("state"), &place("remit.yaml"));
     let (task, token) = remit.open_task(&[
         "--tool", "mail", "--tool", "wiki", "--tool", "ledger", "--tool", "board", "--tool",
-        "pager", "--access", "read", "--agent", "triage",
+        "deploys", "--tool", "pager", "--access", "read", "--agent", "triage",
     ]);
     for (path, by) in [
         ("/mail/messages", "the gateway"),
         ("/wiki/pages", "triage"),
         ("/ledger/entries", "whoever runs mint.py"),
         ("/board/cards", "a key of the cluster"),
+        ("/deploys/runs", "the service account deployer"),
         ("/pager/alerts", "the certificate of gateway"),
     ] {
         let request = testkit::http().get(remit.call(path)).bearer_auth(&token);
@@ -201,6 +202,7 @@ fn the_tokens_run() {
         ("jwt", "expires_at"),
         ("cmd", "expires_at"),
         ("kubernetes_secret", "drop_only"),
+        ("kubernetes_token", "expires_at"),
         ("spiffe", "expires_at"),
     ] {
         let lease = leases.iter().find(|lease| lease["provider"] == provider);

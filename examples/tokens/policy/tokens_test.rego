@@ -1,7 +1,7 @@
 package remit.tokens_test
 
 test_what_reads_is_allowed if {
-	every tool in ["mail", "wiki", "ledger", "board", "pager"] {
+	every tool in ["mail", "wiki", "ledger", "board", "deploys", "pager"] {
 		data.remit.decision.verdict == "allow" with input as {"tool": {"name": tool, "access": "read"}}
 	}
 }

@@ -1,0 +1,3 @@
+package remit.tools.deploys
+
+allow if input.tool.access == "read"
