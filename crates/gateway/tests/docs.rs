@@ -17,14 +17,12 @@ fn text(path: &Path) -> String {
 /// Every page for people, but for those of other folders.
 fn pages() -> Vec<PathBuf> {
     let mut pages = vec![house().join("README.md")];
-    for folder in [
-        "docs",
-        "examples/clouds",
-        "examples/http-api",
-        "examples/mcp-server",
-        "examples/vault",
-    ] {
-        let entries = std::fs::read_dir(house().join(folder)).unwrap();
+    let examples = std::fs::read_dir(house().join("examples")).unwrap();
+    let mut folders: Vec<PathBuf> = examples.map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|folder| folder.is_dir());
+    folders.push(house().join("docs"));
+    for folder in folders {
+        let entries = std::fs::read_dir(folder).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
         pages.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "md")));
     }
@@ -67,21 +65,25 @@ fn every_test_of_the_threat_model_exists() {
 }
 
 #[test]
-fn every_config_of_the_pages_on_clouds_is_right() {
+fn every_config_of_the_pages_on_credentials_is_right() {
     for (page, expect) in [
         ("github-app.md", 2),
         ("google.md", 1),
         ("azure.md", 1),
         ("aws.md", 1),
+        ("credentials.md", 3),
+        ("from-static-keys.md", 2),
     ] {
         let page = text(&house().join("docs").join(page));
         let blocks: Vec<_> = page
             .split("```yaml\n")
             .skip(1)
             .filter_map(|rest| rest.split("```").next())
-            .filter(|block| block.starts_with("tools:"))
+            .filter(|block| block.starts_with("tools:") || block.starts_with("control:"))
+            // Others show single keys.
+            .filter(|block| block.contains("upstream:"))
             .collect();
-        assert_eq!(blocks.len(), expect);
+        assert_eq!(blocks.len(), expect, "{page}");
         for block in blocks {
             let listen = "listen: { calls: 127.0.0.1:1, control: 127.0.0.1:2 }";
             let text = format!("policy: {{ path: p }}\n{listen}\n{block}");
@@ -134,6 +136,28 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_command_that_the_pages_name_is_one() {
+    let mut named = BTreeSet::new();
+    for page in pages() {
+        let text = text(&page);
+        let (built, _) = text.split_once("## Not built yet").unwrap_or((&text, ""));
+        for command in quoted(built).filter_map(|said| said.strip_prefix("remit ")) {
+            let is_word = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+            let words = command.split(' ').take(2).take_while(is_word);
+            named.insert(words.map(str::to_owned).collect::<Vec<_>>());
+        }
+    }
+    assert!(named.len() > 20, "{named:?}");
+    for words in named {
+        let help = std::process::Command::new(env!("CARGO_BIN_EXE_remit"))
+            .args(&words)
+            .arg("--help")
+            .output();
+        assert!(help.unwrap().status.success(), "remit {}", words.join(" "));
+    }
 }
 
 #[test]
